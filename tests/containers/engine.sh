@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# A container engine for the tests, on a machine that has none.
+#
+#   engine.sh start   no-op where an engine already answers; else installs one (Debian 12, as root) and starts it
+#   engine.sh stop    stops the engine that `start` started, by its process id, and no other
+#
+# Exit codes: 0 an engine answers, 77 this machine cannot run one (one line says why), anything else a fault to look at.
+set -euo pipefail
+
+state=${SEAWORTHY_ENGINE_STATE:-/var/tmp/seaworthy-engine}
+newer=trixie # Debian 12's own engine is too old for what the rendered Dockerfile uses; only these packages come from the next release
+packages=(docker.io docker-cli docker-buildx docker-compose containerd)
+
+cannot() {
+    echo "no container engine: $1"
+    exit 77
+}
+
+answers() { docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1 && docker buildx version >/dev/null 2>&1; }
+
+# Sources, pins and package lists of our own: the machine's apt settings stay as they are.
+apt() {
+    DEBIAN_FRONTEND=noninteractive apt-get -q \
+        -o Dir::Etc::SourceList=/dev/null -o Dir::Etc::SourceParts="$state/sources" \
+        -o Dir::Etc::PreferencesParts="$state/preferences" -o Dir::State::Lists="$state/lists" "$@"
+}
+
+install_engine() {
+    local own=/etc/apt/sources.list.d/debian.sources
+    [ -r "$own" ] || cannot "$own is missing, so there is no telling where this machine gets its packages from"
+    mkdir -p "$state"/{sources,preferences,lists/partial}
+    cp "$own" "$state/sources/own.sources"
+    sed "s/bookworm/$newer/g" "$own" >"$state/sources/newer.sources"
+    printf 'Package: *\nPin: release n=%s*\nPin-Priority: 100\n' "$newer" >"$state/preferences/newer"
+    apt update
+    apt install -y --no-install-recommends "${packages[@]/%//$newer}" iptables
+}
+
+start_engine() {
+    if answers; then return 0; fi # where installing it started it
+    mkdir -p "$state"
+    setsid dockerd --pidfile "$state/dockerd.pid" >"$state/dockerd.log" 2>&1 </dev/null &
+    for _ in $(seq 150); do
+        if answers; then return 0; fi
+        kill -0 $! 2>/dev/null || break
+        sleep 0.2
+    done
+    echo "the container engine did not start: $(grep -iE 'error|fail' "$state/dockerd.log" | tail -n 1)"
+    return 1
+}
+
+start() {
+    if answers; then return 0; fi
+    [ "$(id -u)" = 0 ] || cannot "installing one needs root; start yours and try again"
+    grep -qs '^VERSION_CODENAME=bookworm' /etc/os-release || cannot "it is installed on Debian 12 only; install yours and try again"
+    unshare --mount --pid --net --fork true 2>/dev/null || cannot "this machine does not let root make namespaces"
+    if ! command -v dockerd >/dev/null || ! docker compose version >/dev/null 2>&1; then
+        mkdir -p "$state"
+        install_engine >"$state/install.log" 2>&1 || { tail -n 3 "$state/install.log"; return 1; }
+    fi
+    start_engine
+}
+
+stop() {
+    [ -s "$state/dockerd.pid" ] || return 0
+    local pid
+    pid=$(cat "$state/dockerd.pid")
+    kill "$pid" 2>/dev/null || return 0
+    for _ in $(seq 100); do kill -0 "$pid" 2>/dev/null || return 0; sleep 0.1; done
+}
+
+case ${1:-} in
+    start | stop) "$1" ;;
+    *) sed -n '2,7p' "$0"; exit 64 ;;
+esac

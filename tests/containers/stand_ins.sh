@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# Base images for a machine that reaches package registries but no image registry.
+#
+#   stand_ins.sh IMAGE...      e.g. python:3.13-slim-bookworm ghcr.io/astral-sh/uv:0.13.8
+#
+# An image that is here stays, one that can be pulled is pulled, and only else is a stand-in made under the official name:
+# Debian's own packages with a CPython of this machine (or Debian's) on top, or the uv of the Python package index.
+# Stand-ins trust the certificates that this machine trusts, so a build reaches what this machine reaches.
+# Exit codes: 0 all there, 77 one can neither be pulled nor made here (one line says why), anything else a fault to look at.
+set -euo pipefail
+
+self=$(readlink -f "$0")
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+trusted=/etc/ssl/certs/ca-certificates.crt
+debian_sources=/etc/apt/sources.list.d/debian.sources
+libraries=ca-certificates,netbase,tzdata,libbz2-1.0,libffi8,liblzma5,libncursesw6,libreadline8,libsqlite3-0,libuuid1,zlib1g
+
+cannot() {
+    echo "no base image: $1"
+    exit 77
+}
+
+# The Python that this machine has of a minor version ("3.13"): by pyenv, by name on the PATH.
+find_python() {
+    local python
+    for python in "$(pyenv root 2>/dev/null || echo "${PYENV_ROOT:-$HOME/.pyenv}")"/versions/"$1".*/bin/python"$1" "$(command -v "python$1")"; do
+        if [ -x "$python" ] && "$python" -c "import sysconfig" 2>/dev/null; then
+            echo "$python"
+            return
+        fi
+    done
+}
+
+# What a Python needs to run, laid out as under /usr/local.
+copy_python() { # python version root
+    local prefix library
+    prefix=$("$1" -c 'import sys; print(sys.base_prefix)')
+    library=$("$1" -c 'import sysconfig; print(sysconfig.get_config_var("LIBDIR"))')
+    mkdir -p "$3/usr/local/bin" "$3/usr/local/lib"
+    install -m 755 "$(readlink -f "$1")" "$3/usr/local/bin/python$2"
+    tar -C "$prefix/lib" -c --exclude=test --exclude=idlelib --exclude='config-*' --exclude='site-packages/*' --exclude=__pycache__ "python$2" |
+        tar -C "$3/usr/local/lib" -x
+    find "$library" -maxdepth 1 -name "libpython$2.so*" -exec cp -a {} "$3/usr/local/lib/" \;
+}
+
+# Runs inside mmdebstrap, with the new root as its argument.
+finish_python() { # version root
+    local root=$2 python
+    mkdir -p "$root/usr/local/share/ca-certificates"
+    find /usr/local/share/ca-certificates -name '*.crt' -exec cp {} "$root/usr/local/share/ca-certificates/" \;
+    python=$(find_python "$1")
+    if [ -n "$python" ]; then copy_python "$python" "$1" "$root"; else ln -s "/usr/bin/python$1" "$root/usr/local/bin/python$1"; fi
+    ln -sf "python$1" "$root/usr/local/bin/python3"
+    ln -sf "python$1" "$root/usr/local/bin/python"
+    rm -rf "$root"/usr/share/{doc,info,locale,man}/*
+    chroot "$root" sh -c "update-ca-certificates --fresh && ldconfig && python -c 'import ssl, sqlite3, ctypes, lzma, bz2, uuid'" >&2
+}
+
+make_python() { # image
+    local version suite=bookworm packages=$libraries,libssl3
+    version=$(sed -E 's/.*:([0-9]+\.[0-9]+).*/\1/' <<<"$1")
+    [ -r "$debian_sources" ] || cannot "$1 cannot be pulled, and a stand-in is made on Debian only"
+    if [ -z "$(find_python "$version")" ]; then
+        [ "$version" = 3.13 ] || cannot "$1 cannot be pulled, and this machine has no Python $version for a stand-in"
+        suite=trixie packages=$libraries,libssl3t64,python3.13,python3.13-venv # Debian 13's own Python
+    fi
+    command -v mmdebstrap >/dev/null || { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends mmdebstrap; }
+    sed "s/bookworm/$suite/g" "$debian_sources" >"$work/debian.sources"
+    mmdebstrap --mode=root --variant=minbase --include="$packages" \
+        --customize-hook="$(printf '%q --finish %q' "$self" "$version") \"\$1\"" "$suite" - "$work/debian.sources" |
+        docker import --change "ENV PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 SSL_CERT_FILE=$trusted" \
+            --change 'CMD ["python3"]' - "$1"
+}
+
+make_uv() { # image
+    python3 -m pip download -q --no-deps --only-binary :all: --dest "$work" "uv==${1##*:}"
+    python3 -m zipfile -e "$work"/uv-*.whl "$work"
+    chmod +x "$work"/uv-*.data/scripts/uv*
+    tar -C "$work"/uv-*.data/scripts -c uv uvx | docker import --change 'ENTRYPOINT ["/uv"]' - "$1"
+}
+
+provide() { # image
+    if docker image inspect "$1" >/dev/null 2>&1 || timeout 300 docker pull -q "$1" >"$work/log" 2>&1; then return 0; fi
+    local code=0
+    # In a process of its own: `set -e` is off in whatever stands before `||`.
+    "$self" --make "$1" >"$work/log" 2>&1 || code=$?
+    if [ "$code" = 77 ]; then tail -n 1 "$work/log"; elif [ "$code" != 0 ]; then tail -n 5 "$work/log"; fi
+    return "$code"
+}
+
+case ${1:-} in
+    --make)
+        case $2 in
+            python:*-slim-bookworm) make_python "$2" ;;
+            ghcr.io/astral-sh/uv:*) make_uv "$2" ;;
+            *) cannot "$2 cannot be pulled, and there is no stand-in for it" ;;
+        esac
+        ;;
+    --finish) finish_python "$2" "$3" ;;
+    *) for image in "$@"; do provide "$image"; done ;;
+esac
