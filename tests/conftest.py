@@ -1,0 +1,75 @@
+"""Fixtures: the template without its checkout, its renders, and the tools that judge them."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_copie.plugin import Copie
+from questions import ROOT, asked
+from rendering import Render, Renderer, export, matrix
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The template as git knows it, without git. Read only: `planted` is the one to break."""
+    return export(tmp_path_factory.mktemp("template"))
+
+
+@pytest.fixture
+def planted(template: Path, tmp_path: Path) -> Path:
+    """A copy of the template for a test to plant a fault in."""
+    destination = tmp_path / "planted"
+    for name in ("copier.yml", "options", "template", "tests/answers"):
+        source = template / name
+        destination.joinpath(name).parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if source.is_dir() else shutil.copy2)(source, destination / name)
+    return destination
+
+
+@pytest.fixture(scope="session")
+def renderer(template: Path) -> Renderer:
+    """Renders any answers in some hundredths of a second."""
+    return Renderer(template)
+
+
+@pytest.fixture(scope="session")
+def renders(renderer: Renderer, tmp_path_factory: pytest.TempPathFactory) -> list[Render]:
+    """The whole matrix, rendered. Read only."""
+    folder = tmp_path_factory.mktemp("renders")
+    return [renderer(folder / f"{number:02}", row) for number, row in enumerate(matrix())]
+
+
+@pytest.fixture
+def render(copie: Copie) -> Callable[..., Path]:
+    """`copie.copy`, which would swallow exceptions and take misspelt answers, made strict."""
+
+    def strict(**answers: Any) -> Path:
+        unknown = answers.keys() - asked()
+        assert not unknown, f"no such question: {unknown}"
+        result = copie.copy(extra_answers=answers, template_dir=ROOT)
+        assert result.exit_code == 0, result.exception
+        assert result.project_dir is not None
+        recorded = {name: result.answers[name] for name in answers}
+        assert recorded == answers
+        return Path(result.project_dir)
+
+    return strict
+
+
+@pytest.fixture(scope="session")
+def tool() -> Callable[[str], str]:
+    """Finds a command beside this Python or on the path; an absent one skips the test, or fails it where CI is true."""
+
+    def find(name: str) -> str:
+        places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+        found = shutil.which(name, path=places)
+        if found is None:
+            absent = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+            absent(f"{name} is not installed")
+        return str(found)
+
+    return find

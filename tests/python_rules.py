@@ -1,0 +1,70 @@
+"""The rules of the template's Python: it runs where it lies, and the chassis stands alone."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from layout_rules import PACKAGE, TEMPLATED_PYTHON, Faults, template_files
+from questions import values
+
+# What comes with a framework and is as much the framework as itself.
+COMPANIONS = {"fastapi": {"starlette"}, "flask": {"werkzeug"}}
+CHASSIS = f"{PACKAGE}/chassis/"
+
+
+def python_is_python(root: Path) -> Faults:
+    """5. Python is `.py` and parses unrendered; the list of templated Python files is closed."""
+    templated = {path for path in template_files(root) if path.endswith(".py.jinja")}
+    faults = [f"{path}: not on the list of templated Python files" for path in sorted(templated - TEMPLATED_PYTHON)]
+    faults += [f"{path}: on the list and not there" for path in sorted(TEMPLATED_PYTHON - templated)]
+    for path in template_files(root):
+        if path.endswith(".py"):
+            text = (root / path).read_text(encoding="utf-8")
+            try:
+                ast.parse(text)
+            except SyntaxError as error:
+                faults.append(f"{path}: no Python: {error.msg}")
+            if re.search(r"\{%|\{\{ *package_name", text):
+                faults.append(f"{path}: a tag that nothing renders")
+    return faults
+
+
+def _imports(source: str) -> Iterator[tuple[int, str]]:
+    """Every import as (level, module): `from ..web import x` is (2, "web")."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((0, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from ((node.level, ".".join(filter(None, (node.module, alias.name)))) for alias in node.names)
+
+
+def _chassis(root: Path) -> Iterator[tuple[str, list[tuple[int, str]]]]:
+    """Every plain module of the chassis by its path in it, with its imports."""
+    for path in template_files(root):
+        if path.startswith(CHASSIS) and path.endswith(".py"):
+            yield path.removeprefix(CHASSIS), list(_imports((root / path).read_text(encoding="utf-8")))
+
+
+def chassis_imports_nothing_around_it(root: Path) -> Faults:
+    """5. The chassis imports libraries by name and itself by dots, and no dots lead out of it."""
+    return [
+        f"{CHASSIS}{path}: {'.' * level}{module} lies outside the chassis"
+        for path, imports in _chassis(root)
+        for level, module in imports
+        if level > path.count("/") + 1
+    ]
+
+
+def features_and_adapters_are_strangers(root: Path) -> Faults:
+    """2. Only web/<framework>.py imports a framework, and nothing in web/ imports what the database is."""
+    owners = {module: name for name in values(root)["framework"] for module in {name, *COMPANIONS.get(name, ())}}
+    faults = []
+    for path, imports in _chassis(root):
+        for level, module in imports:
+            top = module.split(".")[0]
+            if level == 0 and top in owners and path != f"web/{owners[top]}.py":
+                faults.append(f"{CHASSIS}{path}: imports the framework {top}")
+            if path.startswith("web/") and level == 2 and top == "database":
+                faults.append(f"{CHASSIS}{path}: an adapter imports the feature {module}")
+    return faults

@@ -1,0 +1,36 @@
+"""Rule 9, between two releases of one major version: what a service was rendered from is still there."""
+
+from pathlib import Path
+
+from layout_rules import Faults, template_files
+from questions import asked, questions, values
+
+
+def _destinations(root: Path) -> set[str]:
+    """What each template file renders to, whichever overlay it lies in and whether it is a template or plain."""
+    found = set()
+    for path in template_files(root):
+        parts = path.removesuffix(".jinja").split("/")[1:]
+        found.add("/".join(part for part in parts if not part.startswith("{{on_")))
+    return found
+
+
+def nothing_is_removed(old: Path, new: Path) -> Faults:
+    """9. No minor release removes or renames a rendered file, a choice or a question, or changes a question's type."""
+    before, after = asked(old), asked(new)
+    faults = [f"{name}: the question is gone" for name in before if name not in after]
+    for name in before.keys() & after.keys():
+        kinds = [(found[name].get("type"), bool(found[name].get("multiselect"))) for found in (before, after)]
+        if kinds[0] != kinds[1]:
+            faults.append(f"{name}: its type changed, so Copier would forget the recorded answer")
+    kept = values(new)
+    for question, found in values(old).items():
+        faults += [f"{question}: the choice {value} is gone" for value in found if value not in kept.get(question, [])]
+    return faults + [f"{path}: no longer rendered" for path in sorted(_destinations(old) - _destinations(new))]
+
+
+def retired_names_are_kept(old: Path, new: Path) -> Faults:
+    """A question that a major release drops stays known, or the answers files that hold it stop an update."""
+    known = {*asked(new), *questions(new)["retired_names"]["default"]}
+    before = {*asked(old), *questions(old)["retired_names"]["default"]}
+    return [f"{name}: neither asked nor retired" for name in sorted(before - known)]

@@ -1,0 +1,258 @@
+"""The images of a rendered service are built and started; what counts is what the engine reports about them."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from containers.engine import Client, Container, require, require_engine, run, wait_for
+from rendering import Renderer, export
+
+pytestmark = [pytest.mark.containers, pytest.mark.xdist_group("containers")]
+
+MEGABYTE = 1_000_000
+# What the service and its libraries may add to the base image. Measured: FastAPI 100, Flask 90.
+LARGEST_ADDITION = 130 * MEGABYTE
+CLIENTS = 8
+Say = Callable[[str], None]
+# Production names its hosts. The probe of the image calls 127.0.0.1, which must work whatever is named.
+PRODUCTION = ("--env", "ALLOWED_HOSTS=localhost", "--env", "SHUTDOWN_DRAIN_SECONDS=2")
+HARDENED = (
+    *("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges:true"),  # noqa: S108
+    *("--publish", "127.0.0.1:0:8000", "--pids-limit", "256", "--memory", "512m", "--cpus", "1"),
+)
+
+
+@pytest.fixture(scope="module")
+def say(request: pytest.FixtureRequest) -> Say:
+    """Report a measurement although the test passes, past pytest's capture and through xdist."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+
+    def say(figure: str) -> None:
+        with capture.global_and_fixture_disabled():
+            print(f"\n{figure}", file=sys.stderr)
+
+    return say
+
+
+@pytest.fixture(scope="module", params=["fastapi", "flask"])
+def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A service on SQLite whose base images are there."""
+    require_engine()
+    template = export(tmp_path_factory.mktemp("template"))
+    answers = {"project_name": f"Shipped {request.param}", "framework": request.param, "database": "sqlite"}
+    path = Renderer(template)(tmp_path_factory.mktemp("images") / request.param, answers).path
+    require("stand_ins.sh", *base_images(path))
+    return path
+
+
+def base_images(service: Path) -> list[str]:
+    froms = [line.split() for line in (service / "Dockerfile").read_text().splitlines() if line.startswith("FROM ")]
+    stages = {words[3] for words in froms}
+    return [words[1] for words in froms if words[1] not in stages]
+
+
+@pytest.fixture(scope="module")
+def image(service: Path, say: Say) -> Iterator[str]:
+    name = f"seaworthy-test-{service.name}"
+    began = time.monotonic()
+    run("docker", "build", "--tag", name, ".", cwd=service)
+    say(f"{name}: built in {time.monotonic() - began:.1f} s")
+    yield name
+    run("docker", "rmi", "--force", name)
+
+
+@pytest.fixture
+def volume(image: str) -> Iterator[str]:
+    """A volume with the schema in it: `migrate` runs in the image that serves."""
+    name = run("docker", "volume", "create")
+    run("docker", "run", "--rm", *HARDENED, *mounted(name), *PRODUCTION, image, "migrate")
+    yield name
+    run("docker", "volume", "rm", name)
+
+
+def mounted(volume: str) -> tuple[str, ...]:
+    return ("--volume", f"{volume}:/data", "--env", "DATABASE_URL=sqlite:////data/notes.db")
+
+
+@pytest.fixture
+def container(image: str, volume: str, say: Say) -> Iterator[Container]:
+    """The service in production, hardened as far as the engine can, healthy by its own word."""
+    began = time.monotonic()
+    started = Container(run("docker", "run", "--detach", *HARDENED, *mounted(volume), *PRODUCTION, image))
+    try:
+        started.wait_until_healthy()
+        say(f"{image}: healthy after {time.monotonic() - began:.1f} s")
+        yield started
+    finally:
+        run("docker", "rm", "--force", started.name)
+
+
+def test_the_image_is_small(service: Path, image: str, say: Say) -> None:
+    python = next(name for name in base_images(service) if name.startswith("python:"))
+    size, base = (json.loads(run("docker", "image", "inspect", name))[0]["Size"] for name in (image, python))
+    say(f"{image}: {size // MEGABYTE} MB, of which {base // MEGABYTE} MB are {python}")
+    assert size - base < LARGEST_ADDITION
+
+
+def test_the_image_holds_no_tool_and_no_file_but_the_service(image: str) -> None:
+    def shell(script: str) -> list[str]:
+        return run("docker", "run", "--rm", "--entrypoint", "sh", image, "-c", script).split()
+
+    assert shell("find . -type f -name '[!_]*' -maxdepth 1") == ["./alembic.ini"]
+    assert shell("command -v uv ruff mypy pytest || true") == []
+    assert shell("find / -xdev -perm -2 -not -type l -not -path '/proc/*' -not -perm -1000") == [], "writable by all"
+
+
+def test_the_service_runs_as_nobody_who_can_do_harm(container: Container) -> None:
+    reported = container.inspect()
+    assert reported["Config"]["User"] == "1000"
+    assert reported["HostConfig"]["ReadonlyRootfs"] is True
+    assert reported["HostConfig"]["CapDrop"] == ["ALL"]
+    assert container.sh("id -u; id -g").split() == ["1000", "1000"]
+    status = dict(line.split(":\t", 1) for line in container.sh("cat /proc/1/status").splitlines())
+    assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == int(status["CapBnd"], 16) == 0
+    assert status["NoNewPrivs"] == "1"
+    writable = "for place in / /app /opt/venv /home /data /tmp; do if [ -w $place ]; then echo $place; fi; done"
+    assert container.sh(writable).split() == ["/data", "/tmp"]  # noqa: S108
+
+
+def test_process_1_is_the_service_itself(container: Container) -> None:
+    command = container.sh("tr '\\0' ' ' < /proc/1/cmdline")
+    assert command.split()[:2] == ["python", "-m"]
+
+
+def test_a_note_is_kept_on_the_volume(container: Container) -> None:
+    status, note = container.client().request("POST", "/api/v1/notes", {"title": "Ballast", "body": "Stow it low."})
+    assert status == 201
+    run("docker", "restart", container.name)
+    container.wait_until_healthy()
+    assert container.client().request("GET", f"/api/v1/notes/{note['id']}") == (200, note)
+
+
+def test_the_port_is_the_environment_s(image: str, volume: str) -> None:
+    name = run("docker", "run", "--detach", *HARDENED, *mounted(volume), *PRODUCTION, "--env", "PORT=9000", image)
+    try:
+        Container(name).wait_until_healthy()
+    finally:
+        run("docker", "rm", "--force", name)
+
+
+def test_production_without_its_settings_does_not_start(image: str) -> None:
+    refused = subprocess.run(["docker", "run", "--rm", *HARDENED, image], capture_output=True, text=True, check=False)
+    assert refused.returncode == 78
+    assert "ALLOWED_HOSTS" in refused.stdout + refused.stderr
+
+
+class Load(threading.Thread):
+    """A client that keeps requesting until it is told to stop, and what became of its requests."""
+
+    def __init__(self, client: Client, enough: threading.Event) -> None:
+        super().__init__()
+        self.client, self.enough = client, enough
+        self.answered = 0
+        self.lost: list[str] = []
+
+    def run(self) -> None:
+        while not self.enough.is_set():
+            try:
+                status, _ = self.client.request("GET", "/api/v1/notes")
+            except OSError as error:
+                self.lost.append(repr(error))
+            else:
+                self.answered += status == 200
+                if status != 200:
+                    self.lost.append(f"status {status}")
+
+
+def test_sigterm_drains_and_loses_no_request(container: Container, say: Say) -> None:
+    told_to_leave = threading.Event()
+    load = [Load(container.client(), told_to_leave) for _ in range(CLIENTS)]
+    balancer, late = container.client(), container.client()
+    for client in load:
+        client.start()
+    wait_for(lambda: all(client.answered for client in load))
+    began = time.monotonic()
+    run("docker", "kill", "--signal", signal.SIGTERM.name, container.name)
+    wait_for(lambda: balancer.request("GET", "/health/ready")[0] == 503, 10)
+    assert late.request("GET", "/api/v1/notes")[0] == 200, "while it drains it still serves"
+    told_to_leave.set()
+    for client in load:
+        client.join()
+    assert int(run("docker", "wait", container.name)) == 0, container.logs()
+    say(f"{sum(client.answered for client in load)} answers, stopped after {time.monotonic() - began:.1f} s")
+    assert [lost for client in load for lost in client.lost] == []
+
+
+class Stack:
+    """The rendered compose files, as a project of its own on a port of its own."""
+
+    def __init__(self, service: Path, image: str) -> None:
+        self.service = service
+        self.environment = {"COMPOSE_PROJECT_NAME": f"{image}-stack", "IMAGE": image, "PORT": "0"}
+
+    def __call__(self, *arguments: str) -> str:
+        return run("docker", "compose", *arguments, cwd=self.service, env=self.environment)
+
+    def containers(self, *files: str) -> dict[str, Any]:
+        names = self(*files, "ps", "--all", "--quiet").split()
+        reports = [Container(name).inspect() for name in names]
+        return {report["Config"]["Labels"]["com.docker.compose.service"]: report for report in reports}
+
+
+@pytest.fixture
+def stack(service: Path, image: str, tmp_path: Path) -> Iterator[Stack]:
+    copy = shutil.copytree(service, tmp_path / service.name)
+    started = Stack(copy, image)
+    yield started
+    started("down", "--volumes", "--timeout", "1")
+
+
+def test_the_production_stack_is_healthy_and_bounded(stack: Stack) -> None:
+    stack("-f", "compose.yaml", "config", "--quiet")
+    stack("-f", "compose.yaml", "up", "--build", "--wait")
+    containers = stack.containers()
+    app, migrate = containers["app"], containers["migrate"]
+    assert (migrate["State"]["Status"], migrate["State"]["ExitCode"]) == ("exited", 0)
+    assert app["State"]["Health"]["Status"] == "healthy"
+    for host in (app["HostConfig"], migrate["HostConfig"]):
+        assert (host["NanoCpus"], host["Memory"], host["MemoryReservation"]) == (10**9, 512 << 20, 256 << 20)
+        assert (host["ReadonlyRootfs"], host["CapDrop"], host["Privileged"]) == (True, ["ALL"], False)
+        assert host["SecurityOpt"] == ["no-new-privileges:true"]
+        assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-file": "5", "max-size": "10m"}}
+    assert app["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
+    assert app["HostConfig"]["PortBindings"]["8000/tcp"][0]["HostIp"] == "127.0.0.1"
+    client = Container(app["Id"]).client()
+    assert client.request("GET", "/health")[1]["environment"] == "production"
+    assert client.request("GET", "/api/v1/notes")[0] == 200, "the schema is there"
+
+
+def test_the_grace_period_is_longer_than_a_stop_may_take(stack: Stack) -> None:
+    stack("-f", "compose.yaml", "up", "--build", "--wait")
+    app = Container(stack.containers()["app"]["Id"])
+    lines = app.sh("python -m $(ls /opt/venv/lib/python*/site-packages | grep -m1 shipped_) settings").splitlines()
+    in_force = dict(line.split("=", 1) for line in lines if "=" in line)
+    longest = float(in_force["SHUTDOWN_DRAIN_SECONDS"]) + float(in_force["SHUTDOWN_TIMEOUT_SECONDS"])
+    assert app.inspect()["Config"]["StopTimeout"] > longest
+
+
+def test_the_development_stack_reloads_what_is_saved(stack: Stack) -> None:
+    stack("up", "--build", "--wait")
+    app = Container(stack.containers()["app"]["Id"])
+
+    def started_at() -> str:
+        status, health = app.client().request("GET", "/health")
+        return str(health["started_at"]) if status == 200 else ""
+
+    before = wait_for(started_at)
+    assert app.client().request("GET", "/health")[1]["environment"] == "development"
+    main = next(stack.service.glob("src/*/main.py"))
+    main.write_text(main.read_text() + "\n# saved\n")
+    wait_for(lambda: started_at() not in ("", before), 30)

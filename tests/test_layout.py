@@ -1,0 +1,237 @@
+"""Every rule of the layout holds, and each is seen to fail on a fault that is planted for it."""
+
+import re
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import layout_rules
+import pytest
+import python_rules
+import release_rules
+import render_rules
+from layout_rules import PACKAGE, Faults
+from questions import ROOT, questions
+
+Rule = Callable[[Path], Faults]
+Plant = Callable[[Path], None]
+
+RULES: list[Rule] = [
+    layout_rules.values_are_file_names,
+    layout_rules.options_keep_to_their_places,
+    layout_rules.templates_name_ideas_not_values,
+    layout_rules.conditions_are_few_and_flat,
+    layout_rules.paths_are_plain,
+    layout_rules.settings_are_strict,
+    python_rules.python_is_python,
+    python_rules.chassis_imports_nothing_around_it,
+    python_rules.features_and_adapters_are_strangers,
+    render_rules.overlays_never_collide,
+    render_rules.rendering_is_deterministic,
+]
+
+
+def put(path: str, text: str = "text\n") -> Plant:
+    """Plant a file."""
+
+    def plant(root: Path) -> None:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text, encoding="utf-8")
+
+    return plant
+
+
+def swap(path: str, old: str, new: str) -> Plant:
+    """Plant another text in a file that is there."""
+
+    def plant(root: Path) -> None:
+        text = (root / path).read_text(encoding="utf-8")
+        assert old in text, f"{path} no longer holds {old!r}: plant something else"
+        (root / path).write_text(text.replace(old, new, 1), encoding="utf-8")
+
+    return plant
+
+
+def each(*plants: Plant) -> Plant:
+    """Plant several things."""
+
+    def plant(root: Path) -> None:
+        for one in plants:
+            one(root)
+
+    return plant
+
+
+PLANTS: list[tuple[Rule, Plant, str]] = [
+    (
+        layout_rules.values_are_file_names,
+        swap("options/framework.yml", "    flask:", "    Flask:"),
+        "Flask: not lower case",
+    ),
+    (
+        layout_rules.values_are_file_names,
+        swap("options/license.yml", "    mit:", "    flask:"),
+        "flask: the value of two",
+    ),
+    (
+        layout_rules.values_are_file_names,
+        swap("options/database.yml", "    sqlite:", "    sqlite3:"),
+        "sqlite3: not how",
+    ),
+    (layout_rules.options_keep_to_their_places, put("template/docs/flask.md"), "docs/flask.md: not a place"),
+    (
+        layout_rules.options_keep_to_their_places,
+        put("template/tests/test_sqlite_locks.py"),
+        "not a place of the option sqlite",
+    ),
+    (
+        layout_rules.options_keep_to_their_places,
+        each(put(f"{PACKAGE}/chassis/a/flask.py"), put(f"{PACKAGE}/chassis/b/flask.py")),
+        "a second chassis file of flask",
+    ),
+    (layout_rules.templates_name_ideas_not_values, put("template/a.jinja", "{{ framework == 'flask' }}"), "a.jinja:1"),
+    (layout_rules.conditions_are_few_and_flat, put("template/a.jinja", "{{ 1 if x else 2 }}\n" * 9), "9 conditions"),
+    (
+        layout_rules.conditions_are_few_and_flat,
+        put("template/a.jinja", "{% if x %}{% if y %}{% endif %}{% endif %}"),
+        "a condition in a condition",
+    ),
+    (
+        layout_rules.conditions_are_few_and_flat,
+        put("template/a.jinja", "{% if ci == 'github' and storage == 'sql' %}{% endif %}"),
+        "one condition about ci, storage",
+    ),
+    (layout_rules.paths_are_plain, put("template/{% if x %}a{% endif %}"), "Jinja in"),
+    (layout_rules.paths_are_plain, put("template/{{service_name}}.md"), "Jinja in"),
+    (layout_rules.paths_are_plain, put("template/what?.md"), "Windows refuses what?.md"),
+    (layout_rules.paths_are_plain, put("template/nul.txt"), "Windows refuses nul.txt"),
+    (layout_rules.paths_are_plain, put("template/license.jinja"), "only in case"),
+    (
+        layout_rules.settings_are_strict,
+        swap("copier.yml", "jinja2.StrictUndefined", "jinja2.Undefined"),
+        "_envops.undefined",
+    ),
+    (
+        layout_rules.settings_are_strict,
+        swap("copier.yml", "lstrip_blocks: true", "lstrip_blocks: false"),
+        "lstrip_blocks",
+    ),
+    (
+        layout_rules.settings_are_strict,
+        swap("copier.yml", "_subdirectory:", "_tasks: [make]\n_subdirectory:"),
+        "--trust",
+    ),
+    (python_rules.python_is_python, put(f"{PACKAGE}/main.py.jinja"), "not on the list"),
+    (python_rules.python_is_python, put(f"{PACKAGE}/x.py", "def f(:\n"), "no Python"),
+    (python_rules.python_is_python, put(f"{PACKAGE}/x.py", "A = '{{ package_name }}'\n"), "a tag that nothing renders"),
+    (
+        python_rules.chassis_imports_nothing_around_it,
+        put(f"{PACKAGE}/chassis/a/x.py", "from ...notes import router\n"),
+        "...notes.router lies outside",
+    ),
+    (
+        python_rules.features_and_adapters_are_strangers,
+        put(f"{PACKAGE}/chassis/x.py", "import starlette.types\n"),
+        "x.py: imports the framework starlette",
+    ),
+    (
+        python_rules.features_and_adapters_are_strangers,
+        put(f"{PACKAGE}/chassis/web/x.py", "from ..database import session\n"),
+        "imports the feature database",
+    ),
+    (
+        render_rules.overlays_never_collide,
+        each(put("template/{{on_fastapi}}/a.md"), put("template/{{on_asgi}}/a.md")),
+        "a.md: rendered by 2 templates",
+    ),
+    (render_rules.rendering_is_deterministic, put("template/a.jinja", "{{ now() }}"), "now changes"),
+    (render_rules.rendering_is_deterministic, put("template/a.jinja", "{{ [1] | random }}"), "random changes"),
+    (render_rules.rendering_is_deterministic, put("template/a.jinja", "{{ _folder_name }}"), "_folder_name changes"),
+    (render_rules.rendering_is_deterministic, put("template/uv.lock"), "a lock file"),
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_the_template_keeps_the_rule(rule: Rule, template: Path) -> None:
+    """The template keeps every rule of its layout."""
+    assert not rule(template)
+
+
+@pytest.mark.parametrize(("rule", "plant", "fault"), PLANTS, ids=lambda value: getattr(value, "__name__", None))
+def test_the_rule_sees_a_planted_fault(rule: Rule, plant: Plant, fault: str, planted: Path) -> None:
+    """A rule names the fault that is planted for it."""
+    before = set(rule(planted))
+    layout_rules.template_files.cache_clear()
+    plant(planted)
+    questions.cache_clear()
+    assert [found for found in rule(planted) if found not in before and fault in found]
+
+
+def test_every_rule_has_a_planted_fault() -> None:
+    """No rule is taken on trust."""
+    assert {rule for rule, _, _ in PLANTS} == set(RULES)
+
+
+def test_ruff_finds_nothing_in_the_unrendered_python(tool: Callable[[str], str], template: Path) -> None:
+    """The chassis and every other plain Python file is linted and formatted where it lies."""
+    for command in (["check", "--no-cache"], ["format", "--check", "--no-cache"]):
+        run = subprocess.run(
+            [tool("ruff"), *command, "template"], cwd=template, capture_output=True, text=True, check=False
+        )
+        assert run.returncode == 0, run.stdout + run.stderr
+
+
+def releases() -> dict[str, str]:
+    """Released versions and their commits; tags may not travel with a clone."""
+    path = ROOT / "tests/releases.toml"
+    found = tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return {str(version): str(commit) for version, commit in found.get("releases", found).items()}
+
+
+@pytest.fixture(params=releases().items(), ids=lambda item: item[0])
+def release(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """The template as it was released."""
+    archive = subprocess.run(["git", "archive", request.param[1]], cwd=ROOT, capture_output=True, check=True).stdout
+    (tmp_path / "old.tar").write_bytes(archive)
+    shutil.unpack_archive(tmp_path / "old.tar", tmp_path / "old", filter="data")
+    return tmp_path / "old"
+
+
+def test_nothing_released_is_removed(release: Path, template: Path) -> None:
+    """No release of this major version removes a rendered file, a choice or a question."""
+    assert not release_rules.nothing_is_removed(release, template)
+    assert not release_rules.retired_names_are_kept(release, template)
+
+
+@pytest.mark.parametrize(
+    ("plant", "fault"),
+    [
+        (swap("options/license.yml", "    proprietary:", "    closed:"), "license: the choice proprietary is gone"),
+        (swap("options/project.yml", "owner:\n", "keeper:\n"), "owner: the question is gone"),
+        (swap("options/deployment.yml", "multiselect: true", "multiselect: false"), "deployment: its type changed"),
+        (lambda root: (root / "template/LICENSE.jinja").unlink(), "LICENSE: no longer rendered"),
+    ],
+    ids=["choice", "question", "type", "file"],
+)
+def test_a_removal_is_seen(plant: Plant, fault: str, template: Path, planted: Path) -> None:
+    """A choice, a question, its type or a file that is gone is named."""
+    plant(planted)
+    assert any(found.startswith(fault) for found in release_rules.nothing_is_removed(template, planted))
+
+
+def test_a_dropped_question_must_be_retired(template: Path, planted: Path) -> None:
+    """A question that is gone and not in `retired_names` is named: it would stop updates half-way."""
+    swap("options/project.yml", "owner:\n", "keeper:\n")(planted)
+    assert release_rules.retired_names_are_kept(template, planted) == ["owner: neither asked nor retired"]
+
+
+def test_an_overlay_folder_may_move(planted: Path) -> None:
+    """A file that moves into an overlay, or becomes a template, still renders to the same path."""
+    put("template/a.md")(planted)
+    old = shutil.copytree(planted, planted.parent / "old")
+    (planted / "template/a.md").unlink()
+    put("template/{{on_sql}}/a.md.jinja")(planted)
+    put("template/{{on_memory}}/a.md.jinja")(planted)
+    assert not re.findall(r"a\.md", "".join(release_rules.nothing_is_removed(old, planted)))
