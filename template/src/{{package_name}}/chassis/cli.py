@@ -1,0 +1,96 @@
+"""The commands of the service: `serve`, `check`, `settings`, and what features add (`migrate` ...)."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from . import settings as chassis_settings
+from . import settings_docs
+from .service import Feature
+from .settings import BaseChassisSettings, SettingsError
+
+EX_CONFIG = 78  # sysexits.h: something was found in an unconfigured or misconfigured state
+
+
+@dataclass(frozen=True)
+class Program:
+    """What the commands work on. `app` names the factory, such as `orders.main:create_app`."""
+
+    app: str
+    settings: type[BaseChassisSettings]
+    features: Sequence[Feature]
+    serve: Callable[[Callable[[], Any], Any], int]
+
+    def create_app(self) -> Any:
+        module, _, factory = self.app.partition(":")
+        return getattr(import_module(module), factory)()
+
+
+def main(program: Program, arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, or 78 when the settings are not fit to start with."""
+    options = _parser(program).parse_args(arguments)
+    try:
+        code: int = options.run(program, options)
+    except SettingsError as error:
+        count = len(error.problems)
+        print(f"The settings have {count} problem{'s' if count > 1 else ''}:", file=sys.stderr)
+        for sentence in error.problems:
+            print(f"  {sentence}", file=sys.stderr)
+        return EX_CONFIG
+    return code
+
+
+def _parser(program: Program) -> argparse.ArgumentParser:
+    package = program.app.partition(".")[0]
+    parser = argparse.ArgumentParser(prog=f"python -m {package}", description="Run and inspect the service.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    serve = commands.add_parser("serve", help="serve until SIGTERM")
+    serve.add_argument("--reload", action="store_true", help="start again whenever the code changes")
+    serve.set_defaults(run=_serve)
+    commands.add_parser("check", help="validate the settings, say OK or what is wrong").set_defaults(run=_check)
+    show = commands.add_parser("settings", help="print the settings in force, secrets masked")
+    show.add_argument("--format", choices=["values", "env", "markdown"], default="values")
+    show.set_defaults(run=_settings)
+    for feature in program.features:
+        add_commands = getattr(feature, "add_commands", None)
+        if add_commands:
+            add_commands(commands)
+    return parser
+
+
+def _serve(program: Program, options: argparse.Namespace) -> int:
+    settings = chassis_settings.load(program.settings)
+    if options.reload:
+        return _serve_and_reload(program)
+    return program.serve(program.create_app, settings)
+
+
+def _serve_and_reload(program: Program) -> int:
+    from watchfiles import run_process  # a development dependency
+
+    package = program.app.partition(".")[0]
+    run_process(
+        import_module(package).__path__[0], target=f"{sys.executable} -m {package} serve", target_type="command"
+    )
+    return 0
+
+
+def _check(program: Program, _options: argparse.Namespace) -> int:
+    settings = chassis_settings.load(program.settings)
+    print(f"The settings are valid for ENVIRONMENT={settings.environment}.")
+    return 0
+
+
+def _settings(program: Program, options: argparse.Namespace) -> int:
+    if options.format == "values":
+        for name, value in chassis_settings.in_force(chassis_settings.load(program.settings)).items():
+            print(f"{name}={value}")
+        return 0
+    write = {"env": settings_docs.env_example, "markdown": settings_docs.markdown}[options.format]
+    print(write(program.settings), end="")
+    return 0

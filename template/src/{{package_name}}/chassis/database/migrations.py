@@ -1,0 +1,74 @@
+"""Migrations with Alembic, run once a release by `python -m <package> migrate`, never at the start of a replica."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+from sqlalchemy import create_engine
+
+from .. import settings as chassis_settings
+from .base import Base
+from .connection import set_up_connections, url_for
+from .dialect import Dialect
+
+if TYPE_CHECKING:
+    from ..cli import Program
+
+FOLDER = Path("migrations")
+
+
+def add_commands(commands: Any, dialect: Dialect) -> None:
+    """Add `migrate` to the service's commands."""
+    parser = commands.add_parser("migrate", help="bring the database to the newest schema")
+    parser.set_defaults(run=lambda program, options: _migrate(program, options, dialect))
+    actions = parser.add_subparsers(metavar="ACTION")
+    down = actions.add_parser("downgrade", help="go back to a revision; `base` is an empty database")
+    down.add_argument("revision")
+    down.set_defaults(action=lambda config, options: command.downgrade(config, options.revision))
+    new = actions.add_parser("revision", help="write a revision from the difference between models and database")
+    new.add_argument("message")
+    new.set_defaults(action=lambda config, options: command.revision(config, options.message, autogenerate=True))
+    check = actions.add_parser("check", help="fail when models and database differ")
+    check.set_defaults(action=lambda config, options: command.check(config))
+
+
+def _migrate(program: Program, options: argparse.Namespace, dialect: Dialect) -> int:
+    if not FOLDER.is_dir():
+        print(f"There is no folder {FOLDER}/ here; run this where the service's files are.", file=sys.stderr)
+        return 1
+    settings = chassis_settings.load(program.settings)
+    import_module(program.app.partition(":")[0])  # the models register themselves when they are imported
+    action = getattr(options, "action", lambda config, options: command.upgrade(config, "head"))
+    try:
+        with _config(settings, dialect) as config:
+            action(config, options)
+    except CommandError as error:
+        print(f"The migration was not run: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+@contextmanager
+def _config(settings: Any, dialect: Dialect) -> Iterator[Config]:
+    """Hand Alembic a connection under the lock. Migrations are synchronous, whatever the framework."""
+    url = url_for(settings, dialect.SYNC_DRIVER)
+    dialect.prepare(url)
+    engine = create_engine(url, **dialect.engine_options(settings))
+    set_up_connections(engine, dialect)
+    config = Config(attributes={"metadata": Base.metadata})
+    config.set_main_option("script_location", str(FOLDER))
+    try:
+        with dialect.migration_lock(url), engine.connect() as connection:
+            config.attributes["connection"] = connection
+            yield config
+    finally:
+        engine.dispose()

@@ -1,0 +1,70 @@
+"""The synchronous database: engine, sessions, and its place in the service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.orm import Session, sessionmaker
+
+from ..health.registry import Check
+from ..service import Service
+from . import migrations
+from .connection import set_up_connections, translator, url_for
+from .dialect import Dialect
+
+
+class Database:
+    """One engine with its pool; `session()` is one unit of work."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._sessions = sessionmaker(engine, expire_on_commit=False)
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """Open a unit of work: commit when the block ends well, roll back when it raises."""
+        with self._sessions() as session, session.begin():
+            yield session
+
+    def ping(self) -> None:
+        """Ask the database for the simplest answer there is."""
+        with self.engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+
+    @contextmanager
+    def lifespan(self) -> Iterator[None]:
+        """Reach the database before the service starts, and give its connections back at the end."""
+        try:
+            self.ping()
+            yield
+        finally:
+            self.engine.dispose()
+
+
+def open_database(settings: Any, dialect: Dialect) -> Database:
+    """Return the database of `DATABASE_URL`; it connects on first use."""
+    url = url_for(settings, dialect.SYNC_DRIVER)
+    dialect.prepare(url)
+    engine = create_engine(url, **dialect.engine_options(settings))
+    set_up_connections(engine, dialect)
+    return Database(engine)
+
+
+class DatabaseFeature:
+    """The feature for `FEATURES`: this database, spoken in this dialect."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+
+    def install(self, service: Service) -> None:
+        database = open_database(service.settings, self._dialect)
+        service.provide(database)
+        service.translators.append(translator(self._dialect))
+        service.health.add(Check("database", database.ping, critical=True))
+        service.lifespans.append(("database", database.lifespan))
+
+    def add_commands(self, commands: Any) -> None:
+        migrations.add_commands(commands, self._dialect)

@@ -1,0 +1,136 @@
+"""What both ways of running checks share: one run's bookkeeping, and the bodies of the four endpoints."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import structlog
+
+from ..logging import utc_now
+from ..service import Service
+from .registry import Check, CheckFailedError, Outcome, Result, overall
+
+PATHS = frozenset({"/health", "/health/live", "/health/started", "/health/ready"})
+HEADERS = {"content-type": "application/json", "cache-control": "no-store"}
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One measurement: what it returned or how it failed, and how long it took in milliseconds."""
+
+    latency_ms: float
+    measured: Any = None
+    failure: BaseException | None = None
+
+
+class Monitor:
+    """The results of the checks, kept for `health_check_interval_seconds`. Subclasses say how checks are awaited."""
+
+    def __init__(self, service: Service, clock: Callable[[], float] = time.monotonic) -> None:
+        self.service = service
+        self.timeout_seconds: float = service.settings.health_check_timeout_seconds
+        self._interval_seconds: float = service.settings.health_check_interval_seconds
+        self._clock = clock
+        self._fresh_until = float("-inf")
+        self._results: list[Result] = []
+        self._last_success: dict[str, str] = {}
+        self._running: dict[str, Future[Run]] = {}
+        self._pool: ThreadPoolExecutor | None = None
+
+    def kept(self) -> list[Result] | None:
+        """Return the results while they are fresh, else None."""
+        return self._results if self._clock() < self._fresh_until else None
+
+    def keep(self, results: list[Result]) -> list[Result]:
+        self._results = results
+        self._fresh_until = self._clock() + self._interval_seconds
+        return results
+
+    def start(self, check: Check) -> Future[Run]:
+        """Start a measurement in a thread; one that still hangs is not started again, so threads cannot pile up."""
+        running = self._running.get(check.name)
+        if running is not None and not running.done():
+            return running
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(max_workers=32, thread_name_prefix="health")
+        self._running[check.name] = future = self._pool.submit(self._measure, check)
+        return future
+
+    def late(self) -> Run:
+        """Return what stands for a measurement that is not back in time."""
+        return Run(self.timeout_seconds * 1000, failure=TimeoutError())
+
+    def result(self, check: Check, run: Run) -> Result:
+        """Judge one run; a failure never shows its own text."""
+        outcome = self._outcome(check, run.measured, run.failure)
+        if outcome.status in ("ok", "warning"):
+            self._last_success[check.name] = utc_now()
+        elif run.failure is not None:
+            log.warning("health_check_failed", check=check.name, error=outcome.error, cause=type(run.failure).__name__)
+        return Result(check, outcome, run.latency_ms, self._last_success.get(check.name))
+
+    @staticmethod
+    def _measure(check: Check) -> Run:
+        began = time.perf_counter()
+        try:
+            measured, failure = check.measure(), None
+        except Exception as error:
+            measured, failure = None, error
+        return Run((time.perf_counter() - began) * 1000, measured, failure)
+
+    def _outcome(self, check: Check, measured: Any, failure: BaseException | None) -> Outcome:
+        if failure is None:
+            try:
+                return check.judge(measured)
+            except Exception as error:
+                failure = error
+        if isinstance(failure, CheckFailedError):
+            return Outcome("error", str(failure))
+        if isinstance(failure, TimeoutError):
+            return Outcome("timeout", f"no result within {self.timeout_seconds} s")
+        return Outcome("error", "the check failed")
+
+    # -- the endpoints -------------------------------------------------------------------------------------------------
+
+    def without_checks(self, path: str) -> tuple[int, bytes] | None:
+        """Return the answers that need no check, else None: a dependency that hangs must not delay them."""
+        if path == "/health/live":
+            return 200, b'{"status":"alive"}'
+        if path == "/health/started":
+            return self._started()
+        if path == "/health/ready" and self.service.lifecycle.draining:
+            return 503, b'{"status":"draining"}'
+        return None
+
+    def with_checks(self, path: str, results: list[Result]) -> tuple[int, bytes]:
+        return self._ready(results) if path == "/health/ready" else self._report(results)
+
+    def _started(self) -> tuple[int, bytes]:
+        return (200, b'{"status":"started"}') if self.service.lifecycle.started else (503, b'{"status":"starting"}')
+
+    def _ready(self, results: list[Result]) -> tuple[int, bytes]:
+        if not self.service.lifecycle.started or overall(results) == "unhealthy":
+            return 503, b'{"status":"not ready"}'
+        return 200, b'{"status":"ready"}'
+
+    def _report(self, results: list[Result]) -> tuple[int, bytes]:
+        settings, lifecycle = self.service.settings, self.service.lifecycle
+        status = overall(results)
+        started_at = lifecycle.started_at
+        body = {
+            "status": status,
+            "timestamp": utc_now(),
+            "version": f"{settings.service_name}@v{settings.service_version}",
+            "environment": settings.environment,
+            "started_at": started_at.isoformat().replace("+00:00", "Z") if started_at else None,
+            "uptime_seconds": round(lifecycle.uptime_seconds, 3),
+            "checks": {result.check.name: result.as_dict() for result in results},
+        }
+        return (503 if status == "unhealthy" else 200), orjson.dumps(body, default=str)

@@ -1,0 +1,1 @@
+"""Servers that drain before they stop, so that no request is lost on a deployment."""

@@ -1,0 +1,146 @@
+"""Typed settings from the environment, validated once at start (https://12factor.net/config)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+Environment = Literal["development", "test", "staging", "production"]
+
+SECRETS_DIR = Path("/run/secrets")
+
+
+def _split(value: object) -> object:
+    """Turn `a, b` into `["a", "b"]`, so that a list is written in the environment without quotes and brackets."""
+    if isinstance(value, str):
+        return [item.strip() for item in value.split(",") if item.strip()]
+    return value
+
+
+CommaSeparated = Annotated[list[str], NoDecode, BeforeValidator(_split)]
+
+
+class BaseChassisSettings(BaseSettings):
+    """Every feature: where settings are read from, and the environment they speak about."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        secrets_dir=SECRETS_DIR if SECRETS_DIR.is_dir() else None,
+        validate_default=True,
+        frozen=True,
+    )
+
+    environment: Environment = Field(
+        "development", description="Where the service runs; `production` turns the strict rules on."
+    )
+
+    @property
+    def is_production(self) -> bool:
+        return self.environment == "production"
+
+
+class ServiceSettings(BaseChassisSettings):
+    """Service"""
+
+    service_name: str = Field("service", min_length=1, description="Name in logs and health reports.")
+    service_version: str = Field("0.0.0", min_length=1, description="Version in logs and health reports.")
+    host: str = Field("127.0.0.1", description="Address to listen on; `0.0.0.0` in a container.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
+    debug: bool = Field(False, description="Framework debugging; refused in production.")
+    startup_timeout_seconds: float = Field(
+        30.0, gt=0, description="How long dependencies are retried at start before the service gives up."
+    )
+    shutdown_drain_seconds: float = Field(
+        5.0, ge=0, description="After SIGTERM: how long requests are still served while readiness answers 503."
+    )
+    shutdown_timeout_seconds: float = Field(
+        20.0, gt=0, description="After the drain: how long requests in flight may take to finish."
+    )
+
+    @field_validator("debug")
+    @classmethod
+    def _no_debug_in_production(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and in_production(info):
+            raise ValueError("must not be on in production; set DEBUG=false")
+        return value
+
+
+class SettingsError(Exception):
+    """The settings are not fit to start with; `problems` holds one sentence for each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def in_production(info: ValidationInfo) -> bool:
+    """Tell a field validator whether it judges a production service (`environment` is validated first)."""
+    return info.data.get("environment") == "production"
+
+
+SettingsT = TypeVar("SettingsT", bound=BaseChassisSettings)
+
+
+def load(cls: type[SettingsT], **values: Any) -> SettingsT:
+    """Read and validate the settings of `cls` from the environment; `values` take precedence.
+
+    Raises:
+        SettingsError: every problem at once, each with the variable, the value (never a secret's) and the remedy.
+    """
+    try:
+        return cls(**values)
+    except ValidationError as error:
+        raise SettingsError([_sentence(cls, problem) for problem in error.errors()]) from None
+
+
+def variable(name: str) -> str:
+    """Return the environment variable that a setting is read from."""
+    return name.upper()
+
+
+def is_secret(cls: type[BaseChassisSettings], name: str) -> bool:
+    """Tell whether a setting's value must never be shown."""
+    return SecretStr in _types_in(cls.model_fields[name].annotation)
+
+
+def in_force(settings: BaseChassisSettings) -> dict[str, str]:
+    """Return what is in force, by variable, with secrets masked."""
+    cls = type(settings)
+    return {
+        variable(name): "********" if is_secret(cls, name) else shown(getattr(settings, name))
+        for name in cls.model_fields
+    }
+
+
+def shown(value: object) -> str:
+    """Write a setting's value as it is written in the environment."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(str, value))
+    return str(value)
+
+
+def _sentence(cls: type[BaseChassisSettings], problem: Any) -> str:
+    """Write one problem as `VARIABLE: what is wrong and what to do (got 'value')`."""
+    name = str(problem["loc"][0]) if problem["loc"] else ""
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if name not in cls.model_fields:
+        return message
+    if problem["type"] == "missing":
+        return f"{variable(name)}: is not set; {cls.model_fields[name].description}"
+    got = "" if is_secret(cls, name) else f" (got {shown(problem['input'])!r})"
+    return f"{variable(name)}: {message}{got}"
+
+
+def _types_in(annotation: Any) -> set[Any]:
+    """Return the types that an annotation is made of: `SecretStr | None` gives both."""
+    arguments = getattr(annotation, "__args__", ())
+    return set().union(*map(_types_in, arguments)) if arguments else {annotation}

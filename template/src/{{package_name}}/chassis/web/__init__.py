@@ -1,0 +1,1 @@
+"""Adapters: what applies the service's lists to a framework's application."""

@@ -1,0 +1,167 @@
+"""The one pass around an ASGI application : no layers, and a `send` that is no coroutine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Any
+
+import structlog
+
+from .. import errors, request_context
+from ..health.asgi import AsyncMonitor
+from ..health.monitor import HEADERS, PATHS
+from ..problem import Answer
+from ..request_context import RequestContext
+from ..service import Service
+from .edge import WANTED, Edge
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_WANTED = {name.encode(): name for name in WANTED}
+
+log = structlog.get_logger(__name__)
+
+
+@asynccontextmanager
+async def lifespan(service: Service) -> AsyncIterator[None]:
+    """Open what the features need in order, mark the service started, and close everything in reverse."""
+    async with AsyncExitStack() as stack:
+        for name, opener in service.lifespans:
+            resource = opener()
+            if isinstance(resource, AbstractAsyncContextManager):
+                await stack.enter_async_context(resource)
+            else:
+                stack.enter_context(resource)
+            log.info("dependency_opened", dependency=name)
+        service.lifecycle.mark_started()
+        yield
+    service.lifecycle.mark_stopped()
+
+
+class AsgiPass:
+    """Wraps an application so that every request is identified, limited, answered and logged, even when it crashes."""
+
+    def __init__(self, app: App, service: Service, route_of: Callable[[Scope], str | None]) -> None:
+        self._app = app
+        self._route_of = route_of
+        self._edge = Edge(service)
+        self._monitor = AsyncMonitor(service)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        head = {_WANTED[name]: value.decode("latin-1") for name, value in scope["headers"] if name in _WANTED}
+        client = scope.get("client")
+        context = self._edge.open(
+            scope["method"], scope["path"], head, client[0] if client else "", scope.get("scheme", "http")
+        )
+        context.find_route = partial(self._route_of, scope)
+        exchange = _Exchange(self._edge, context, head, send)
+        token = request_context.enter(context)
+        try:
+            if scope["path"] in PATHS:
+                await exchange.reply(await self._health(context), body_wanted=context.method != "HEAD")
+            else:
+                await self._serve(exchange, scope, receive)
+                self._edge.log(context)
+        finally:
+            request_context.leave(token)
+
+    async def _serve(self, exchange: _Exchange, scope: Scope, receive: Receive) -> None:
+        """Run the application under the limits; whatever it raises becomes an answer."""
+        refusal = self._edge.refuse(exchange.context, exchange.head)
+        if refusal is not None:
+            await exchange.reply(refusal)
+            return
+        if "transfer-encoding" in exchange.head:
+            receive = exchange.counted(receive)
+        limit = asyncio.timeout(self._edge.timeout_seconds)
+        try:
+            async with limit:
+                await self._app(scope, receive, exchange.send)
+        except Exception as error:
+            expired = isinstance(error, TimeoutError) and limit.expired()
+            await exchange.fail(errors.DeadlineExceededError() if expired else error)
+
+    async def _health(self, context: RequestContext) -> Answer:
+        if context.method not in ("GET", "HEAD"):
+            return self._edge.failure(errors.MethodNotAllowedError(["GET", "HEAD"]))
+        status, body = await self._monitor.answer(context.path)
+        return Answer(status, HEADERS, body)
+
+
+class _Exchange:
+    """One request's answer: what was sent of it, and the headers it still lacks."""
+
+    __slots__ = ("_edge", "_replaced", "_send", "_too_large", "context", "head")
+
+    def __init__(self, edge: Edge, context: RequestContext, head: dict[str, str], send: Send) -> None:
+        self._edge = edge
+        self._send = send
+        self._too_large = False
+        self._replaced = False
+        self.context = context
+        self.head = head
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """Pass a message on; plain on purpose: a coroutine for each message would cost more than all it does."""
+        if self._replaced:
+            return _nothing()
+        if message["type"] != "http.response.start":
+            return self._send(message)
+        if self._too_large:
+            return self._replace()
+        headers = list(message.get("headers", ()))
+        present = {name.lower().decode("latin-1") for name, _ in headers}
+        added = self._edge.added_headers(self.context, self.head, present)
+        headers += [(name.encode("latin-1"), value.encode("latin-1")) for name, value in added]
+        self.context.status = message["status"]
+        message["headers"] = headers
+        return self._send(message)
+
+    async def reply(self, answer: Answer, *, body_wanted: bool = True) -> None:
+        """Send a whole answer made outside the application."""
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers.items()]
+        headers.append((b"content-length", str(len(answer.body)).encode()))
+        await self.send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await self.send({"type": "http.response.body", "body": answer.body if body_wanted else b""})
+
+    async def fail(self, error: Exception) -> None:
+        """Answer with the error; when half an answer is out already the server cuts the connection, which tells."""
+        failure = self._edge.failure(error)
+        if not self.context.status:
+            self._too_large = False
+            await self.reply(failure)
+
+    def counted(self, receive: Receive) -> Receive:
+        """Return a `receive` for a body of unknown length that stops the application at the limit."""
+        received = 0
+
+        async def count() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._edge.max_body_bytes:
+                self._too_large = True
+                raise errors.PayloadTooLargeError()
+            return message
+
+        return count
+
+    async def _replace(self) -> None:
+        """Say that the body is too large, whatever the framework made of the error that stopped its reading."""
+        self._too_large = False
+        await self.reply(self._edge.failure(errors.PayloadTooLargeError()))
+        self._replaced = True
+
+
+async def _nothing() -> None:
+    """Stand for a message of an answer that was replaced."""

@@ -1,0 +1,82 @@
+"""What every request passes first and last, whatever the framework; `asgi.py` and `wsgi.py` only carry it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from .. import errors, request_context
+from ..access_log import access_log
+from ..cors import Cors
+from ..hosts import AllowedHosts
+from ..problem import Answer, answer
+from ..proxies import TrustedProxies
+from ..request_context import RequestContext
+from ..service import Service
+
+# The request headers that are looked at; everything else is the application's business.
+WANTED = (
+    "host", "origin", "content-length", "transfer-encoding", "traceparent", "x-request-id", "x-correlation-id",
+    "x-forwarded-for", "x-forwarded-proto", "access-control-request-method",
+)  # fmt: skip
+
+Headers = list[tuple[str, str]]
+
+
+class Edge:
+    """Opens a request's context, refuses what must not reach the application, and completes the answer's headers."""
+
+    def __init__(self, service: Service) -> None:
+        settings = service.settings
+        self.service = service
+        self.max_body_bytes: int = settings.max_request_body_bytes
+        self.timeout_seconds: float = settings.request_timeout_seconds
+        self.log = access_log(settings)
+        self._allowed_host = AllowedHosts(settings.allowed_hosts)
+        self._cors = Cors(settings)
+        self._proxies = TrustedProxies(settings.trusted_proxies)
+        self._headers = tuple(service.response_headers.items())
+        self._https_headers = self._headers + tuple(service.https_response_headers.items())
+
+    def open(self, method: str, path: str, head: Mapping[str, str], peer: str, scheme: str) -> RequestContext:
+        """Return the context of a request whose wanted headers are `head`."""
+        if self._proxies:
+            peer, scheme = self._proxies.resolve(
+                peer, scheme, head.get("x-forwarded-for"), head.get("x-forwarded-proto")
+            )
+        accepted = request_context.accepted_id
+        correlation_id = head.get("x-correlation-id")
+        request_id = accepted(head.get("x-request-id")) or accepted(correlation_id) or request_context.new_id()
+        trace_id, span_id, flags = request_context.parse_traceparent(head.get("traceparent"))
+        if correlation_id is not None:
+            correlation_id = accepted(correlation_id) or request_id
+        return RequestContext(
+            request_id, trace_id, span_id, method, path, peer, scheme, correlation_id, trace_flags=flags
+        )
+
+    def refuse(self, context: RequestContext, head: Mapping[str, str]) -> Answer | None:
+        """Return the answer to a request that must not reach the application, else None."""
+        if not self._allowed_host(head.get("host")):
+            return self.failure(errors.BadRequestError("This host is not served here."))
+        length = head.get("content-length")
+        if length is not None and not length.isdecimal():
+            return self.failure(errors.BadRequestError("The Content-Length is no number."))
+        if length is not None and int(length[:19]) > self.max_body_bytes:
+            return self.failure(errors.PayloadTooLargeError())
+        return self._cors.preflight(context.method, head) if self._cors else None
+
+    def failure(self, cause: BaseException) -> Answer:
+        return answer(self.service, cause)
+
+    def added_headers(self, context: RequestContext, head: Mapping[str, str], present: Collection[str]) -> Headers:
+        """Return what an answer still lacks; a header that the route has set itself is left as it is."""
+        added: Headers = [("x-request-id", context.request_id)]
+        added += self._https_headers if context.scheme == "https" else self._headers
+        if context.correlation_id is not None:
+            added.append(("x-correlation-id", context.correlation_id))
+        if self._cors:
+            added += self._cors.headers(head.get("origin")).items()
+        if self.service.lifecycle.draining:
+            # The client's next request must open a connection to another replica (RFC 9112, 9.6).
+            added.append(("connection", "close"))
+        # `Vary` adds up, everything else is the route's to decide.
+        return [pair for pair in added if pair[0] not in present or pair[0] == "vary"] if present else added

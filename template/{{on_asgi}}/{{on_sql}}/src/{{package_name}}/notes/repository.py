@@ -1,0 +1,60 @@
+"""All the SQL of notes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from ..chassis.database.asgi import Database
+from ..chassis.service import Service
+from .errors import NoteTitleTakenError
+from .models import Note
+
+
+class NoteRepository:
+    """The notes within one unit of work."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def add(self, note: Note) -> Note:
+        self._session.add(note)
+        await self._flush()
+        return note
+
+    async def get(self, note_id: int) -> Note | None:
+        return await self._session.get(Note, note_id)
+
+    async def change(self, note: Note, changes: dict[str, str | None]) -> Note:
+        for name, value in changes.items():
+            setattr(note, name, value)
+        await self._flush()
+        return note
+
+    async def remove(self, note: Note) -> None:
+        await self._session.delete(note)
+
+    async def after(self, note_id: int, limit: int, tag: str | None) -> list[Note]:
+        """Return up to `limit` notes with ids above `note_id`: an index range, however deep the page."""
+        query = select(Note).where(Note.id > note_id).order_by(Note.id).limit(limit)
+        if tag is not None:
+            query = query.where(Note.tag == tag)
+        return list(await self._session.scalars(query))
+
+    async def _flush(self) -> None:
+        """Write now, so that a duplicate is found here, where it has a name."""
+        try:
+            await self._session.flush()
+        except IntegrityError as error:
+            raise NoteTitleTakenError() from error
+
+
+@asynccontextmanager
+async def open_repository(service: Service) -> AsyncIterator[NoteRepository]:
+    """Open a unit of work: commit when the block ends well, roll back when it raises."""
+    async with service.get(Database).session() as session:
+        yield NoteRepository(session)

@@ -1,0 +1,14 @@
+"""Alembic's entry; what it needs comes from `python -m <package> migrate`."""
+
+from alembic import context
+
+given = context.config.attributes
+
+context.configure(
+    connection=given["connection"],
+    target_metadata=given["metadata"],
+    compare_type=True,
+    render_as_batch=True,  # SQLite cannot alter a column in place
+)
+with context.begin_transaction():
+    context.run_migrations()
