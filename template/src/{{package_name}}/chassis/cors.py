@@ -15,12 +15,12 @@ class Settings(BaseChassisSettings):
     """CORS"""
 
     cors_allowed_origins: CommaSeparated = Field(
-        default_factory=list,
+        [],
         description="Origins whose pages may call, such as `https://app.example.com`; none by default.",
     )
     cors_allow_credentials: bool = Field(False, description="Let browsers send cookies and credentials along.")
     cors_allowed_headers: CommaSeparated = Field(
-        default_factory=lambda: ["authorization", "content-type", "x-request-id"],
+        ["authorization", "content-type", "x-request-id"],
         description="Request headers that pages may set.",
     )
     cors_max_age_seconds: int = Field(600, ge=0, description="How long browsers may remember the permission.")

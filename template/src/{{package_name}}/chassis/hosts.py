@@ -16,7 +16,7 @@ class Settings(BaseChassisSettings):
     """Hosts"""
 
     allowed_hosts: CommaSeparated = Field(
-        default_factory=lambda: list(_LOCAL),
+        list(_LOCAL),
         description="Host names that requests may ask for; `*.example.com` takes subdomains, `*` everything.",
     )
 

@@ -36,7 +36,7 @@ class Settings(BaseChassisSettings):
         "json", description="`console` is coloured text for a person, in development only."
     )
     log_verbose_loggers: CommaSeparated = Field(
-        default_factory=list, description="Noisy libraries to hear at LOG_LEVEL, such as `httpx,sqlalchemy.engine`."
+        [], description="Noisy libraries to hear at LOG_LEVEL, such as `httpx,sqlalchemy.engine`."
     )
     log_file: Path | None = Field(None, description="Also write to this file, rotated.")
     log_file_max_bytes: int = Field(50_000_000, gt=0, description="Size at which LOG_FILE is rotated.")

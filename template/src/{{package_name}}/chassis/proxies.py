@@ -14,7 +14,7 @@ class Settings(BaseChassisSettings):
     """Proxies"""
 
     trusted_proxies: CommaSeparated = Field(
-        default_factory=list,
+        [],
         description="Addresses or networks of the proxies in front, such as `10.0.0.0/8`; only theirs are believed.",
     )
 

@@ -90,7 +90,7 @@ def attach(app: object, service: Service) -> None:
 
 
 def service_of(app: object) -> Service:
-    """Return the service of an application (a proxy of one will do).
+    """Return the service of an application.
 
     Raises:
         LookupError: `install` was not called for it.

@@ -24,7 +24,7 @@ CommaSeparated = Annotated[list[str], NoDecode, BeforeValidator(_split)]
 
 
 class BaseChassisSettings(BaseSettings):
-    """Every feature: where settings are read from, and the environment they speak about."""
+    """Environment: what every feature knows, and where settings are read from."""
 
     model_config = SettingsConfigDict(
         env_file=".env",
@@ -48,7 +48,9 @@ class ServiceSettings(BaseChassisSettings):
     """Service"""
 
     service_name: str = Field("service", min_length=1, description="Name in logs and health reports.")
-    service_version: str = Field("0.0.0", min_length=1, description="Version in logs and health reports.")
+    service_version: str = Field(
+        "0.0.0", min_length=1, description="Version in logs and health reports; by default the package's."
+    )
     host: str = Field("127.0.0.1", description="Address to listen on; `0.0.0.0` in a container.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
     debug: bool = Field(False, description="Framework debugging; refused in production.")

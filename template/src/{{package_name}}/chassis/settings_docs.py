@@ -1,4 +1,4 @@
-"""Writes `.env.example` and the table of settings from the settings classes, so that neither can drift."""
+"""Writes `.env.example` and `docs/configuration.md` from the settings classes, so that neither can drift."""
 
 from __future__ import annotations
 
@@ -9,55 +9,79 @@ from pydantic.fields import FieldInfo
 
 from .settings import BaseChassisSettings, is_secret, shown, variable
 
+Settings = type[BaseChassisSettings]
 Section = tuple[str, list[tuple[str, FieldInfo]]]
 
+ENV_INTRO = """\
+# Every setting with its default. Copy this file to .env, which git ignores, and change there what you need.
+# `make settings-docs` writes it from the settings classes.
+"""
+MARKDOWN_INTRO = """\
+# Configuration
 
-def sections(cls: type[BaseChassisSettings]) -> Iterator[Section]:
-    """Yield the settings class by class, the chassis's first; a class's title is the first line of its docstring."""
+Settings come from environment variables, from a file `.env` in the folder where the service is started, and from files in
+`/run/secrets`, each named after a variable in lower case. A variable wins over `.env`, and `.env` over a secret's file. An
+empty value counts as not set.
+
+They are validated once, at start. Every problem is reported in one go, with its remedy, and the exit code is 78.
+`make validate` asks for the same without a start.
+
+`make settings-docs` writes this page from the settings classes.
+"""
+_NONE_YET = "None yet. A field in `settings.py` is listed here by `make settings-docs`."
+
+
+def sections(cls: Settings) -> Iterator[Section]:
+    """Yield the settings class by class, the chassis's first; a class's title is the first words of its docstring."""
     done: set[str] = set()
     for owner in reversed(cls.__mro__):
         if not issubclass(owner, BaseChassisSettings):
             continue
         own = [name for name in owner.__annotations__ if name in cls.model_fields and name not in done]
         done.update(own)
-        if own:
+        if own or owner is cls:
             title = (owner.__doc__ or owner.__name__).strip().splitlines()[0].rstrip(".")
-            yield title.partition(":")[0], [(name, cls.model_fields[name]) for name in own]
+            yield title.partition(":")[0], [(name, owner.model_fields[name]) for name in own]
 
 
-def env_example(cls: type[BaseChassisSettings]) -> str:
+def env_example(cls: Settings) -> str:
     """Return the text of `.env.example`: every setting, commented out where it has a default."""
-    return "\n".join(env_section(cls, section) for section in sections(cls))
+    return ENV_INTRO + "".join("\n" + env_section(cls, section) for section in sections(cls))
 
 
-def env_section(cls: type[BaseChassisSettings], section: Section) -> str:
+def env_section(cls: Settings, section: Section) -> str:
     title, settings = section
     lines = [f"# --- {title} ---"]
     for name, field in settings:
         lines.append(f"# {field.description} ({_kind(field)})")
-        lines.append(f"{'' if field.is_required() else '# '}{variable(name)}={_default(cls, name)}")
-    return "\n".join(lines) + "\n"
+        lines.append(f"{'' if cls.model_fields[name].is_required() else '# '}{variable(name)}={_default(cls, name)}")
+    return "\n".join(lines if settings else [*lines, f"# {_NONE_YET}"]) + "\n"
 
 
-def markdown(cls: type[BaseChassisSettings]) -> str:
-    """Return the tables of `docs/configuration.md`."""
-    return "\n".join(markdown_section(cls, section) for section in sections(cls))
+def markdown(cls: Settings) -> str:
+    """Return the text of `docs/configuration.md`."""
+    return MARKDOWN_INTRO + "".join("\n" + markdown_section(cls, section) for section in sections(cls))
 
 
-def markdown_section(cls: type[BaseChassisSettings], section: Section) -> str:
+def markdown_section(cls: Settings, section: Section) -> str:
     title, settings = section
-    lines = [f"## {title}", "", "| variable | type | default | meaning |", "|---|---|---|---|"]
+    lines = [f"## {title}", ""]
+    if not settings:
+        return "\n".join([*lines, _NONE_YET]) + "\n"
+    lines += ["| variable | type | default | meaning |", "|---|---|---|---|"]
     for name, field in settings:
-        default = "required" if field.is_required() else f"`{_default(cls, name)}`" if _default(cls, name) else ""
+        default = f"`{_default(cls, name)}`" if _default(cls, name) else ""
+        default = "required" if cls.model_fields[name].is_required() else default
         lines.append(f"| `{variable(name)}` | {_kind(field)} | {default} | {field.description} |")
     return "\n".join(lines) + "\n"
 
 
-def _default(cls: type[BaseChassisSettings], name: str) -> str:
+def _default(cls: Settings, name: str) -> str:
+    """Return the default in force. One that is worked out at start is left to the description: it would not stay true."""
     field = cls.model_fields[name]
-    if field.is_required() or is_secret(cls, name):
+    if field.is_required() or field.default_factory is not None or is_secret(cls, name):
         return ""
-    return shown(field.get_default(call_default_factory=True, validated_data={}))
+    return shown(field.default)
 
 
 def _kind(field: FieldInfo) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from alembic import command
 from alembic.config import Config
@@ -19,6 +19,7 @@ from .. import settings as chassis_settings
 from .base import Base
 from .connection import set_up_connections, url_for
 from .dialect import Dialect
+from .types import UtcDateTime
 
 if TYPE_CHECKING:
     from ..cli import Program
@@ -64,7 +65,7 @@ def _config(settings: Any, dialect: Dialect) -> Iterator[Config]:
     dialect.prepare(url)
     engine = create_engine(url, **dialect.engine_options(settings))
     set_up_connections(engine, dialect)
-    config = Config(attributes={"metadata": Base.metadata})
+    config = Config(attributes={"metadata": Base.metadata, "render_item": _render_item})
     config.set_main_option("script_location", str(FOLDER))
     try:
         with dialect.migration_lock(url), engine.connect() as connection:
@@ -72,3 +73,10 @@ def _config(settings: Any, dialect: Dialect) -> Iterator[Config]:
             yield config
     finally:
         engine.dispose()
+
+
+def _render_item(kind: str, item: Any, _context: Any) -> str | Literal[False]:
+    """Write types of our own as what they are in the database, so that revisions do not depend on this code."""
+    if kind == "type" and isinstance(item, UtcDateTime):
+        return "sa.DateTime(timezone=True)"
+    return False

@@ -9,9 +9,19 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
+from pydantic import Field
 
 from ..lifecycle import Lifecycle
 from ..service import service_of
+from ..settings import BaseChassisSettings
+
+
+class Settings(BaseChassisSettings):
+    """Server"""
+
+    keep_alive_timeout_seconds: int = Field(
+        75, ge=1, description="How long an idle connection is kept; longer than the balancer in front keeps it."
+    )
 
 
 class DrainingServer(uvicorn.Server):
@@ -47,6 +57,7 @@ def serve(create_app: Callable[[], Any], settings: Any) -> int:
         server_header=False,
         proxy_headers=False,
         lifespan="on",
+        timeout_keep_alive=settings.keep_alive_timeout_seconds,
         timeout_graceful_shutdown=max(1, round(settings.shutdown_timeout_seconds)),
     )
     server = DrainingServer(config, service_of(app).lifecycle, settings.shutdown_drain_seconds)

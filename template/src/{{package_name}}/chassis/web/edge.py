@@ -1,4 +1,4 @@
-"""What every request passes first and last, whatever the framework; `asgi.py` and `wsgi.py` only carry it."""
+"""What every request passes first and last, whatever the framework and its interface."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from .settings import BaseChassisSettings
+from ..settings import BaseChassisSettings
 
 
 class Settings(BaseChassisSettings):

@@ -1,0 +1,70 @@
+"""Interrupts a thread whose request takes too long: WSGI has no other way to stop a handler.
+
+Python raises the interruption between two of its own instructions. A call that blocks inside C (a socket, a sleep) is
+interrupted when it returns, so calls out need time-outs of their own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+
+from ..errors import DeadlineExceededError
+
+_raise_in_thread = ctypes.pythonapi.PyThreadState_SetAsyncExc
+_NOTHING = ctypes.py_object()
+
+
+class Watch:
+    """One request that is being watched; `stop` it whatever happens, twice does no harm."""
+
+    __slots__ = ("_deadlines", "expired", "thread", "until")
+
+    def __init__(self, deadlines: Deadlines, until: float) -> None:
+        self._deadlines = deadlines
+        self.thread = threading.get_ident()
+        self.until = until
+        self.expired = False
+
+    def stop(self) -> None:
+        """Stop watching. After this no interruption can reach the thread: one still on its way is taken back."""
+        with self._deadlines.lock:
+            self._deadlines.running.pop(self.thread, None)
+            if self.expired:
+                _raise_in_thread(ctypes.c_ulong(self.thread), _NOTHING)
+
+
+class Deadlines:
+    """Watches the requests of all threads from one more thread."""
+
+    def __init__(self, timeout_seconds: float) -> None:
+        self.lock = threading.Lock()
+        self.running: dict[int, Watch] = {}
+        self._timeout_seconds = timeout_seconds
+        self._interval_seconds = max(0.01, min(0.5, timeout_seconds / 20))
+        self._watcher: threading.Thread | None = None
+
+    def start(self) -> Watch:
+        """Watch the request that this thread begins now."""
+        if self._watcher is None:
+            self._start_watching()
+        watch = Watch(self, time.monotonic() + self._timeout_seconds)
+        self.running[watch.thread] = watch
+        return watch
+
+    def _start_watching(self) -> None:
+        with self.lock:
+            if self._watcher is None:
+                self._watcher = threading.Thread(target=self._watch, name="deadlines", daemon=True)
+                self._watcher.start()
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(self._interval_seconds)
+            now = time.monotonic()
+            with self.lock:
+                for watch in list(self.running.values()):
+                    if watch.until < now and not watch.expired:
+                        watch.expired = True
+                        _raise_in_thread(ctypes.c_ulong(watch.thread), ctypes.py_object(DeadlineExceededError))

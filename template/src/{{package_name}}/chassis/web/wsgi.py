@@ -1,0 +1,214 @@
+"""The one pass around a WSGI application (PEP 3333)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
+from typing import Any
+
+import structlog
+
+from .. import errors, request_context
+from ..health.monitor import HEADERS, PATHS
+from ..health.wsgi import ThreadMonitor
+from ..limits.wsgi import Deadlines
+from ..problem import Answer
+from ..request_context import RequestContext
+from ..service import Service
+from .edge import WANTED, Edge
+
+Environ = dict[str, Any]
+StartResponse = Callable[..., Any]
+App = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+_WANTED = {
+    "CONTENT_LENGTH" if name == "content-length" else f"HTTP_{name.upper().replace('-', '_')}": name for name in WANTED
+}
+# A body that says it is no longer than this is sent in one piece, which saves the server a call for each part of it.
+_SENT_WHOLE_BYTES = 65_536
+# granian names itself unless it is given a value.
+_NAMELESS = ("server", "")
+
+log = structlog.get_logger(__name__)
+
+
+@contextmanager
+def lifespan(service: Service) -> Iterator[None]:
+    """Open what the features need in order, mark the service started, and close everything in reverse."""
+    with ExitStack() as stack:
+        for name, opener in service.lifespans:
+            resource = opener()
+            if isinstance(resource, AbstractAsyncContextManager):
+                raise TypeError(f"{name} opens asynchronously, which a WSGI service cannot do")
+            stack.enter_context(resource)
+            log.info("dependency_opened", dependency=name)
+        service.lifecycle.mark_started()
+        yield
+    service.lifecycle.mark_stopped()
+
+
+class WsgiPass:
+    """Wraps an application so that every request is identified, limited, answered and logged, even when it crashes."""
+
+    def __init__(self, app: App, service: Service) -> None:
+        self._app = app
+        self._edge = Edge(service)
+        self._monitor = ThreadMonitor(service)
+        self._deadlines = Deadlines(self._edge.timeout_seconds)
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        head = {name: environ[key] for key, name in _WANTED.items() if environ.get(key)}
+        context = self._edge.open(
+            environ["REQUEST_METHOD"], _path(environ), head, environ.get("REMOTE_ADDR", ""), environ["wsgi.url_scheme"]
+        )
+        exchange = _Exchange(self._edge, context, head, start_response)
+        token = request_context.enter(context)
+        try:
+            if context.path in PATHS:
+                return exchange.reply(self._health(context))
+            body = self._serve(exchange, environ)
+            if isinstance(body, list):
+                self._edge.log(context)
+            return body
+        finally:
+            request_context.leave(token)
+
+    def _serve(self, exchange: _Exchange, environ: Environ) -> Iterable[bytes]:
+        """Run the application under the limits; whatever it raises becomes an answer."""
+        refusal = self._edge.refuse(exchange.context, exchange.head)
+        if refusal is not None:
+            return exchange.reply(refusal)
+        if "transfer-encoding" in exchange.head:
+            environ["wsgi.input"] = _CountedInput(environ["wsgi.input"], self._edge.max_body_bytes)
+        watch = self._deadlines.start()
+        try:
+            try:
+                body = exchange.finish(self._app(environ, exchange.start_response))
+            finally:
+                watch.stop()
+        except Exception as error:
+            watch.stop()
+            return exchange.reply(self._edge.failure(error))
+        return exchange.reply(self._edge.failure(errors.DeadlineExceededError())) if watch.expired else body
+
+    def _health(self, context: RequestContext) -> Answer:
+        if context.method not in ("GET", "HEAD"):
+            return self._edge.failure(errors.MethodNotAllowedError(["GET", "HEAD"]))
+        status, body = self._monitor.answer(context.path)
+        return Answer(status, HEADERS, body)
+
+
+class _Exchange:
+    """One request's answer. What the application starts is held back until there is no error left to replace it."""
+
+    __slots__ = ("_edge", "_headers", "_start_response", "_status", "context", "head")
+
+    def __init__(
+        self, edge: Edge, context: RequestContext, head: dict[str, str], start_response: StartResponse
+    ) -> None:
+        self._edge = edge
+        self._start_response = start_response
+        self._status = ""
+        self._headers: list[tuple[str, str]] = []
+        self.context = context
+        self.head = head
+
+    def start_response(self, status: str, headers: list[tuple[str, str]], _exc_info: Any = None) -> Callable[..., Any]:
+        self._status, self._headers = status, headers
+        return _refuse_write
+
+    def finish(self, body: Iterable[bytes]) -> Iterable[bytes]:
+        """Send what the application answered: small bodies whole, others as they come."""
+        length = next((value for name, value in self._headers if name.lower() == "content-length"), None)
+        if length is None or int(length) > _SENT_WHOLE_BYTES:
+            self._start()
+            return _Streamed(body, self._edge, self.context)
+        try:
+            whole = [b"".join(body)]
+        finally:
+            _close(body)
+        self._start()
+        return whole
+
+    def reply(self, answer: Answer) -> list[bytes]:
+        """Send a whole answer made outside the application."""
+        phrase = errors.for_status(answer.status).title if answer.status >= 400 else "OK"
+        self._status = f"{answer.status} {phrase}"
+        self._headers = [*answer.headers.items(), ("content-length", str(len(answer.body)))]
+        self._start()
+        return [b"" if self.context.method == "HEAD" else answer.body]
+
+    def _start(self) -> None:
+        present = {name.lower() for name, _ in self._headers}
+        added = self._edge.added_headers(self.context, self.head, present)
+        self.context.status = int(self._status[:3])
+        self._start_response(self._status, [*self._headers, *added, _NAMELESS])
+
+
+class _Streamed:
+    """A body that is made while it is sent; the request lasts, and is logged, until its end."""
+
+    def __init__(self, body: Iterable[bytes], edge: Edge, context: RequestContext) -> None:
+        self._body = body
+        self._parts = iter(body)
+        self._edge = edge
+        self._context = context
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        token = request_context.enter(self._context)
+        try:
+            return next(self._parts)
+        except StopIteration:
+            raise
+        except Exception as error:
+            self._edge.failure(error)
+            raise
+        finally:
+            request_context.leave(token)
+
+    def close(self) -> None:
+        _close(self._body)
+        self._edge.log(self._context)
+
+
+class _CountedInput:
+    """A body of unknown length that stops the application at the limit."""
+
+    def __init__(self, stream: Any, max_bytes: int) -> None:
+        self._stream = stream
+        self._left = max_bytes
+
+    def read(self, size: int = -1) -> bytes:
+        # One byte more than is allowed tells a body at the limit from one over it.
+        return self._count(self._stream.read(min(size, self._left + 1) if size >= 0 else self._left + 1))
+
+    def readline(self, size: int = -1) -> bytes:
+        return self._count(self._stream.readline(min(size, self._left + 1) if size >= 0 else self._left + 1))
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.readline, b"")
+
+    def _count(self, part: bytes) -> bytes:
+        self._left -= len(part)
+        if self._left < 0:
+            raise errors.PayloadTooLargeError()
+        return part
+
+
+def _path(environ: Environ) -> str:
+    """Return the path as text: WSGI carries its bytes as Latin-1."""
+    path: str = environ.get("PATH_INFO", "") or "/"
+    return path if path.isascii() else path.encode("latin-1").decode("utf-8", "replace")
+
+
+def _close(body: Iterable[bytes]) -> None:
+    close = getattr(body, "close", None)
+    if close is not None:
+        close()
+
+
+def _refuse_write(_data: bytes) -> None:
+    raise NotImplementedError("write() is not supported; return an iterable (PEP 3333 keeps write() for old code only)")

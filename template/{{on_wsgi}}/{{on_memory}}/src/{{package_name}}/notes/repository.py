@@ -1,0 +1,53 @@
+"""Notes in memory, behind the interface that a database would have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count, islice
+
+from ..chassis.service import Service
+from .errors import NoteTitleTakenError
+from .models import Note, utc_now
+
+
+class NoteRepository:
+    """The notes of this process."""
+
+    def __init__(self) -> None:
+        self._notes: dict[int, Note] = {}
+        self._ids = count(1)
+
+    def add(self, note: Note) -> Note:
+        self._refuse_taken(note.title, besides=None)
+        note.id = next(self._ids)
+        self._notes[note.id] = note
+        return note
+
+    def get(self, note_id: int) -> Note | None:
+        return self._notes.get(note_id)
+
+    def change(self, note: Note, changes: dict[str, str | None]) -> Note:
+        self._refuse_taken(changes.get("title"), besides=note)
+        for name, value in changes.items():
+            setattr(note, name, value)
+        note.updated_at = utc_now()
+        return note
+
+    def remove(self, note: Note) -> None:
+        self._notes.pop(note.id, None)
+
+    def after(self, note_id: int, limit: int, tag: str | None) -> list[Note]:
+        """Return up to `limit` notes with ids above `note_id`, oldest first."""
+        notes = (note for note in self._notes.values() if note.id > note_id and tag in (None, note.tag))
+        return list(islice(notes, limit))
+
+    def _refuse_taken(self, title: str | None, besides: Note | None) -> None:
+        if any(note.title == title and note is not besides for note in self._notes.values()):
+            raise NoteTitleTakenError()
+
+
+@contextmanager
+def open_repository(service: Service) -> Iterator[NoteRepository]:
+    """Open the notes of this service."""
+    yield service.get_or_provide(NoteRepository)

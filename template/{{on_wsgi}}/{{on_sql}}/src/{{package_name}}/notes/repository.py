@@ -1,0 +1,60 @@
+"""All the SQL of notes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from ..chassis.database.wsgi import Database
+from ..chassis.service import Service
+from .errors import NoteTitleTakenError
+from .models import Note
+
+
+class NoteRepository:
+    """The notes within one unit of work."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def add(self, note: Note) -> Note:
+        self._session.add(note)
+        self._flush()
+        return note
+
+    def get(self, note_id: int) -> Note | None:
+        return self._session.get(Note, note_id)
+
+    def change(self, note: Note, changes: dict[str, str | None]) -> Note:
+        for name, value in changes.items():
+            setattr(note, name, value)
+        self._flush()
+        return note
+
+    def remove(self, note: Note) -> None:
+        self._session.delete(note)
+
+    def after(self, note_id: int, limit: int, tag: str | None) -> list[Note]:
+        """Return up to `limit` notes with ids above `note_id`: an index range, however deep the page."""
+        query = select(Note).where(Note.id > note_id).order_by(Note.id).limit(limit)
+        if tag is not None:
+            query = query.where(Note.tag == tag)
+        return list(self._session.scalars(query))
+
+    def _flush(self) -> None:
+        """Write now, so that a duplicate is found here, where it has a name."""
+        try:
+            self._session.flush()
+        except IntegrityError as error:
+            raise NoteTitleTakenError() from error
+
+
+@contextmanager
+def open_repository(service: Service) -> Iterator[NoteRepository]:
+    """Open a unit of work: commit when the block ends well, roll back when it raises."""
+    with service.get(Database).session() as session:
+        yield NoteRepository(session)
