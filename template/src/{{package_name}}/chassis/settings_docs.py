@@ -19,9 +19,9 @@ ENV_INTRO = """\
 MARKDOWN_INTRO = """\
 # Configuration
 
-Settings come from environment variables, from a file `.env` in the folder where the service is started, and from files in
-`/run/secrets`, each named after a variable in lower case. A variable wins over `.env`, and `.env` over a secret's file. An
-empty value counts as not set.
+Settings come from environment variables, from a file `.env` in the folder where the service is started, and from files
+in `/run/secrets`, each named after a variable in lower case. A variable wins over `.env`, and `.env` over a secret's
+file. An empty value counts as not set.
 
 They are validated once, at start. Every problem is reported in one go, with its remedy, and the exit code is 78.
 `make validate` asks for the same without a start.
@@ -77,7 +77,7 @@ def markdown_section(cls: Settings, section: Section) -> str:
 
 
 def _default(cls: Settings, name: str) -> str:
-    """Return the default in force. One that is worked out at start is left to the description: it would not stay true."""
+    """Return the default in force. One that is worked out at start would not stay true; its description tells of it."""
     field = cls.model_fields[name]
     if field.is_required() or field.default_factory is not None or is_secret(cls, name):
         return ""
