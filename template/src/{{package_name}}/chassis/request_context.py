@@ -11,8 +11,11 @@ from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-# version-traceid-parentid-flags; all-zero ids and version ff are invalid (W3C Trace Context, 3.2)
-_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
+# version-traceid-parentid-flags; all-zero ids and version ff are invalid (W3C Trace Context, 3.2), and so is version 00
+# with more behind it, which later versions may have (4.3)
+_TRACEPARENT = re.compile(
+    r"(?!ff|00-.{52}-)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?"
+)
 
 
 @dataclass(slots=True)

@@ -16,11 +16,14 @@ from pydantic import BaseModel, Field, ValidationInfo, field_validator
 from starlette.exceptions import HTTPException
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
 from .. import errors, problem
 from ..service import Feature, Service, attach, build, service_of
 from ..settings import BaseChassisSettings, in_production
 from .asgi import App, AsgiPass, Scope, lifespan
+
+_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 
 class Settings(BaseChassisSettings):
@@ -124,16 +127,23 @@ def _answer_with_problems(app: FastAPI, service: Service) -> None:
         assert isinstance(error, HTTPException)
         if error.status_code < 400:
             return Response(status_code=error.status_code, headers=error.headers)
-        return response(_from_http(error), dict(error.headers or {}))
+        if error.status_code == 405:
+            return response(errors.MethodNotAllowedError(_allowed_methods(request)))
+        cause = errors.for_status(error.status_code, str(error.detail) if error.detail else None)
+        return response(cause, {name.lower(): value for name, value in (error.headers or {}).items()})
 
     app.add_exception_handler(RequestValidationError, on_validation)
     app.add_exception_handler(HTTPException, on_http)
 
 
-def _from_http(error: HTTPException) -> errors.ServiceError:
-    if error.status_code == 405:
-        return errors.MethodNotAllowedError([(error.headers or {}).get("Allow", "")])
-    return errors.for_status(error.status_code, str(error.detail) if error.detail else None)
+def _allowed_methods(request: Request) -> list[str]:
+    """Return every method that the path answers; the framework names those of one route only (RFC 9110, 10.2.1)."""
+    return [method for method in _METHODS if _answers(request, method)]
+
+
+def _answers(request: Request, method: str) -> bool:
+    scope = {**request.scope, "method": method}
+    return any(route.matches(scope)[0] is Match.FULL for route in request.app.router.routes)
 
 
 def _from_validation(request: Request, error: RequestValidationError) -> errors.ServiceError:

@@ -1,0 +1,92 @@
+"""A rendered service as a process: installed with its own command, started on a free port, stopped by a signal."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """The machine's variables without those of the test run's own Python, which are no business of the service."""
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("VIRTUAL_ENV", "PYTEST_", "COV_"))
+    }
+    # The uv of this repository, where there is one, saves each service from fetching its own.
+    places = [str(Path(sys.executable).parents[2] / ".tools" / "bin"), kept.get("PATH", "")]
+    return kept | {"PATH": os.pathsep.join(places)} | extra
+
+
+def run(*command: str, cwd: Path, **extra: str) -> str:
+    """Run a command in a service and return what it printed; a failure shows everything it said."""
+    done = subprocess.run(command, cwd=cwd, env=environment(**extra), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (
+        f"`{' '.join(command)}` in {cwd}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
+    )
+    return done.stdout
+
+
+def install(service: Path) -> Path:
+    """Install a rendered service with `make setup` and return its Python."""
+    run("make", "setup", cwd=service)
+    return service / ".venv" / "bin" / "python"
+
+
+def copy_of(service: Path, destination: Path) -> Path:
+    """Copy an installed service without its environment, which the copy shares through a link of its own sources."""
+    shutil.copytree(service, destination, ignore=shutil.ignore_patterns(".venv", "data", ".*_cache", ".coverage*"))
+    return destination
+
+
+@dataclass
+class Live:
+    """A running service."""
+
+    url: str
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+    def wait_until_ready(self, seconds: float = 30) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                if httpx.get(f"{self.url}/health/ready", timeout=5).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.05)
+        raise AssertionError(f"not ready within {seconds} s:\n{self.log.read_text()}")
+
+
+@contextmanager
+def serve(service: Path, package: str, scratch: Path, settings: Mapping[str, str]) -> Iterator[Live]:
+    """Start an installed service, migrated where it has a database, and stop it when the block ends."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    variables = {"PORT": str(port), "SHUTDOWN_DRAIN_SECONDS": "0", "DATABASE_URL": f"sqlite:///{scratch}/live.db"}
+    variables |= settings
+    command = [str(service / ".venv" / "bin" / "python"), "-m", package]
+    if (service / "migrations").is_dir():
+        run(*command, "migrate", cwd=service, **variables)
+    log = scratch / "service.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, "serve"], cwd=service, env=environment(**variables), stdout=output, stderr=subprocess.STDOUT
+        )
+    live = Live(f"http://127.0.0.1:{port}", process, log)
+    try:
+        live.wait_until_ready()
+        yield live
+    finally:
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(timeout=40)
+    assert code == 0, f"exit code {code}\n{log.read_text()}"

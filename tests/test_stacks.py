@@ -1,0 +1,97 @@
+"""The named stacks as their owners have them: installed, checked, started, called, and grown out of the example."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from live import Live, install, run, serve
+from questions import ROOT, read_yaml
+from rendering import Renderer
+
+STACKS = sorted(path.stem for path in (ROOT / "tests" / "answers").glob("*.yml"))
+
+pytestmark = pytest.mark.stacks
+
+
+@pytest.fixture(scope="module", params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in STACKS])
+def stack(request: pytest.FixtureRequest, renderer: Renderer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A named stack, rendered and installed."""
+    answers = read_yaml(ROOT / "tests" / "answers" / f"{request.param}.yml")
+    service = renderer(tmp_path_factory.mktemp("stack") / request.param, answers).path
+    install(service)
+    return service
+
+
+@pytest.fixture
+def package(stack: Path) -> str:
+    return next(path.parent.name for path in stack.glob("src/*/main.py"))
+
+
+@pytest.fixture
+def live(stack: Path, package: str, tmp_path: Path) -> Iterator[Live]:
+    with serve(stack, package, tmp_path, {}) as running:
+        yield running
+
+
+def test_its_own_check_passes(stack: Path) -> None:
+    """`make check` of a fresh render is green: lint, types, and the tests with their coverage."""
+    output = run("make", "check", cwd=stack)
+    assert re.search(r"\d+ passed", output), output
+    assert "Required test coverage of 80% reached" in output, output
+
+
+def test_notes_live_through_a_restart_where_there_is_a_database(stack: Path, package: str, tmp_path: Path) -> None:
+    """A started service takes a note, gives it back, and still has it after a restart when it has a database."""
+    with serve(stack, package, tmp_path, {}) as first:
+        made = httpx.post(f"{first.url}/api/v1/notes", json={"title": "Kept", "tag": "shelf"})
+        assert made.status_code == 201, made.text
+        assert httpx.get(first.url + made.headers["location"]).json() == made.json()
+    with serve(stack, package, tmp_path, {}) as second:
+        expected = 200 if (stack / "migrations").is_dir() else 404
+        assert httpx.get(second.url + made.headers["location"]).status_code == expected
+
+
+def test_every_line_of_the_log_is_one_json_object(live: Live) -> None:
+    """Whatever writes, the server's own lines too, stdout holds one JSON object a line with time, level and event."""
+    httpx.get(f"{live.url}/api/v1/notes")
+    live.process.terminate()
+    live.process.wait(timeout=40)
+    for line in live.log.read_text().splitlines():
+        assert {"timestamp", "level", "event", "logger", "service.name"} <= json.loads(line).keys(), line
+
+
+def test_the_example_goes_with_its_folder_and_one_line(stack: Path, tmp_path: Path) -> None:
+    """Without the folder of notes, its tests, its revision and its lines in main.py the service is green."""
+    grown = tmp_path / "grown"
+    shutil.copytree(stack, grown, ignore=shutil.ignore_patterns(".venv", "data", ".*_cache"), symlinks=True)
+    package = next(path.parent for path in grown.glob("src/*/main.py"))
+    shutil.rmtree(package / "notes")
+    shutil.rmtree(grown / "tests" / "notes")
+    for revision in (grown / "migrations" / "versions").glob("*notes*.py"):
+        revision.unlink()
+    main = package / "main.py"
+    main.write_text("".join(line for line in main.read_text().splitlines(keepends=True) if "notes" not in line))
+    install(grown)
+    run("make", "check", cwd=grown)
+
+
+@pytest.fixture
+def openapi(live: Live) -> str:
+    answer = httpx.get(f"{live.url}/openapi.json")
+    if answer.status_code == 404:
+        pytest.skip("this framework writes no OpenAPI document")
+    return f"{live.url}/openapi.json"
+
+
+def test_a_property_based_client_finds_no_fault(openapi: str, tool: Callable[[str], str], tmp_path: Path) -> None:
+    """Hundreds of requests made from the OpenAPI document get no 5xx, no undocumented status and no wrong body."""
+    # Not every cursor that the document describes was given by this service, so a valid-looking one may be refused.
+    command = [tool("schemathesis"), "run", openapi, "--exclude-checks", "positive_data_acceptance"]
+    arguments = ["--max-examples", "60", "--seed", "1"]
+    done = subprocess.run([*command, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-8000:]
