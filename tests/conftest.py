@@ -65,11 +65,13 @@ def tool() -> Callable[[str], str]:
     """Finds a command beside this Python or on the path; an absent one skips the test, or fails it where CI is true."""
 
     def find(name: str) -> str:
+        if Path(name).is_absolute() and Path(name).exists():
+            return name
         places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         found = shutil.which(name, path=places)
         if found is None:
             absent = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-            absent(f"{name} is not installed")
+            absent(f"{Path(name).name} is not installed")
         return str(found)
 
     return find

@@ -25,12 +25,13 @@ def text_is_clean(files: Mapping[str, bytes], root: Path) -> Faults:
     for path, content in files.items():
         text = content.decode()
         lines = text.split("\n")
-        blank = r"\n\n\n\n" if path.endswith((".py", ".pyi")) else r"\n\n\n"
+        # two between the functions of Python, and between the stages of an image
+        blank = r"\n\n\n\n" if path.endswith((".py", ".py.mako", "Dockerfile")) else r"\n\n\n"
         checks = {
             "a tag": tag.search(text),
             "a blank line at the start": text.startswith("\n"),
             "blank lines in a row": re.search(blank, text),
-            "a space at the end of a line": any(line != line.rstrip() for line in lines),
+            "a space at the end of a line": any(line != line.rstrip(" \t") for line in lines),
             "not one line feed at the end": text and (not text.endswith("\n") or text.endswith("\n\n")),
             "a carriage return": "\r" in text,
         }

@@ -6,7 +6,7 @@ It reaches into Copier's own worker, in this one place, and test_render.py compa
 import shutil
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import chain, combinations
 from pathlib import Path
@@ -25,7 +25,7 @@ class Render:
     """A rendered service and every answer behind it, the hidden ones too."""
 
     path: Path
-    answers: Mapping[str, Any]
+    answers: Mapping[str, Any] = field(repr=False)
 
     def files(self) -> dict[str, bytes]:
         """The bytes of every file, by its path in the service."""
@@ -72,7 +72,7 @@ class Renderer:
 
 
 def factors() -> dict[str, list[Any]]:
-    """What the matrix varies: every choice, or set of choices where several are taken, and whether a repository exists."""
+    """What the matrix varies: every choice, or set of choices where several are taken, and having a repository."""
     found: dict[str, list[Any]] = dict(values())
     targets = found["deployment"]
     subsets = chain.from_iterable(combinations(targets, size) for size in range(len(targets) + 1))

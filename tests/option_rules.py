@@ -1,0 +1,126 @@
+"""A schema of copier.yml and options/: Copier passes over a misspelt key in silence, so nothing else would say."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from layout_rules import Faults
+from questions import REGISTRIES, asked, facts, included, questions, settings
+
+# The settings this template uses, of those that Copier knows. A new one is added here on purpose.
+SETTINGS = {
+    "_envops",
+    "_exclude",
+    "_message_after_copy",
+    "_message_after_update",
+    "_min_copier_version",
+    "_subdirectory",
+    "_templates_suffix",
+}
+QUESTION_KEYS = {"ask", "choices", "default", "help", "multiselect", "secret", "type", "validator", "when"}
+HIDDEN_KEYS = {"default", "type", "when"}
+TYPES = {"bool", "int", "str", "yaml"}
+# What a terminal of 80 columns shows of a prompt; the rest would be cut off.
+MOST_COLUMNS = 74
+GROUPS = ["[1/4 Project]", "[2/4 Stack]", "[3/4 Delivery]", "[4/4 License]"]
+
+LABELS: dict[str, type] = {"label": str, "summary": str}
+# The facts of each registry, with their types. A `?` marks one that a row may leave out.
+FACTS: dict[str, dict[str, type]] = {
+    "framework": LABELS | {"interface": str, "server": str, "requirements": list, "docs": str},
+    "database": LABELS | {"storage": str, "file": bool, "requirements": dict, "url?": str, "docs?": str},
+    "python_version": LABELS,
+    "deployment": LABELS | {"paths": list, "docs": str},
+    "ci": LABELS | {"paths?": list, "docs?": str, "disabled?": str},
+    "license": LABELS | {"spdx": str},
+}
+
+
+def settings_are_known(root: Path) -> Faults:
+    """Every setting is one that Copier knows and this template uses."""
+    return [f"copier.yml: {name} is no setting" for name in settings(root) if name not in SETTINGS]
+
+
+def question_files_are_listed(root: Path) -> Faults:
+    """Every question file is included once, by its name; a glob would load in file-system order."""
+    listed = included(root)
+    there = {path.relative_to(root).as_posix() for path in (root / "options").glob("*.yml")}
+    faults = [f"{name}: not listed in copier.yml" for name in sorted(there - set(listed))]
+    faults += [f"{name}: listed and not there" for name in listed if name not in there]
+    return faults + [f"{name}: listed twice" for name in {name for name in listed if listed.count(name) > 1}]
+
+
+def _question_faults(name: str, question: dict[str, Any]) -> Faults:
+    keys = HIDDEN_KEYS if question.get("when") is False else QUESTION_KEYS
+    faults = [f"{name}: {key} is no key of a question" for key in question if key not in keys]
+    if "default" not in question:
+        faults.append(f"{name}: no default, so `--defaults` would fail")
+    if question.get("type") not in TYPES:
+        faults.append(f"{name}: {question.get('type')} is no type")
+    return faults
+
+
+def questions_are_well_formed(root: Path) -> Faults:
+    """Every question has known keys, a type and a default."""
+    return [fault for name, question in questions(root).items() for fault in _question_faults(name, question)]
+
+
+def questions_are_plain(root: Path) -> Faults:
+    """Every asked question has one help sentence that starts with its group, and the groups come in order."""
+    faults, order = [], []
+    for name, question in asked(root).items():
+        found = re.fullmatch(r"(\[\d/4 \w+\]) [A-Z].+\?( \(.+\))?", str(question.get("help", "")))
+        if not found or found[1] not in GROUPS or len(found[0]) > MOST_COLUMNS:
+            faults.append(f"{name}: its help is no short question in a group")
+        else:
+            order.append(GROUPS.index(found[1]))
+    return faults + ["the groups do not come in order"] * (order != sorted(order))
+
+
+def facts_are_complete(root: Path) -> Faults:
+    """Every value has the facts that templates loop over, of the right type, and no others."""
+    faults = []
+    for question, schema in FACTS.items():
+        wanted = {key.rstrip("?"): kind for key, kind in schema.items()}
+        for value, row in facts(question, root).items():
+            where = f"{REGISTRIES[question]}.{value}"
+            if len(f"{row.get('label')} - {row.get('summary')}") > MOST_COLUMNS:
+                faults.append(f"{where}: label and summary are too long")
+            faults += [f"{where}: no {key}" for key in schema if not key.endswith("?") and key not in row]
+            faults += [f"{where}: {key} is no fact" for key in row if key not in wanted]
+            faults += [
+                f"{where}: {key} is no {wanted[key].__name__}"
+                for key, fact in row.items()
+                if key in wanted and not isinstance(fact, wanted[key])
+            ]
+    return faults
+
+
+def choices_come_from_facts(root: Path) -> Faults:
+    """A question with choices takes them from its registry, so a value is written once."""
+    faults = []
+    for name, question in asked(root).items():
+        choices = str(question.get("choices", ""))
+        if choices and f"choices({REGISTRIES.get(name)})" not in choices:
+            faults.append(f"{name}: its choices do not come from a registry")
+    return faults
+
+
+def names_are_in_step(root: Path) -> Faults:
+    """The names that `-d` may set are those of the asked questions, in their order."""
+    listed = questions(root)["answer_names"]["default"]
+    return [] if listed == list(asked(root)) else [f"answer_names: {listed} are not the questions {list(asked(root))}"]
+
+
+def requirement_imports(root: Path) -> set[str]:
+    """The import names of everything a row of facts requires, which are the names of the packages but for hyphens."""
+    rows = [row["requirements"] for question in ("framework", "database") for row in facts(question, root).values()]
+    lists = [part for row in rows for part in (row.values() if isinstance(row, dict) else [row])]
+    lists.append(re.findall(r'"([a-z][^"]*>=[^"]*)"', questions(root)["requirements"]["default"]))
+    return {re.split(r"[\[<>=~! ]", name)[0].replace("-", "_") for names in lists for name in names}
+
+
+def requirements_are_reserved(root: Path) -> Faults:
+    """No service can be called like a library it needs."""
+    reserved = questions(root)["reserved_names"]["default"]["library the service uses"]
+    return [f"reserved_names: {name} is missing" for name in sorted(requirement_imports(root) - set(reserved))]
