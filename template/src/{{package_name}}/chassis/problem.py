@@ -28,7 +28,7 @@ class Answer(NamedTuple):
 
 def answer(service: Service, cause: BaseException) -> Answer:
     """Turn whatever was raised into the answer the caller gets; a 5xx is logged and reported here, once."""
-    error = _meaning(service, cause)
+    error = meaning(service, cause)
     error_id = str(uuid4())
     if error.status >= 500:
         _report(service, cause, error, error_id)
@@ -36,7 +36,8 @@ def answer(service: Service, cause: BaseException) -> Answer:
     return Answer(error.status, {"content-type": MEDIA_TYPE, "cache-control": "no-store"} | error.headers(), body)
 
 
-def _meaning(service: Service, cause: BaseException) -> errors.ServiceError:
+def meaning(service: Service, cause: BaseException) -> errors.ServiceError:
+    """Return the error that stands for whatever was raised; the features translate what they know."""
     if isinstance(cause, errors.ServiceError):
         return cause
     for translate in service.translators:

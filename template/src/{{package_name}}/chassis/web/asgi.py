@@ -15,7 +15,8 @@ from ..health.asgi import AsyncMonitor
 from ..health.monitor import HEADERS, PATHS
 from ..problem import Answer
 from ..request_context import RequestContext
-from ..service import Service
+from ..service import Lifespan, Service
+from ..startup import attempts
 from .edge import WANTED, Edge
 
 Scope = MutableMapping[str, Any]
@@ -34,15 +35,21 @@ async def lifespan(service: Service) -> AsyncIterator[None]:
     """Open what the features need in order, mark the service started, and close everything in reverse."""
     async with AsyncExitStack() as stack:
         for name, opener in service.lifespans:
-            resource = opener()
-            if isinstance(resource, AbstractAsyncContextManager):
-                await stack.enter_async_context(resource)
-            else:
-                stack.enter_context(resource)
+            async for attempt in attempts(service):
+                with attempt:
+                    await _open(stack, opener)
             log.info("dependency_opened", dependency=name)
         service.lifecycle.mark_started()
         yield
     service.lifecycle.mark_stopped()
+
+
+async def _open(stack: AsyncExitStack, opener: Lifespan) -> None:
+    resource = opener()
+    if isinstance(resource, AbstractAsyncContextManager):
+        await stack.enter_async_context(resource)
+    else:
+        stack.enter_context(resource)
 
 
 class AsgiPass:

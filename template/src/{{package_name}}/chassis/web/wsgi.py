@@ -14,7 +14,8 @@ from ..health.wsgi import ThreadMonitor
 from ..limits.wsgi import Deadlines
 from ..problem import Answer
 from ..request_context import RequestContext
-from ..service import Service
+from ..service import Lifespan, Service
+from ..startup import attempts
 from .edge import WANTED, Edge
 
 Environ = dict[str, Any]
@@ -37,14 +38,20 @@ def lifespan(service: Service) -> Iterator[None]:
     """Open what the features need in order, mark the service started, and close everything in reverse."""
     with ExitStack() as stack:
         for name, opener in service.lifespans:
-            resource = opener()
-            if isinstance(resource, AbstractAsyncContextManager):
-                raise TypeError(f"{name} opens asynchronously, which a WSGI service cannot do")
-            stack.enter_context(resource)
+            for attempt in attempts(service):
+                with attempt:
+                    _open(stack, opener)
             log.info("dependency_opened", dependency=name)
         service.lifecycle.mark_started()
         yield
     service.lifecycle.mark_stopped()
+
+
+def _open(stack: ExitStack, opener: Lifespan) -> None:
+    resource = opener()
+    if isinstance(resource, AbstractAsyncContextManager):
+        raise TypeError("a dependency opens asynchronously, which a WSGI service cannot do")
+    stack.enter_context(resource)
 
 
 class WsgiPass:
