@@ -1,23 +1,20 @@
-"""Opening what the service depends on: each in its turn, tried again while it is only away for the moment."""
+"""How long the service tries to open what it depends on, and for which errors it tries again."""
 
 from __future__ import annotations
 
-import stamina
+from collections.abc import Callable
+from typing import Any
 
 from . import errors, problem
 from .service import Service
 
 
-def attempts(service: Service) -> stamina.retry_context:  # type: ignore[valid-type]
-    """Return the attempts at opening one dependency, until `startup_timeout_seconds` are over."""
+def policy(service: Service) -> dict[str, Any]:
+    """Return the options of stamina's callers: try until `STARTUP_TIMEOUT_SECONDS` are over."""
+    timeout_seconds = service.settings.startup_timeout_seconds
+    return {"attempts": None, "timeout": timeout_seconds, "wait_initial": 0.1, "wait_max": 2.0}
 
-    def is_away(error: Exception) -> bool:
-        return isinstance(problem.meaning(service, error), errors.UnavailableError)
 
-    return stamina.retry_context(
-        on=is_away,
-        attempts=None,
-        timeout=service.settings.startup_timeout_seconds,
-        wait_initial=0.1,
-        wait_max=2.0,
-    )
+def is_away(service: Service) -> Callable[[Exception], bool]:
+    """Return what tells a dependency that is away for the moment from one that will never open."""
+    return lambda error: isinstance(problem.meaning(service, error), errors.UnavailableError)

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from functools import partial
 from typing import Any
 
+import stamina
 import structlog
 
 from .. import errors, request_context
@@ -16,7 +17,7 @@ from ..health.monitor import HEADERS, PATHS
 from ..problem import Answer
 from ..request_context import RequestContext
 from ..service import Lifespan, Service
-from ..startup import attempts
+from ..startup import is_away, policy
 from .edge import WANTED, Edge
 
 Scope = MutableMapping[str, Any]
@@ -33,11 +34,10 @@ log = structlog.get_logger(__name__)
 @asynccontextmanager
 async def lifespan(service: Service) -> AsyncIterator[None]:
     """Open what the features need in order, mark the service started, and close everything in reverse."""
+    retry = stamina.AsyncRetryingCaller(**policy(service))
     async with AsyncExitStack() as stack:
         for name, opener in service.lifespans:
-            async for attempt in attempts(service):
-                with attempt:
-                    await _open(stack, opener)
+            await retry(is_away(service), _open, stack, opener)
             log.info("dependency_opened", dependency=name)
         service.lifecycle.mark_started()
         yield

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
 from typing import Any
 
+import stamina
 import structlog
 
 from .. import errors, request_context
@@ -15,7 +16,7 @@ from ..limits.wsgi import Deadlines
 from ..problem import Answer
 from ..request_context import RequestContext
 from ..service import Lifespan, Service
-from ..startup import attempts
+from ..startup import is_away, policy
 from .edge import WANTED, Edge
 
 Environ = dict[str, Any]
@@ -36,11 +37,10 @@ log = structlog.get_logger(__name__)
 @contextmanager
 def lifespan(service: Service) -> Iterator[None]:
     """Open what the features need in order, mark the service started, and close everything in reverse."""
+    retry = stamina.RetryingCaller(**policy(service))
     with ExitStack() as stack:
         for name, opener in service.lifespans:
-            for attempt in attempts(service):
-                with attempt:
-                    _open(stack, opener)
+            retry(is_away(service), _open, stack, opener)
             log.info("dependency_opened", dependency=name)
         service.lifecycle.mark_started()
         yield
