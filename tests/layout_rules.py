@@ -74,14 +74,11 @@ def _places(value: str, root: Path) -> str:
 
 def options_keep_to_their_places(root: Path) -> Faults:
     """2. An option lives in its facts row, one chassis file, docs page, answers file, deploy or overlay folder."""
-    paths = [*template_files(root)]
-    paths += [
-        path.relative_to(root).as_posix() for top in ("options", "tests/answers") for path in (root / top).rglob("*")
-    ]
+    others = [path for top in ("options", "tests/answers") for path in (root / top).rglob("*") if path.is_file()]
+    paths = [*template_files(root), *(path.relative_to(root).as_posix() for path in others)]
+    offered = [value for question, found in values(root).items() if question not in WITHOUT_FILES for value in found]
     faults = []
-    for value in (
-        value for question in values(root) if question not in WITHOUT_FILES for value in values(root)[question]
-    ):
+    for value in offered:
         mine = [] if value == "none" else [path for path in paths if value in _words(path)]
         pattern = re.compile(_places(value, root))
         faults += [f"{path}: not a place of the option {value}" for path in mine if not pattern.fullmatch(path)]

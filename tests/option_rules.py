@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment
+from jinja2.meta import find_undeclared_variables
 from layout_rules import Faults
 from questions import REGISTRIES, asked, facts, included, questions, settings
 
@@ -39,6 +41,14 @@ FACTS: dict[str, dict[str, type]] = {
 def settings_are_known(root: Path) -> Faults:
     """Every setting is one that Copier knows and this template uses."""
     return [f"copier.yml: {name} is no setting" for name in settings(root) if name not in SETTINGS]
+
+
+def exclusions_last_for_ever(root: Path) -> Faults:
+    """An update renders `_exclude` with the answers of an old release too, so it names only what every release has."""
+    lasting = {"pruned", "territories", "_copier_operation"}
+    trees = [Environment(autoescape=True).parse(pattern) for pattern in settings(root)["_exclude"]]
+    used = {name for tree in trees for name in find_undeclared_variables(tree)}
+    return [f"_exclude: {name} is not in every release" for name in sorted(used - lasting)]
 
 
 def question_files_are_listed(root: Path) -> Faults:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from copier import run_copy
 from questions import asked
+from releases import commit
 from rendering import Renderer
 
 # The answer, and what the one sentence must hold: the answer's name, its value and what to do.
@@ -131,20 +132,13 @@ def test_the_command_line_ends_with_the_sentence(copy: Copier, tmp_path: Path) -
     assert not (tmp_path / "service").exists()
 
 
-def commit(folder: Path) -> None:
-    """Make a repository of a folder, with all of it committed."""
-    git = ["git", "-c", "user.name=A", "-c", "user.email=a@example.com"]
-    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
-        subprocess.run([*git, *command], cwd=folder, check=True)
-
-
 @pytest.fixture
 def unfinished(tmp_path: Path) -> Path:
     """A repository with work that is not committed: a changed README and a new file."""
     folder = tmp_path / "work"
     (folder / "src").mkdir(parents=True)
     (folder / "README.md").write_text("committed\n", encoding="utf-8")
-    commit(folder)
+    commit(folder, "What is finished")
     (folder / "README.md").write_text("not committed\n", encoding="utf-8")
     (folder / "src/notes.txt").write_text("new\n", encoding="utf-8")
     return folder
@@ -168,10 +162,10 @@ def test_rendering_into_unfinished_work_loses_nothing(copy: Copier, unfinished: 
 
 def test_an_update_of_unfinished_work_is_refused(tool: Callable[[str], str], planted: Path, tmp_path: Path) -> None:
     """`copier update` in a folder with uncommitted work changes nothing and says what to do first."""
-    commit(planted)
+    commit(planted, "The template")
     service = tmp_path / "service"
     run_copy(str(planted), service, defaults=True, quiet=True, vcs_ref="HEAD")
-    commit(service)
+    commit(service, "The service")
     (service / "LICENSE").write_text("not committed\n", encoding="utf-8")
     command = [tool("copier"), "update", "--defaults"]
     run = subprocess.run(command, cwd=service, capture_output=True, text=True, check=False)

@@ -3,7 +3,6 @@
 import re
 import shutil
 import subprocess
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import render_rules
 from layout_rules import PACKAGE
 from planting import Plant, Rule, each, put, seen, swap
 from questions import ROOT
+from releases import git, recorded
 from rendering import Renderer
 
 RULES: list[Rule] = [
@@ -150,18 +150,10 @@ def test_ruff_finds_nothing_in_the_unrendered_python(
         assert result.returncode == 0, result.stdout + result.stderr
 
 
-def releases() -> dict[str, str]:
-    """Released versions and their commits; tags may not travel with a clone."""
-    path = ROOT / "tests/releases.toml"
-    found = tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return {str(version): str(commit) for version, commit in found.get("releases", found).items()}
-
-
-@pytest.fixture(params=releases().items(), ids=lambda item: item[0])
+@pytest.fixture(params=recorded().items(), ids=lambda item: item[0])
 def release(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """The template as it was released."""
-    archive = subprocess.run(["git", "archive", request.param[1]], cwd=ROOT, capture_output=True, check=True).stdout
-    (tmp_path / "old.tar").write_bytes(archive)
+    git(ROOT, "archive", "--output", str(tmp_path / "old.tar"), request.param[1])
     shutil.unpack_archive(tmp_path / "old.tar", tmp_path / "old", filter="data")
     return tmp_path / "old"
 

@@ -19,6 +19,7 @@ from rendering import Renderer
 
 RULES: list[Rule] = [
     option_rules.settings_are_known,
+    option_rules.exclusions_last_for_ever,
     option_rules.question_files_are_listed,
     option_rules.questions_are_well_formed,
     option_rules.questions_are_plain,
@@ -30,6 +31,7 @@ RULES: list[Rule] = [
 
 PLANTS: list[tuple[Rule, Plant, str]] = [
     (option_rules.settings_are_known, swap("copier.yml", "_exclude:", "_exlcude:"), "_exlcude is no setting"),
+    (option_rules.exclusions_last_for_ever, swap("copier.yml", "{{ pruned }}", "{{ retired }}"), "retired is not in"),
     (option_rules.question_files_are_listed, put("options/cache.yml", "{}\n"), "options/cache.yml: not listed"),
     (option_rules.question_files_are_listed, swap("copier.yml", "options/ci.yml", "options/c*.yml"), "listed and not"),
     (
