@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -73,6 +74,8 @@ def _serve(program: Program, options: argparse.Namespace) -> int:
 def _serve_and_reload(program: Program) -> int:
     from watchfiles import run_process  # a development dependency
 
+    # Nobody balances load over a laptop: a change is served at once.
+    os.environ.setdefault("SHUTDOWN_DRAIN_SECONDS", "0")
     package = program.app.partition(".")[0]
     run_process(
         import_module(package).__path__[0], target=f"{sys.executable} -m {package} serve", target_type="command"
