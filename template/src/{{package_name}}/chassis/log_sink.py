@@ -18,7 +18,6 @@ class LogSink:
 
     def add_file(self, path: Path, max_bytes: int, backups: int) -> None:
         """Copy every line to `path` too, rotated at `max_bytes`."""
-        self.close_file()
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = RotatingFileHandler(path, maxBytes=max_bytes, backupCount=backups, encoding="utf-8")
 

@@ -114,6 +114,7 @@ def configure(settings: Any) -> None:
         logging.getLogger(name).setLevel("WARNING")
     for name in settings.log_verbose_loggers:
         logging.getLogger(name).setLevel(settings.log_level)
+    SINK.close_file()
     if settings.log_file:
         SINK.add_file(settings.log_file, settings.log_file_max_bytes, settings.log_file_backups)
 

@@ -1,0 +1,63 @@
+"""The service's commands around the application of the tests: `python -m tests.chassis.fault_server serve`."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from logging import getLogger
+from typing import Any
+
+import structlog
+
+from ..package import module
+from .application import create_app as application
+
+features = module("chassis.features")
+log = structlog.get_logger("orders")
+
+
+def crash() -> None:
+    raise RuntimeError("password=hunter2")
+
+
+def print_lines() -> None:
+    """Write in all the ways in which a process writes."""
+    log.info("said_by_us")
+    getLogger("library").warning("said by a library")
+    warnings.warn("said by Python", RuntimeWarning, stacklevel=1)
+
+
+class FaultyDependency:
+    """A dependency that cannot be opened at first, or ever: FAULTY_DEPENDENCY says which."""
+
+    __name__ = "faulty"
+
+    def __init__(self) -> None:
+        self._failures = {"always": 10_000, "twice": 2}[os.environ["FAULTY_DEPENDENCY"]]
+
+    def install(self, service: Any) -> None:
+        service.lifespans.append(("faulty", self.open))
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        self._failures -= 1
+        if self._failures >= 0:
+            raise ConnectionRefusedError("not yet")
+        yield
+
+
+def create_app() -> Any:
+    settings = module("chassis.settings").load(features.ChassisSettings)
+    behaviours = {"crash": crash, "print": print_lines, "nap": lambda: time.sleep(0.02)}
+    own = (FaultyDependency(),) if "FAULTY_DEPENDENCY" in os.environ else ()
+    return application(settings, (*features.FEATURES, *own), behaviours)
+
+
+if __name__ == "__main__":
+    cli = module("chassis.cli")
+    app = f"{__package__}.fault_server:create_app"
+    program = cli.Program(app, features.ChassisSettings, features.FEATURES, features.serve)
+    raise SystemExit(cli.main(program))

@@ -1,0 +1,122 @@
+"""Runs the service as a process of its own, for what only a process shows: signals, exit codes, the wire."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from ..package import PACKAGE, ROOT, environment
+
+# How long a step of a process may take before the test fails.
+PATIENCE_SECONDS = 15
+
+
+def free_port() -> int:
+    """Return a port on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Process:
+    """A service that listens on `port` and logs to a file in `folder`."""
+
+    def __init__(self, folder: Path, *command: str, **variables: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._stdout, self._stderr = folder / "stdout", folder / "stderr"
+        settings = {"ENVIRONMENT": "test", "PORT": str(self.port), "PYTHONPATH": str(ROOT)} | variables
+        with self._stdout.open("w") as out, self._stderr.open("w") as err:
+            self.popen = subprocess.Popen(
+                [sys.executable, "-m", *(command or (PACKAGE, "serve"))],
+                cwd=folder,
+                env=environment(folder, **settings),
+                stdout=out,
+                stderr=err,
+            )
+
+    def wait_until_started(self) -> None:
+        """Return when the service says that it has started."""
+
+        def started() -> bool:
+            assert self.popen.poll() is None, self.stderr
+            try:
+                return httpx.get(f"{self.url}/health/started").status_code == 200
+            except httpx.TransportError:
+                return False
+
+        until(started)
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """What was logged so far. A line that is no JSON fails the test."""
+        return [json.loads(line) for line in self._stdout.read_text().splitlines()]
+
+    @property
+    def stderr(self) -> str:
+        return self._stderr.read_text()
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Return the lines of one event."""
+        return [line for line in self.lines if line["event"] == name]
+
+    def send(self, signum: signal.Signals) -> None:
+        self.popen.send_signal(signum)
+
+    def exit_code(self) -> int:
+        """Wait for the end."""
+        return self.popen.wait(PATIENCE_SECONDS)
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_SECONDS)
+
+    def exchange(self, raw: bytes) -> bytes:
+        """Send bytes as they are, and return all that comes back until the server closes the connection."""
+        with self.connect() as connection:
+            try:
+                connection.sendall(raw)
+            except (BrokenPipeError, ConnectionResetError):
+                pass  # refused in the middle; the answer is there all the same
+            return read_all(connection)
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """Read until the other side closes."""
+    received = b""
+    try:
+        while part := connection.recv(65_536):
+            received += part
+    except ConnectionResetError:
+        pass
+    return received
+
+
+def until(condition: Any, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    """Wait until `condition()` holds."""
+    deadline = time.monotonic() + patience_seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{condition} did not come true in {patience_seconds} s"
+        time.sleep(0.01)
+
+
+@contextmanager
+def serving(folder: Path, *command: str, **variables: str) -> Iterator[Process]:
+    """Run the service until the block ends, by force if it must be."""
+    process = Process(folder, *command, **variables)
+    try:
+        process.wait_until_started()
+        yield process
+    finally:
+        process.popen.kill()
+        process.popen.wait()

@@ -1,0 +1,127 @@
+"""The ready-made health checks: an upstream over HTTP, freshness, gaps, thresholds."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from ..package import module
+from .process import free_port
+
+checks = module("chassis.health.checks")
+CheckFailedError = module("chassis.health.registry").CheckFailedError
+
+NOW = datetime(2030, 5, 17, 12, 0, tzinfo=UTC)
+
+
+def now() -> datetime:
+    return NOW
+
+
+# -- an upstream -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def upstream() -> Iterator[str]:
+    """Another service: `/204` answers 204, `/hang` nothing."""
+    release = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path == "/hang":
+                release.wait(5)
+            else:
+                self.send_response(int(self.path[1:]))
+                self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    release.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_an_upstream_passes_on_the_expected_status(upstream: str) -> None:
+    """200 unless another status is expected."""
+    assert checks.Upstream("payments", f"{upstream}/200").measure() == {"status_code": 200}
+    assert checks.Upstream("payments", f"{upstream}/204", expected_status=204).measure() == {"status_code": 204}
+
+
+def test_an_upstream_fails_on_another_status(upstream: str) -> None:
+    """The phrase names both, and no host."""
+    with pytest.raises(CheckFailedError, match="^answered 503, expected 200$"):
+        checks.Upstream("payments", f"{upstream}/503").measure()
+
+
+def test_an_upstream_that_hangs_fails_within_its_timeout(upstream: str) -> None:
+    """Its own time-out is shorter than that of the checks."""
+    with pytest.raises(CheckFailedError, match="^no answer within 0.05 s$"):
+        checks.Upstream("payments", f"{upstream}/hang", timeout_seconds=0.05).measure()
+
+
+def test_an_upstream_that_is_away_fails_with_a_safe_phrase() -> None:
+    """Neither its host nor its port is shown."""
+    with pytest.raises(CheckFailedError, match="^cannot be reached$"):
+        checks.Upstream("payments", f"http://127.0.0.1:{free_port()}/").measure()
+
+
+def test_an_upstream_is_not_critical_unless_declared_so() -> None:
+    """Another team's outage must not take this service out of the balancer."""
+    assert not checks.Upstream("payments", "http://localhost/").critical
+    assert checks.Upstream("payments", "http://localhost/", critical=True).critical
+
+
+# -- freshness and gaps ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("newest", "status"),
+    [(NOW - timedelta(minutes=59), "ok"), (NOW - timedelta(minutes=61), "error"), (None, "error")],
+    ids=["young", "old", "none at all"],
+)
+def test_freshness_fails_when_the_newest_record_is_too_old(newest: datetime | None, status: str) -> None:
+    """The details say how old it is."""
+    check = checks.Freshness("prices", lambda: newest, max_age=timedelta(hours=1), now=now)
+    outcome = check.judge(check.measure())
+    assert outcome.status == status
+    assert "newest" in outcome.details
+
+
+def test_gaps_warn_and_list_the_days_without_a_record() -> None:
+    """Today is not over, so it does not count."""
+    present = [date(2030, 5, 16), date(2030, 5, 14)]
+    check = checks.Gaps("imports", lambda: present, days=4, now=now)
+    outcome = check.judge(check.measure())
+    assert outcome.status == "warning"
+    assert outcome.details == {"gaps": ["2030-05-13", "2030-05-15"]}
+
+
+def test_gaps_pass_when_every_day_has_a_record() -> None:
+    """Nothing is listed then."""
+    check = checks.Gaps("imports", lambda: [date(2030, 5, 15), date(2030, 5, 16)], days=2, now=now)
+    assert check.judge(check.measure()).status == "ok"
+
+
+# -- thresholds --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("balance", "status"), [(100, "ok"), (99.5, "warning"), (50, "warning"), (49.9, "error"), (0, "error")]
+)
+def test_a_threshold_warns_below_one_value_and_fails_below_another(balance: float, status: str) -> None:
+    """The values themselves still pass."""
+    check = checks.Threshold("balance", lambda: balance, warn_below=100, fail_below=50)
+    outcome = check.judge(check.measure())
+    assert outcome.status == status
+    assert outcome.details["value"] == balance

@@ -1,0 +1,184 @@
+"""Life and death of the process: how it starts, and how it stops without losing a request."""
+
+from __future__ import annotations
+
+import re
+import signal
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from ..package import PACKAGE
+from .process import Process, read_all, serving, until
+
+FAULTS = ("tests.chassis.fault_server", "serve")
+
+
+def get(process: Process, path: str) -> httpx.Response:
+    """Ask over a connection of its own."""
+    return httpx.get(process.url + path, timeout=10)
+
+
+# -- start -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_service_starts_serves_and_stops(folder: Path) -> None:
+    """`python -m <package> serve`: every line on stdout is JSON of one form, each step is one line, the exit code is 0."""
+    with serving(folder, PACKAGE, "serve", SHUTDOWN_DRAIN_SECONDS="0") as process:
+        assert get(process, "/health").json()["status"] == "healthy"
+        process.send(signal.SIGTERM)
+        assert process.exit_code() == 0
+        assert process.stderr == ""
+        for line in process.lines:
+            assert {"timestamp", "level", "event", "logger", "service.name", "service.version"} <= line.keys()
+        events = [line["event"] for line in process.lines]
+        steps = ["features_installed", "service_started", "draining_started", "service_stopped"]
+        assert [event for event in events if event in steps] == steps
+        ours = [line["event"] for line in process.lines if line["logger"].startswith(PACKAGE)]
+        assert all(re.fullmatch(r"[a-z0-9_]+", event) for event in ours)
+
+
+def test_a_dependency_that_cannot_be_opened_ends_the_start(folder: Path) -> None:
+    """After STARTUP_TIMEOUT_SECONDS the process gives up, with an exit code that is not 0."""
+    process = Process(
+        folder, "tests.chassis.fault_server", "serve", FAULTY_DEPENDENCY="always", STARTUP_TIMEOUT_SECONDS="0.5"
+    )
+    assert process.exit_code() not in (0, 78)
+    assert "service_started" not in [line["event"] for line in process.lines]
+
+
+def test_a_dependency_that_comes_late_is_waited_for(folder: Path) -> None:
+    """Start-up tries again for STARTUP_TIMEOUT_SECONDS, and nobody has to start the service a second time."""
+    with serving(folder, *FAULTS, FAULTY_DEPENDENCY="twice", STARTUP_TIMEOUT_SECONDS="10") as process:
+        assert len(process.events("service_started")) == 1
+        assert [line["dependency"] for line in process.events("dependency_opened")][-1] == "faulty"
+
+
+# -- what stdout holds -------------------------------------------------------------------------------------------------
+
+
+def test_whoever_writes_writes_the_same_form(folder: Path) -> None:
+    """Our lines, a library's, Python's warnings and the server's own come out of one pipe; stderr stays empty."""
+    with serving(folder, *FAULTS, SHUTDOWN_DRAIN_SECONDS="0") as process:
+        assert get(process, "/api/here/print").status_code == 200
+        assert get(process, "/api/here/crash").status_code == 500
+        process.send(signal.SIGTERM)
+        assert process.exit_code() == 0
+        events = [line["event"] for line in process.lines]
+        assert {"said_by_us", "said by a library"} <= set(events)
+        assert any("said by Python" in event for event in events)
+        assert len(process.events("request_failed")) == 1
+        assert len([line for line in process.lines if "hunter2" in str(line)]) == 1
+        assert len(process.events("request_finished")) == 2
+        assert process.stderr == ""
+
+
+def test_half_an_answer_is_cut_off_and_logged_once(folder: Path) -> None:
+    """The client must not take it for a whole one; the traceback is in the log, and not in what was sent."""
+    with serving(folder, *FAULTS) as process:
+        with pytest.raises(httpx.RemoteProtocolError):
+            get(process, "/api/half")
+        until(lambda: process.events("request_finished"))
+        (failed,) = [line for line in process.lines if "the other half is secret" in str(line)]
+        assert failed["event"] == "request_failed"
+        assert failed["request_id"]
+
+
+# -- stop --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_stopping_drains_first(folder: Path, signum: signal.Signals) -> None:
+    """Not ready at once; still serving while it drains, with `Connection: close`; in flight finishes; exit code 0."""
+    with serving(folder, *FAULTS, SHUTDOWN_DRAIN_SECONDS="1") as process, httpx.Client(base_url=process.url) as kept:
+        assert "connection" not in kept.get("/api/things/7").headers
+        in_flight = process.connect()
+        in_flight.sendall(b"GET /api/slow/1.4 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        time.sleep(0.1)
+        process.send(signum)
+        until(lambda: get(process, "/health/ready").status_code == 503, patience_seconds=0.5)
+        assert get(process, "/health/live").status_code == 200
+        for answer in (kept.get("/api/things/7"), get(process, "/api/things/8")):
+            assert answer.status_code == 200
+            assert answer.headers["connection"] == "close"
+        assert process.popen.poll() is None
+        assert read_all(in_flight).startswith(b"HTTP/1.1 200")
+        in_flight.close()
+        assert process.exit_code() == 0
+        assert process.stderr == ""
+
+
+def test_no_connection_is_taken_after_the_drain(folder: Path) -> None:
+    """What is in flight still finishes; a newcomer must find another replica."""
+    with serving(folder, *FAULTS, SHUTDOWN_DRAIN_SECONDS="0") as process:
+        with process.connect() as in_flight:
+            in_flight.sendall(b"GET /api/slow/1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            time.sleep(0.1)
+            process.send(signal.SIGTERM)
+            time.sleep(0.4)
+            with pytest.raises(httpx.TransportError):
+                get(process, "/api/things/7")
+            assert read_all(in_flight).startswith(b"HTTP/1.1 200")
+        assert process.exit_code() == 0
+
+
+def test_a_request_that_does_not_end_is_given_up(folder: Path) -> None:
+    """After SHUTDOWN_TIMEOUT_SECONDS the process ends all the same, in good order."""
+    with serving(folder, *FAULTS, SHUTDOWN_DRAIN_SECONDS="0", SHUTDOWN_TIMEOUT_SECONDS="1") as process:
+        with process.connect() as in_flight:
+            in_flight.sendall(b"GET /api/slow/20 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            time.sleep(0.1)
+            began = time.monotonic()
+            process.send(signal.SIGTERM)
+            assert process.exit_code() == 0
+        assert time.monotonic() - began < 5
+        assert len(process.events("service_stopped")) == 1
+
+
+def test_a_second_signal_ends_the_drain(folder: Path) -> None:
+    """Whoever presses Ctrl-C twice does not want to wait."""
+    with serving(folder, *FAULTS, SHUTDOWN_DRAIN_SECONDS="30") as process:
+        process.send(signal.SIGINT)
+        until(lambda: process.events("draining_started"))
+        process.send(signal.SIGINT)
+        process.exit_code()
+
+
+def test_under_load_no_request_is_lost(folder: Path) -> None:
+    """Clients that ask all the time and heed readiness and `Connection: close` never see a failure."""
+    with serving(folder, *FAULTS, SHUTDOWN_DRAIN_SECONDS="1") as process:
+        balancer = Balancer(process)
+        clients = [threading.Thread(target=balancer.ask_until_not_ready) for _ in range(8)]
+        for client in clients:
+            client.start()
+        time.sleep(0.5)
+        process.send(signal.SIGTERM)
+        until(lambda: get(process, "/health/ready").status_code == 503)
+        time.sleep(0.3)  # what a balancer takes to notice
+        balancer.ready = False
+        for client in clients:
+            client.join()
+        assert process.exit_code() == 0
+    assert balancer.lost == []
+    assert len(balancer.served) > 50
+
+
+class Balancer:
+    """Sends requests over kept connections for as long as it takes the service for ready."""
+
+    def __init__(self, process: Process) -> None:
+        self._url = process.url
+        self.ready = True
+        self.served: list[int] = []
+        self.lost: list[str] = []
+
+    def ask_until_not_ready(self) -> None:
+        with httpx.Client(base_url=self._url) as client:
+            while self.ready:
+                try:
+                    self.served.append(client.get("/api/thread/nap").raise_for_status().status_code)
+                except httpx.HTTPError as error:
+                    self.lost.append(repr(error))

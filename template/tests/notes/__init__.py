@@ -1,0 +1,1 @@
+"""The tests of the example domain; delete this folder together with `notes/`."""

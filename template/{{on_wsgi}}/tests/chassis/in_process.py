@@ -1,0 +1,20 @@
+"""Talks to a WSGI application in this process, so that a test needs no port."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import httpx
+
+from ..package import module
+
+
+@contextmanager
+def open_client(app: Any, peer: str = "127.0.0.1", *, started: bool = True) -> Iterator[httpx.Client]:
+    """Start an application (or, on request, do not start it) and give a client whose address is `peer`."""
+    life = module("chassis.web.wsgi").lifespan(module("chassis.service").service_of(app)) if started else nullcontext()
+    transport = httpx.WSGITransport(app, raise_app_exceptions=False, remote_addr=peer)
+    with life, httpx.Client(transport=transport, base_url="http://localhost") as client:
+        yield client
