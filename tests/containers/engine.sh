@@ -2,6 +2,7 @@
 # A container engine for the tests, on a machine that has none.
 #
 #   engine.sh start   no-op where an engine already answers; else installs one (Debian 12, as root) and starts it
+#   engine.sh answers tells whether one does, with compose and buildx
 #   engine.sh stop    stops the engine that `start` started, by its process id, and no other
 #
 # Exit codes: 0 an engine answers, 77 this machine cannot run one (one line says why), anything else a fault to look at.
@@ -70,6 +71,7 @@ stop() {
 }
 
 case ${1:-} in
-    start | stop) "$1" ;;
-    *) sed -n '2,7p' "$0"; exit 64 ;;
+    start) exec 9>"$state.lock" && flock 9 && start 9>&- ;;
+    stop | answers) "$1" ;;
+    *) sed -n '2,8p' "$0"; exit 64 ;;
 esac

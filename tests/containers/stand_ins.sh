@@ -98,5 +98,8 @@ case ${1:-} in
         esac
         ;;
     --finish) finish_python "$2" "$3" ;;
-    *) for image in "$@"; do provide "$image"; done ;;
+    *)
+        exec 9>"${TMPDIR:-/tmp}/seaworthy-stand-ins.lock" && flock 9
+        for image in "$@"; do provide "$image" 9>&-; done
+        ;;
 esac

@@ -1,0 +1,102 @@
+"""The container engine as the tests use it: the docker command, one container, and waiting for what takes time."""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+HERE = Path(__file__).parent
+CANNOT = 77
+SECONDS = 300  # longer than the longest build; a command that hangs ends the test
+
+Found = TypeVar("Found")
+
+
+def run(*command: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
+    """Run a command and return what it prints; a failure shows everything it said."""
+    environment = os.environ | dict(env or {})
+    done = subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
+    return done.stdout.strip()
+
+
+def require(script: str, *arguments: str) -> None:
+    """Run a script of this folder; where it says that this machine cannot do it, the tests that need it are skipped."""
+    done = subprocess.run([HERE / script, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode == CANNOT:
+        pytest.skip(done.stdout.strip())
+    assert done.returncode == 0, f"{script}: {done.stdout}{done.stderr}"
+
+
+def require_engine() -> None:
+    """Skip without an engine on a laptop; in CI install and start one."""
+    if os.environ.get("CI"):
+        require("engine.sh", "start")
+    elif subprocess.run([HERE / "engine.sh", "answers"], capture_output=True, check=False).returncode:
+        pytest.skip("no container engine answers (`docker info`, with compose and buildx)")
+
+
+def wait_for(what: Callable[[], Found], seconds: float = 60) -> Found:
+    """Return the first true value; a connection that fails meanwhile is only a reason to ask again."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if found := what():
+                return found
+        except OSError:
+            pass
+        time.sleep(0.1)
+    raise AssertionError(f"still waiting after {seconds:.0f} s")
+
+
+class Client:
+    """One keep-alive connection, as a load balancer holds it."""
+
+    def __init__(self, port: int) -> None:
+        self._connection = HTTPConnection("localhost", port, timeout=30)
+
+    def request(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        """Send a request, anew connected where the last answer closed the connection; return status and parsed body."""
+        payload = None if body is None else json.dumps(body)
+        self._connection.request(method, path, payload, {"Content-Type": "application/json"})
+        answer = self._connection.getresponse()
+        return answer.status, json.loads(answer.read() or "null")
+
+
+class Container:
+    """A started container, by name or id."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def inspect(self) -> Any:
+        return json.loads(run("docker", "inspect", self.name))[0]
+
+    def health(self) -> str:
+        return str(self.inspect()["State"]["Health"]["Status"])
+
+    def wait_until_healthy(self) -> None:
+        def settled() -> bool:
+            assert self.inspect()["State"]["Running"], self.logs()
+            return self.health() == "healthy"
+
+        wait_for(settled)
+
+    def sh(self, script: str) -> str:
+        """What a shell in the container prints, with the rights of the service."""
+        return run("docker", "exec", self.name, "sh", "-c", script)
+
+    def logs(self) -> str:
+        done = subprocess.run(["docker", "logs", self.name], capture_output=True, text=True, check=True)
+        return done.stdout + done.stderr
+
+    def client(self) -> Client:
+        return Client(int(run("docker", "port", self.name, "8000/tcp").rpartition(":")[2]))
