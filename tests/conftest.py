@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from pytest_copie.plugin import Copie
-from questions import ROOT, asked
+from questions import asked
+from releases import commit
 from rendering import Render, Renderer, export, matrix
 
 
@@ -53,14 +54,22 @@ def renders(renderer: Renderer, tmp_path_factory: pytest.TempPathFactory) -> lis
     return [renderer(folder / f"{number:02}", row) for number, row in enumerate(matrix())]
 
 
+@pytest.fixture(scope="session")
+def repository(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The template as a repository of its own, which nobody edits meanwhile."""
+    folder = shutil.copytree(template, tmp_path_factory.mktemp("repository") / "seaworthy")
+    commit(folder, "The template")
+    return folder
+
+
 @pytest.fixture
-def render(copie: Copie) -> Callable[..., Path]:
+def render(copie: Copie, repository: Path) -> Callable[..., Path]:
     """`copie.copy`, which would swallow exceptions and take misspelt answers, made strict."""
 
     def strict(**answers: Any) -> Path:
         unknown = answers.keys() - asked()
         assert not unknown, f"no such question: {unknown}"
-        result = copie.copy(extra_answers=answers, template_dir=ROOT)
+        result = copie.copy(extra_answers=answers, template_dir=repository)
         assert result.exit_code == 0, result.exception
         assert result.project_dir is not None
         recorded = {name: result.answers[name] for name in answers}

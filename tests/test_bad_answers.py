@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from copier import run_copy
 from questions import asked
 from releases import commit
 from rendering import Renderer
@@ -20,19 +19,20 @@ BAD: list[tuple[dict[str, Any], list[str]]] = [
     ({"project_name": "x" * 61}, ["project_name", "it has 61", "shorten it to 60"]),
     ({"description": "costs $5"}, ["description", "$", "leave out"]),
     ({"description": "a\x00b"}, ["description", "control character", "leave out"]),
+    ({"description": "Orders. "}, ["description", "Orders. ", "take the spaces off"]),
     ({"owner": ""}, ["owner", "give it a few words"]),
-    ({"service_name": ""}, ["service_name", "40 at most"]),
-    ({"service_name": "My Service"}, ["service_name", "My Service", "40 at most"]),
-    ({"service_name": "-orders"}, ["service_name", "-orders", "40 at most"]),
-    ({"service_name": "orders\n"}, ["service_name", r"orders\n", "40 at most"]),
-    ({"service_name": "x" * 41}, ["service_name", "40 at most"]),
-    ({"package_name": ""}, ["package_name", "40 at most"]),
-    ({"package_name": "my-service"}, ["package_name", "my-service", "40 at most"]),
-    ({"package_name": "1orders"}, ["package_name", "1orders", "40 at most"]),
-    ({"package_name": "größe"}, ["package_name", "größe", "40 at most"]),
-    ({"package_name": "../orders"}, ["package_name", "../orders", "40 at most"]),
-    ({"package_name": "/tmp/orders"}, ["package_name", "/tmp/orders", "40 at most"]),  # noqa: S108 - never made
-    ({"package_name": "orders\n"}, ["package_name", r"orders\n", "40 at most"]),
+    ({"service_name": ""}, ["service_name", "32 at most"]),
+    ({"service_name": "My Service"}, ["service_name", "My Service", "32 at most"]),
+    ({"service_name": "-orders"}, ["service_name", "-orders", "32 at most"]),
+    ({"service_name": "orders\n"}, ["service_name", r"orders\n", "32 at most"]),
+    ({"service_name": "x" * 33}, ["service_name", "32 at most"]),
+    ({"package_name": ""}, ["package_name", "32 at most"]),
+    ({"package_name": "my-service"}, ["package_name", "my-service", "32 at most"]),
+    ({"package_name": "1orders"}, ["package_name", "1orders", "32 at most"]),
+    ({"package_name": "größe"}, ["package_name", "größe", "32 at most"]),
+    ({"package_name": "../orders"}, ["package_name", "../orders", "32 at most"]),
+    ({"package_name": "/tmp/orders"}, ["package_name", "/tmp/orders", "32 at most"]),  # noqa: S108 - never made
+    ({"package_name": "orders\n"}, ["package_name", r"orders\n", "32 at most"]),
     ({"package_name": "json"}, ["package_name", "json", "module of the standard library", "json_service"]),
     ({"package_name": "annotationlib"}, ["package_name", "module of the standard library", "annotationlib_service"]),
     ({"package_name": "sqlalchemy"}, ["package_name", "library the service uses", "sqlalchemy_service"]),
@@ -89,7 +89,7 @@ def test_every_question_has_a_bad_answer_here() -> None:
         ("2fast", "service-2fast", "service_2fast"),
         ("注文", "service", "service"),
         ("--", "service", "service"),
-        ("x" * 60, "x" * 40, "x" * 40),
+        ("x" * 60, "x" * 32, "x" * 32),
     ],
 )
 def test_names_that_follow_from_the_project_are_good(
@@ -160,11 +160,9 @@ def test_rendering_into_unfinished_work_loses_nothing(copy: Copier, unfinished: 
     assert (unfinished / "src/notes.txt").read_text(encoding="utf-8") == "new\n"
 
 
-def test_an_update_of_unfinished_work_is_refused(tool: Callable[[str], str], planted: Path, tmp_path: Path) -> None:
+def test_an_update_of_unfinished_work_is_refused(tool: Callable[[str], str], render: Callable[..., Path]) -> None:
     """`copier update` in a folder with uncommitted work changes nothing and says what to do first."""
-    commit(planted, "The template")
-    service = tmp_path / "service"
-    run_copy(str(planted), service, defaults=True, quiet=True, vcs_ref="HEAD")
+    service = render()
     commit(service, "The service")
     (service / "LICENSE").write_text("not committed\n", encoding="utf-8")
     command = [tool("copier"), "update", "--defaults"]

@@ -19,9 +19,9 @@ PARSED = (".yaml", ".yml", ".toml", ".json")
 # Answers that are allowed and yet could break the syntax of a file they stand in.
 AWKWARD = {
     "project_name": "'Tis: #1 & Söhne's {shop} %s -",
-    "package_name": "a" * 40,
-    "service_name": "a" * 40,
-    "description": "- it's 100 % {ready}: yes, #1 [and] <more> & | > * ! ? @ ~ '",
+    "package_name": "a" * 32,
+    "service_name": "a" * 32,
+    "description": "- it's 100 % {ready}: yes, #1 [and] <more> & | > * ! ? @ ~ '".ljust(100, "x"),
     "owner": "Jörg O'Hara: #1, & Söhne",
 }
 SHORT = {"project_name": "A", "package_name": "a", "service_name": "a"}
