@@ -51,6 +51,8 @@ def purpose(root: Path, path: str) -> str:
         return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0].rstrip(".")
     if re.search(r"/settings[./]", path):
         return "Its settings, written by `scripts/settings_docs.py`"
+    if re.match(r"options/\w+/\w+\.md", path):
+        return "What a shared document says of it"
     found = re.match(r"\s*(?:#+ |\{# )(.+?)(?: #\})?$", text, re.MULTILINE)
     return found[1].rstrip(".") if found else ""
 
