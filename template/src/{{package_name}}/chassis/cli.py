@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -72,14 +74,19 @@ def _serve(program: Program, options: argparse.Namespace) -> int:
 
 
 def _serve_and_reload(program: Program) -> int:
-    from watchfiles import run_process  # a development dependency
+    from watchfiles import PythonFilter, watch  # a development dependency
 
+    package = program.app.partition(".")[0]
     # Nobody balances load over a laptop: a change is served at once.
     os.environ.setdefault("SHUTDOWN_DRAIN_SECONDS", "0")
-    package = program.app.partition(".")[0]
-    run_process(
-        import_module(package).__path__[0], target=f"{sys.executable} -m {package} serve", target_type="command"
-    )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    changes = watch(import_module(package).__path__[0], watch_filter=PythonFilter(), raise_interrupt=False)
+    changed = True
+    while changed:
+        # A group of its own: Ctrl-C in a terminal is for this process, which then stops the service, once.
+        with subprocess.Popen([sys.executable, "-m", package, "serve"], process_group=0) as service:
+            changed = next(changes, None) is not None
+            service.terminate()
     return 0
 
 
