@@ -1,0 +1,251 @@
+"""Updates: an untouched service becomes what a fresh render is, and an edited one keeps every line of its owner's."""
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from copier import run_copy, run_recopy
+from owner import develop
+from planting import each, put, swap
+from questions import ROOT, read_yaml
+from releases import Releases, commit, git, starting_points, tagged_clone
+from updating import DEFAULTS, QUIETLY, Answers, Services, conflicts, copier, differences, files, run, territory, update
+
+pytestmark = pytest.mark.update
+
+Service = Callable[..., Path]
+STACKS = {path.stem: read_yaml(path) for path in sorted((ROOT / "tests/answers").glob("*.yml"))}
+CHASSIS = "template/src/{{package_name}}/chassis"
+
+
+@pytest.fixture(scope="session")
+def releases(tmp_path_factory: pytest.TempPathFactory) -> Releases:
+    """The template with its releases, and the working tree as the newest of them. Read only."""
+    return tagged_clone(tmp_path_factory.mktemp("releases") / "seaworthy")
+
+
+@pytest.fixture(scope="session")
+def hardened(releases: Releases, tmp_path_factory: pytest.TempPathFactory) -> Releases:
+    """The same, and one release more, which changes what hardening typically changes."""
+    path = tmp_path_factory.mktemp("hardened") / "seaworthy"
+    git(releases.path, "clone", "--quiet", str(releases.path), str(path))
+    each(
+        put(f"{CHASSIS}/tarpit.py", '"""Slows down who knocks too often."""\n'),
+        swap(f"{CHASSIS}/errors.py", '"""', '"""Hardened. '),
+        swap(f"{CHASSIS}/features.py.jinja", "from __future__", "# a tarpit comes first\nfrom __future__"),
+        swap("options/derived.yml", '"httpx', '"anyio>=4.9", "httpx'),
+        swap("template/Dockerfile.jinja", "FROM", "# hardened\nFROM"),
+        swap("template/README.md.jinja", "# {{ project_name }}", "# {{ project_name }}, hardened"),
+        swap("template/{{on_fastapi}}/src/{{package_name}}/main.py", "return app", "return app  # hardened"),
+    )(path)
+    commit(path, "Hardening", "v0.999.0")
+    return Releases(path, (releases.new,), "v0.999.0")
+
+
+@pytest.fixture(scope="session")
+def services(tmp_path_factory: pytest.TempPathFactory) -> Services:
+    """Services as they were rendered. Read only."""
+    return Services(tmp_path_factory.mktemp("rendered"))
+
+
+@pytest.fixture
+def service(services: Services, tmp_path: Path) -> Service:
+    """Gives a service of one's own, rendered from a release, to edit and to update."""
+
+    def copy(template: Path, version: str, answers: Answers = DEFAULTS) -> Path:
+        return shutil.copytree(services(template, version, answers), tmp_path / "service", symlinks=True)
+
+    return copy
+
+
+@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("version", starting_points())
+def test_an_untouched_service_becomes_a_fresh_render(
+    version: str, stack: str, releases: Releases, service: Service, services: Services
+) -> None:
+    """An update of an untouched service equals a fresh render, byte for byte; the owner's files stay as they were."""
+    answers = STACKS[stack]
+    before = files(project := service(releases.path, version, answers))
+    after = update(project, releases.new)
+    fresh = files(services(releases.path, releases.new, answers))
+    assert differences(territory(after, yours=False), territory(fresh, yours=False)) == []
+    assert differences(territory(after, yours=True), territory(before, yours=True)) == []
+
+
+@pytest.mark.parametrize("version", starting_points())
+def test_an_owner_loses_nothing(version: str, releases: Releases, service: Service) -> None:
+    """From every release on, an update keeps every line of the owner's and leaves no conflict."""
+    owner = develop(service(releases.path, version))
+    after = update(owner.service, releases.new)
+    assert owner.lost() == []
+    assert conflicts(after) == []
+
+
+def test_hardening_reaches_a_service_that_its_owner_changed(hardened: Releases, service: Service) -> None:
+    """A release that changes the files an owner changed too brings all of its changes and takes none of the owner's."""
+    owner = develop(service(hardened.path, hardened.old[0]))
+    before = files(owner.service)
+    after = update(owner.service, hardened.new)
+    assert owner.lost() == []
+    assert conflicts(after) == []
+    assert differences(territory(after, yours=True), territory(before, yours=True)) == []
+    new = {path for path, content in after.items() if before.get(path) != content}
+    chassis = f"{owner.package}/chassis"
+    brought = {f"{chassis}/{name}.py" for name in ("tarpit", "errors", "features")}
+    assert new == brought | {"pyproject.toml", "Dockerfile", "README.md", ".copier-answers.yml"}
+
+
+@pytest.fixture
+def drift(tool: Callable[[str], str], tmp_path: Path) -> Callable[[Path], tuple[int, str]]:
+    """Runs `make drift` in a service, with this Copier for the one that uv would fetch."""
+    uv = tmp_path / "uv"
+    uv.write_text(f'#!/bin/sh\nwhile [ "$1" != copier ]; do shift; done; exec "{sys.executable}" -m "$@"\n', "utf-8")
+    uv.chmod(0o755)
+
+    def make(project: Path) -> tuple[int, str]:
+        result = run(tool("make"), "--silent", f"UV={uv}", "drift", cwd=project)
+        return result.returncode, result.stdout + result.stderr
+
+    return make
+
+
+@pytest.mark.parametrize("stack", ["fastapi-none", "flask-sqlite"])
+def test_an_untouched_chassis_has_not_drifted(
+    stack: str, releases: Releases, service: Service, drift: Callable[[Path], tuple[int, str]]
+) -> None:
+    """`make drift` finds nothing in a service whose chassis nobody edited, whatever was chosen."""
+    status, said = drift(service(releases.path, releases.new, STACKS[stack]))
+    assert (status, said) == (0, f"The chassis is as the template renders it at {releases.new}.\n")
+
+
+def test_an_edit_of_the_chassis_is_merged_and_shows_in_drift(
+    hardened: Releases, service: Service, drift: Callable[[Path], tuple[int, str]]
+) -> None:
+    """After an update an edited chassis file holds the edit and the hardening; `make drift` shows the edit alone."""
+    owner = develop(service(hardened.path, hardened.old[0]))
+    after = update(owner.service, hardened.new)
+    edited = after[f"{owner.package}/chassis/errors.py"]
+    assert b"Hardened. " in edited
+    assert b"class PaymentError" in edited
+    status, said = drift(owner.service)
+    assert status != 0
+    changed = [line for line in said.splitlines() if line.startswith(("+", "-")) and line[:3] not in ("+++", "---")]
+    assert set(changed) == {"+", "+class PaymentError(ServiceError):", '+    """An order was not paid."""'}
+
+
+def test_two_edits_of_one_line_are_marked(hardened: Releases, service: Service) -> None:
+    """Where both changed a line, or two neighbours, both texts stay between markers and git calls it unmerged."""
+    project = service(hardened.path, hardened.old[0])
+    swap("README.md", "# My Service", "# Our Service")(project)
+    swap("pyproject.toml", '    "fastapi', '    "boto3>=1",\n    "fastapi')(project)
+    after = update(project, hardened.new)
+    assert conflicts(after) == ["README.md", "pyproject.toml"]
+    assert all(text in after["README.md"] for text in (b"# Our Service\n", b"# My Service, hardened\n"))
+    assert all(text in after["pyproject.toml"] for text in (b'    "boto3>=1",\n', b'    "anyio>=4.9",\n'))
+    unmerged = git(project, "diff", "--name-only", "--diff-filter=U")
+    assert unmerged.split() == ["README.md", "pyproject.toml"]
+
+
+def test_the_command_line_needs_no_trust(hardened: Releases, tmp_path: Path) -> None:
+    """`copier copy` and `copier update` run without --trust, and the update names no step that would need it."""
+    version = f"--vcs-ref={hardened.old[0]}"
+    copied = copier("copy", "--defaults", version, str(hardened.path), "service", cwd=tmp_path)
+    assert copied.returncode == 0, copied.stderr
+    commit(tmp_path / "service", "Rendered")
+    updated = copier("update", "--defaults", "service", cwd=tmp_path)
+    assert updated.returncode == 0, updated.stderr
+    answers = read_yaml(tmp_path / "service/.copier-answers.yml")
+    assert (answers["_commit"], answers["_src_path"]) == (hardened.new, str(hardened.path))
+    assert "Running task" not in copied.stderr + updated.stderr
+    assert (tmp_path / "service/src/my_service/chassis/tarpit.py").exists()
+
+
+def test_uncommitted_work_stops_an_update(hardened: Releases, service: Service, tmp_path: Path) -> None:
+    """An update of a service with uncommitted work is refused in a sentence, before anything is written."""
+    project = service(hardened.path, hardened.old[0])
+    (project / "README.md").write_text("not committed\n", encoding="utf-8")
+    before = files(project)
+    refused = copier("update", "--defaults", "service", cwd=tmp_path)
+    assert refused.returncode != 0
+    assert "Please commit or stash" in refused.stderr
+    assert files(project) == before
+
+
+def test_a_template_without_tags_still_updates(hardened: Releases, tmp_path: Path) -> None:
+    """Where no tag travelled with the repository, a service is rendered from and updated to the newest commit."""
+    template = tmp_path / "template"
+    git(tmp_path, "clone", "--quiet", "--no-tags", str(hardened.path), str(template))
+    git(template, "checkout", "--quiet", "--detach", "HEAD~1")
+    run_copy(str(template), tmp_path / "service", **QUIETLY)
+    assert read_yaml(tmp_path / "service/.copier-answers.yml")["_commit"] in git(template, "rev-parse", "HEAD")
+    git(template, "checkout", "--quiet", "main")
+    after = update(tmp_path / "service", "HEAD")
+    assert conflicts(after) == []
+    assert "src/my_service/chassis/tarpit.py" in after
+
+
+# Another answer, what then goes, what comes, and what of the owner's waits for a person.
+CHANGES = {
+    "framework": (
+        {"framework": "flask"},
+        ["chassis/web/fastapi.py", "chassis/web/asgi.py"],
+        ["chassis/web/flask.py", "chassis/web/wsgi.py"],
+        {"main.py": b"from fastapi import"},
+    ),
+    "no database": (
+        {"database": "none"},
+        ["chassis/database/__init__.py", "../../migrations/env.py"],
+        [],
+        {"notes/repository.py": b"chassis.database", "../../migrations/versions/0001_notes.py": b"notes"},
+    ),
+    "a database": ({"database": "sqlite"}, [], ["chassis/database/__init__.py", "../../migrations/env.py"], {}),
+    "no CI": ({"ci": "none"}, [".github/workflows/chassis.yml"], [], {}),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_another_answer_changes_all_but_the_code(
+    change: str, releases: Releases, service: Service, services: Services
+) -> None:
+    """With another answer, all but the owner's files become what a fresh render is; the owner's stay as they are."""
+    answers, gone, come, waiting = CHANGES[change]
+    project = service(releases.path, releases.new, {"database": "none"} if change == "a database" else DEFAULTS)
+    before, package = files(project), project / "src/my_service"
+    after = update(project, releases.new, **answers)
+    fresh = files(services(releases.path, releases.new, answers))
+    assert differences(territory(after, yours=False), territory(fresh, yours=False)) == []
+    assert differences(territory(after, yours=True), territory(before, yours=True)) == []
+    assert [path for path in gone if (package / path).exists()] == []
+    assert [path for path in come if not (package / path).exists()] == []
+    assert all(text in (package / path).read_bytes() for path, text in waiting.items())
+
+
+def test_another_framework_keeps_what_the_owner_wrote(releases: Releases, service: Service) -> None:
+    """A service that its owner developed changes its framework without a conflict and without a lost line."""
+    owner = develop(service(releases.path, releases.new))
+    after = update(owner.service, releases.new, framework="flask")
+    assert owner.lost() == []
+    assert conflicts(after) == []
+
+
+def test_the_answers_file_renders_the_service_again(releases: Releases, services: Services, tmp_path: Path) -> None:
+    """The answers file alone renders the service once more, beside it: there lie the owner's files of new answers."""
+    project = services(releases.path, releases.new, STACKS["flask-sqlite"])
+    answers = f"--data-file={project / '.copier-answers.yml'}"
+    result = copier("copy", "--defaults", answers, f"--vcs-ref={releases.new}", releases.path, "beside", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert differences(files(tmp_path / "beside"), files(project)) == []
+
+
+def test_a_recopy_renders_everything_anew(releases: Releases, service: Service, services: Services) -> None:
+    """`copier recopy` renders the owner's files again too; files of the owner's own stay, and git has the rest."""
+    owner = develop(service(releases.path, releases.new))
+    commit(owner.service, "The owner's work")
+    run_recopy(owner.service, vcs_ref=releases.new, **QUIETLY)
+    after, fresh = files(owner.service), files(services(releases.path, releases.new))
+    assert differences({path: after[path] for path in fresh}, fresh) == []
+    assert f"{owner.package}/orders/router.py" in after
+    git(owner.service, "checkout", "--", owner.package)
+    assert "orders_page_size" in (owner.service / owner.package / "settings.py").read_text(encoding="utf-8")

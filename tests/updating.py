@@ -1,0 +1,82 @@
+"""Renders, updates and compares services for the tests of updates."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from copier import run_copy, run_update
+from pathspec import GitIgnoreSpec
+from questions import questions
+from releases import commit
+
+Answers = Mapping[str, Any]
+Files = Mapping[str, bytes]
+
+DEFAULTS: Answers = {}
+# No question is asked and no trust given.
+QUIETLY: dict[str, Any] = {"defaults": True, "quiet": True, "overwrite": True}
+
+
+class Services:
+    """Services as their releases render them, each rendered once and committed. Read only."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.known: dict[str, Path] = {}
+
+    def __call__(self, template: Path, version: str, answers: Answers = DEFAULTS) -> Path:
+        """Where the service lies."""
+        key = repr((template, version, sorted(answers.items())))
+        if key not in self.known:
+            path = self.folder / str(len(self.known)) / "service"
+            run_copy(str(template), path, dict(answers), vcs_ref=version, **QUIETLY)
+            commit(path, f"Rendered from {version}")
+            self.known[key] = path
+        return self.known[key]
+
+
+def files(service: Path) -> dict[str, bytes]:
+    """The bytes of every file of a service, git's own apart."""
+    found = (path for path in sorted(service.rglob("*")) if path.is_file())
+    named = {path.relative_to(service).as_posix(): path.read_bytes() for path in found}
+    return {path: content for path, content in named.items() if not path.startswith(".git/")}
+
+
+def update(service: Path, version: str, **answers: Any) -> dict[str, bytes]:
+    """Commit what the owner did, update, and return what is there then. No trust is given."""
+    commit(service, "The owner's work")
+    run_update(service, dict(answers), vcs_ref=version, **QUIETLY)
+    return files(service)
+
+
+def conflicts(found: Files) -> list[str]:
+    """Files in which an update left a conflict, or beside which it left a rejected part."""
+    marker = re.compile(rb"^(<{7}|>{7}) ", re.MULTILINE)
+    return [path for path, content in found.items() if path.endswith(".rej") or marker.search(content)]
+
+
+def territory(found: Files, yours: bool) -> dict[str, bytes]:
+    """The files that are the owner's, by the table of territories, or all the others."""
+    package = next(path.split("/")[1] for path in found if path.endswith("/chassis/features.py"))
+    table = questions()["territories"]["default"].replace("{{ package_name }}", package)
+    spec = GitIgnoreSpec.from_lines(yaml.safe_load(re.sub(r"\{\{.*?\}\}", "x", table))["yours"])
+    return {path: content for path, content in found.items() if spec.match_file(path) is yours}
+
+
+def differences(found: Files, wanted: Files) -> list[str]:
+    """The paths that are not the same in both."""
+    return sorted(path for path in found.keys() | wanted.keys() if found.get(path) != wanted.get(path))
+
+
+def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command without a terminal."""
+    return subprocess.run(command, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+
+
+def copier(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run the real command line of Copier."""
+    return run(sys.executable, "-m", "copier", *arguments, cwd=cwd)
