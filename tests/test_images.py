@@ -22,7 +22,7 @@ MEGABYTE = 1_000_000
 # What the service and its libraries may add to the base image. Measured: FastAPI 89 MB, Flask 83 MB.
 LARGEST_ADDITION = 130 * MEGABYTE
 CLIENTS = 8
-# A balancer hears of the drain this much later; the drain of PRODUCTION is longer.
+# A balancer hears of the drain this much later; the drain is four times as long.
 PROBE_SECONDS = 1
 Say = Callable[[str], None]
 # Production names its hosts. The probe of the image calls 127.0.0.1, which must work whatever is named.
@@ -176,7 +176,7 @@ class Load(threading.Thread):
 
 
 def test_sigterm_drains_and_loses_no_request(image: str, say: Say) -> None:
-    with started(image) as container:
+    with started(image, "--env", f"SHUTDOWN_DRAIN_SECONDS={4 * PROBE_SECONDS}") as container:
         drain_under_load(container, say)
 
 
@@ -186,14 +186,16 @@ def drain_under_load(container: Container, say: Say) -> None:
     balancer = container.client()
     for client in load:
         client.start()
-    wait_for(lambda: all(client.answered for client in load))
-    began = time.monotonic()
-    run("docker", "kill", "--signal", signal.SIGTERM.name, container.name)
-    wait_for(lambda: balancer.request("GET", "/health/ready")[0] == 503, 10)
-    time.sleep(PROBE_SECONDS)
-    told_to_leave.set()
-    for client in load:
-        client.join()
+    try:
+        wait_for(lambda: all(client.answered for client in load))
+        began = time.monotonic()
+        run("docker", "kill", "--signal", signal.SIGTERM.name, container.name)
+        wait_for(lambda: balancer.request("GET", "/health/ready")[0] == 503, 10)
+        time.sleep(PROBE_SECONDS)
+    finally:
+        told_to_leave.set()
+        for client in load:
+            client.join()
     assert int(run("docker", "wait", container.name)) == 0, container.logs()
     say(f"{sum(client.answered for client in load)} answers, stopped after {time.monotonic() - began:.1f} s")
     assert [lost for client in load for lost in client.lost] == []

@@ -5,7 +5,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Mapping
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -66,9 +66,13 @@ class Client:
     def request(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """Send a request, anew connected where the last answer closed the connection; return status and parsed body."""
         payload = None if body is None else json.dumps(body)
-        self._connection.request(method, path, payload, {"Content-Type": "application/json"})
-        answer = self._connection.getresponse()
-        return answer.status, json.loads(answer.read() or "null")
+        try:
+            self._connection.request(method, path, payload, {"Content-Type": "application/json"})
+            answer = self._connection.getresponse()
+            return answer.status, json.loads(answer.read() or "null")
+        except (OSError, HTTPException) as error:
+            self._connection.close()
+            raise ConnectionError(repr(error)) from error
 
 
 class Container:

@@ -57,7 +57,8 @@ start() {
     unshare --mount --pid --net --fork true 2>/dev/null || cannot "this machine does not let root make namespaces"
     if ! command -v dockerd >/dev/null || ! docker compose version >/dev/null 2>&1; then
         mkdir -p "$state"
-        install_engine >"$state/install.log" 2>&1 || { tail -n 3 "$state/install.log"; return 1; }
+        # In a process of its own: `set -e` is off in whatever stands before `||`.
+        "$0" install >"$state/install.log" 2>&1 || { echo "it could not be installed: $(tail -n 3 "$state/install.log")"; return 1; }
     fi
     start_engine
 }
@@ -72,6 +73,7 @@ stop() {
 
 case ${1:-} in
     start) exec 9>"$state.lock" && flock 9 && start 9>&- ;;
+    install) install_engine ;;
     stop | answers) "$1" ;;
     *) sed -n '2,8p' "$0"; exit 64 ;;
 esac
