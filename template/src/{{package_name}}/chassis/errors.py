@@ -7,6 +7,14 @@ from http import HTTPStatus
 from typing import ClassVar, NamedTuple
 
 
+def phrase(status: int) -> str:
+    """Return the phrase of a status, or that of its class for one that is not registered (RFC 9110, 15)."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return HTTPStatus(status // 100 * 100).phrase
+
+
 class FieldError(NamedTuple):
     """One fault of the caller's input: where (`title`, `tags.0`), what, and a stable code."""
 
@@ -30,7 +38,7 @@ class ServiceError(Exception):
     @property
     def title(self) -> str:
         """The status phrase, as RFC 9457 asks for where `type` is `about:blank`."""
-        return HTTPStatus(self.status).phrase
+        return phrase(self.status)
 
     def headers(self) -> dict[str, str]:
         """Return the headers that belong to this status."""
@@ -177,5 +185,5 @@ def for_status(status: int, detail: str | None = None) -> ServiceError:
     error = ServiceError(detail)
     error.status = status
     if status != ServiceError.status:
-        error.error_code = HTTPStatus(status).name
+        error.error_code = phrase(status).upper().replace(" ", "_").replace("'", "")
     return error

@@ -62,6 +62,12 @@ class NoteOut(BaseModel):
     updated_at: datetime
 
 
+class NotePath(BaseModel):
+    """Which note."""
+
+    note_id: int = Field(ge=1, le=MAX_ID)
+
+
 class NoteQuery(BaseModel):
     """Which notes to list, and from where; `cursor` is what the page before gave."""
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
+from threading import Thread
 from typing import Any
 
 import orjson
@@ -42,7 +43,6 @@ class Monitor:
         self._results: list[Result] = []
         self._last_success: dict[str, str] = {}
         self._running: dict[str, Future[Run]] = {}
-        self._pool: ThreadPoolExecutor | None = None
 
     def kept(self) -> list[Result] | None:
         """Return the results while they are fresh, else None."""
@@ -58,9 +58,9 @@ class Monitor:
         running = self._running.get(check.name)
         if running is not None and not running.done():
             return running
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(max_workers=32, thread_name_prefix="health")
-        self._running[check.name] = future = self._pool.submit(self._measure, check)
+        self._running[check.name] = future = Future[Run]()
+        # A daemon: a check that hangs must not keep the process from ending.
+        Thread(target=lambda: future.set_result(self._measure(check)), name=f"health-{check.name}", daemon=True).start()
         return future
 
     def late(self) -> Run:

@@ -16,6 +16,7 @@ from multiprocessing import connection
 from multiprocessing.util import Finalize
 from typing import Any
 
+import structlog
 from granian.constants import Interfaces
 from granian.server import MPServer
 from pydantic import Field
@@ -25,9 +26,13 @@ from ..service import service_of
 from ..settings import BaseChassisSettings
 from ..web.wsgi import lifespan
 
+EX_UNAVAILABLE = 69  # sysexits.h: something that the service depends on is not there
 _DRAIN = signal.SIGUSR1
 # Hands granian's records to the root logger, and so to the pipe that every other line goes through.
 _LOG_CONFIG = {"handlers": {}, "loggers": {"_granian": {"level": "INFO", "handlers": [], "propagate": True}}}
+
+
+log = structlog.get_logger(__name__)
 
 
 class Settings(BaseChassisSettings):
@@ -76,7 +81,11 @@ def _load(create_app: Callable[[], Any]) -> Any:
     app = create_app()
     service = service_of(app)
     stack = ExitStack()
-    stack.enter_context(lifespan(service))
+    try:
+        stack.enter_context(lifespan(service))
+    except Exception:
+        log.exception("startup_failed")
+        raise SystemExit(EX_UNAVAILABLE) from None
     Finalize(None, stack.close, exitpriority=0)
     signal.signal(_DRAIN, lambda _signum, _frame: service.lifecycle.drain())
     threading.Thread(target=_follow_parent, name="follow-parent", daemon=True).start()

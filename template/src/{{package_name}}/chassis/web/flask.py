@@ -75,6 +75,18 @@ def read_query(model: type[Model]) -> Model:
         raise errors.BadRequestError("Some parameters cannot be read.", errors=_fields(error)) from None
 
 
+def read_path(model: type[Model]) -> Model:
+    """Return the path's parameters as `model`.
+
+    Raises:
+        BadRequestError: some cannot be read; each is named.
+    """
+    try:
+        return model.model_validate(request.view_args)
+    except PydanticValidationError as error:
+        raise errors.BadRequestError("Some parameters cannot be read.", errors=_fields(error)) from None
+
+
 def json_response(model: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return an answer whose body is `model`."""
     return Response(model.model_dump_json(), status, headers, mimetype="application/json")

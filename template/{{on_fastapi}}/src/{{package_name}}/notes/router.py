@@ -9,7 +9,7 @@ from ..chassis.errors import BadRequestError
 from ..chassis.service import Service
 from ..chassis.web.fastapi import service_for
 from .repository import open_repository
-from .schemas import MAX_ID, NoteChanges, NoteIn, NoteOut, NotePage, NoteQuery, decode_cursor, encode_cursor
+from .schemas import NoteChanges, NoteIn, NoteOut, NotePage, NotePath, NoteQuery, decode_cursor, encode_cursor
 from .service import NoteService
 
 router = APIRouter(prefix="/notes", tags=["notes"])
@@ -22,7 +22,7 @@ async def note_service(service: Annotated[Service, Depends(service_for)]) -> Asy
 
 # `scope="function"`: the unit of work is committed before the answer goes out, so that a 2xx is never a lie.
 Notes = Annotated[NoteService, Depends(note_service, scope="function")]
-NoteId = Annotated[int, Path(ge=1, le=MAX_ID)]
+Which = Annotated[NotePath, Path()]
 
 
 @router.post("", status_code=201)
@@ -44,15 +44,15 @@ async def list_notes(query: Annotated[NoteQuery, Query()], notes: Notes) -> Note
 
 
 @router.get("/{note_id}")
-async def read_note(note_id: NoteId, notes: Notes) -> NoteOut:
-    return NoteOut.model_validate(await notes.get(note_id))
+async def read_note(note: Which, notes: Notes) -> NoteOut:
+    return NoteOut.model_validate(await notes.get(note.note_id))
 
 
 @router.patch("/{note_id}")
-async def change_note(note_id: NoteId, changes: NoteChanges, notes: Notes) -> NoteOut:
-    return NoteOut.model_validate(await notes.change(note_id, changes.given()))
+async def change_note(note: Which, changes: NoteChanges, notes: Notes) -> NoteOut:
+    return NoteOut.model_validate(await notes.change(note.note_id, changes.given()))
 
 
 @router.delete("/{note_id}", status_code=204)
-async def delete_note(note_id: NoteId, notes: Notes) -> None:
-    await notes.delete(note_id)
+async def delete_note(note: Which, notes: Notes) -> None:
+    await notes.delete(note.note_id)

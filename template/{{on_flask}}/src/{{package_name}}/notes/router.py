@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from flask import Blueprint, Response
 
 from ..chassis.errors import BadRequestError
-from ..chassis.web.flask import current_service, json_response, read_json, read_query
+from ..chassis.web.flask import current_service, json_response, read_json, read_path, read_query
 from .repository import open_repository
-from .schemas import NoteChanges, NoteIn, NoteOut, NotePage, NoteQuery, decode_cursor, encode_cursor
+from .schemas import NoteChanges, NoteIn, NoteOut, NotePage, NotePath, NoteQuery, decode_cursor, encode_cursor
 from .service import NoteService
 
 blueprint = Blueprint("notes", __name__)
@@ -42,21 +42,21 @@ def list_notes() -> Response:
     return json_response(NotePage(items=items, next_cursor=encode_cursor(items[-1].id) if more else None))
 
 
-@blueprint.get("/<int:note_id>")
-def read_note(note_id: int) -> Response:
+@blueprint.get("/<note_id>")
+def read_note(note_id: str) -> Response:
     with note_service() as notes:
-        return json_response(NoteOut.model_validate(notes.get(note_id)))
+        return json_response(NoteOut.model_validate(notes.get(read_path(NotePath).note_id)))
 
 
-@blueprint.patch("/<int:note_id>")
-def change_note(note_id: int) -> Response:
-    changes = read_json(NoteChanges)
+@blueprint.patch("/<note_id>")
+def change_note(note_id: str) -> Response:
+    path, changes = read_path(NotePath), read_json(NoteChanges)
     with note_service() as notes:
-        return json_response(NoteOut.model_validate(notes.change(note_id, changes.given())))
+        return json_response(NoteOut.model_validate(notes.change(path.note_id, changes.given())))
 
 
-@blueprint.delete("/<int:note_id>")
-def delete_note(note_id: int) -> Response:
+@blueprint.delete("/<note_id>")
+def delete_note(note_id: str) -> Response:
     with note_service() as notes:
-        notes.delete(note_id)
+        notes.delete(read_path(NotePath).note_id)
     return Response(status=204)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count, islice
@@ -17,6 +18,7 @@ class NoteRepository:
     def __init__(self) -> None:
         self._notes: dict[int, Note] = {}
         self._ids = count(1)
+        self.lock = asyncio.Lock()
 
     async def add(self, note: Note) -> Note:
         self._refuse_taken(note.title, besides=None)
@@ -49,5 +51,7 @@ class NoteRepository:
 
 @asynccontextmanager
 async def open_repository(service: Service) -> AsyncIterator[NoteRepository]:
-    """Open the notes of this service."""
-    yield service.get_or_provide(NoteRepository)
+    """Open the notes of this service, for one unit of work at a time."""
+    notes = service.get_or_provide(NoteRepository)
+    async with notes.lock:
+        yield notes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count, islice
@@ -17,6 +18,7 @@ class NoteRepository:
     def __init__(self) -> None:
         self._notes: dict[int, Note] = {}
         self._ids = count(1)
+        self.lock = threading.Lock()
 
     def add(self, note: Note) -> Note:
         self._refuse_taken(note.title, besides=None)
@@ -49,5 +51,7 @@ class NoteRepository:
 
 @contextmanager
 def open_repository(service: Service) -> Iterator[NoteRepository]:
-    """Open the notes of this service."""
-    yield service.get_or_provide(NoteRepository)
+    """Open the notes of this service, for one unit of work at a time."""
+    notes = service.get_or_provide(NoteRepository)
+    with notes.lock:
+        yield notes
