@@ -12,8 +12,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-ANSWERS_FILE = ".copier-answers.yml"
-
 
 def committed(path: str) -> bytes | None:
     """The owner's file as it was before the update, which starts from a clean commit only."""
@@ -21,12 +19,13 @@ def committed(path: str) -> bytes | None:
     return None if found.returncode else found.stdout
 
 
-def render(template: str, version: str, destination: Path) -> None:
-    """Render the release that the service came from, with the answers it had then."""
-    answers = destination / "answers.yml"
-    answers.write_bytes(committed(ANSWERS_FILE) or b"")
+def render(template: str, version: str, answers_file: str, folder: Path) -> Path:
+    """Render the release that the service came from, with the answers it had then; nothing if that is impossible."""
+    answers, destination = folder / "answers.yml", folder / "render"
+    answers.write_bytes(committed(answers_file) or b"")
     command = [sys.executable, "-m", "copier", "copy", "--quiet", "--defaults", "--skip-tasks", "--vcs-ref", version]
-    subprocess.run([*command, "--data-file", str(answers), template, str(destination / "render")], check=True)
+    subprocess.run([*command, "--data-file", str(answers), template, str(destination)], check=False)
+    return destination
 
 
 def merged(base: bytes, ours: bytes, theirs: bytes) -> tuple[bytes, int]:
@@ -68,13 +67,13 @@ def laid_beside(old: str, new: str, ours: bytes) -> str:
     return f"{new} could not be merged with your {old}, which is now {new}.rej: take what you need and delete it."
 
 
-def main(template: str, *renames: str) -> None:
+def main(template: str, answers_file: str, *renames: str) -> None:
     """Carry every `old/path=new/path` over; `template` is where the service was rendered from."""
     with tempfile.TemporaryDirectory() as folder:
-        render(template, os.environ["VERSION_FROM"], Path(folder))
+        before = render(template, os.environ["VERSION_FROM"], answers_file, Path(folder))
         for old, _, new in (rename.partition("=") for rename in renames):
-            before = Path(folder, "render", old)
-            sentence = carry(old, new, before.read_bytes() if before.is_file() else None)
+            base = (before / old).read_bytes() if (before / old).is_file() else None
+            sentence = carry(old, new, base)
             sys.stderr.write(sentence and f"{sentence}\n")
 
 

@@ -39,6 +39,14 @@ class Owner:
         file.write_text("\n".join(lines), encoding="utf-8")
         self.lines.setdefault(path, []).append(line)
 
+    def replace(self, path: str, anchor: str, line: str) -> None:
+        """Put a line in the place of the last one that holds the anchor."""
+        self.insert(path, anchor, line)
+        file = self.service / path
+        lines = file.read_text(encoding="utf-8").split("\n")
+        del lines[lines.index(line) - 1]
+        file.write_text("\n".join(lines), encoding="utf-8")
+
     def append(self, path: str, text: str) -> None:
         """Add lines at the end of a file."""
         file = self.service / path
@@ -62,7 +70,7 @@ class Owner:
 
 
 def develop(service: Path) -> Owner:
-    """Make a service one's own: a domain instead of the notes, a setting, a dependency, some words, a chassis edit."""
+    """Make a service one's own: a domain in place of the notes, a setting, a dependency, words, a chassis edit."""
     owner = Owner(service)
     package = owner.package
     owner.write(f"{package}/orders/__init__.py", '"""Orders, the domain of this service."""\n')
@@ -71,6 +79,10 @@ def develop(service: Path) -> Owner:
     owner.insert(f"{package}/main.py", "import Settings", "from .orders.router import ROUTES as orders")
     owner.insert(f"{package}/main.py", "return app", "    app.state.orders = orders", before=True)
     owner.append(f"{package}/settings.py", '    orders_page_size: int = Field(50, description="Orders a page.")\n')
+    owner.write("local.mk", "stock: ## Count what is left\n\t@echo 0\n")
+    # what `make settings-docs` writes for the new setting
+    owner.replace(".env.example", "# None yet.", "# ORDERS_PAGE_SIZE=50")
+    owner.replace("docs/configuration.md", "None yet.", "| `ORDERS_PAGE_SIZE` | integer | `50` | Orders a page. |")
     owner.insert("pyproject.toml", '    "orjson', '    "pandas>=2",')
     owner.append("README.md", "\n## Orders\n\nAn order is paid before it is sent.\n")
     owner.append("compose.override.yaml", "# orders need a broker on a laptop\n")

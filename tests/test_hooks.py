@@ -1,6 +1,5 @@
 """The machinery of migrations: an owner's edits follow a file that a major release renames."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from copier.errors import UnsafeTemplateError
 from questions import ROOT
 from releases import commit, git
 from throwaway import Contents, release
-from updating import QUIETLY
+from updating import QUIETLY, run
 
 pytestmark = pytest.mark.update
 
@@ -25,6 +24,7 @@ _migrations:
       - "{{ _copier_python }}"
       - "{{ _copier_conf.src_path }}/hooks/carry_renamed_files.py"
       - "{{ _copier_answers._src_path }}"
+      - "{{ _copier_conf.answers_file }}"
       - src/old.txt=src/new/name.txt
       - logo.png=images/logo.png
 """
@@ -126,6 +126,19 @@ def test_a_file_of_the_owners_under_the_new_name_is_kept(service: Path, capfd: p
     assert "line 2 of the owner\n" in (service / "src/new/name.txt.rej").read_text()
 
 
+def test_without_the_old_render_nothing_is_merged(service: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the old release cannot be rendered, the owner's file lies beside the new one, unmerged."""
+    edit(service, "line 2 of b", "line 2 of the owner")
+    commit(service, "The owner's work")
+    (service / "src/old.txt").rename(service / "src/new.txt").write_text("rendered\n")
+    monkeypatch.setenv("VERSION_FROM", "v0.0.0")
+    rename = ["no template", ".copier-answers.yml", "src/old.txt=src/new.txt"]
+    result = run(sys.executable, ROOT / SCRIPT, *rename, cwd=service)
+    assert result.returncode == 0, result.stderr
+    assert (service / "src/new.txt").read_text() == "rendered\n"
+    assert "line 2 of the owner\n" in (service / "src/new.txt.rej").read_text()
+
+
 def test_a_migration_needs_trust(service: Path) -> None:
     """Without --trust the update to a release with a migration is refused, and the service is as it was."""
     with pytest.raises(UnsafeTemplateError):
@@ -136,4 +149,5 @@ def test_a_migration_needs_trust(service: Path) -> None:
 def test_the_script_needs_nothing_installed() -> None:
     """The script imports the standard library alone: it runs before anything is installed, isolated from the path."""
     code = "import runpy, sys; runpy.run_path(sys.argv[1], run_name='not main')"
-    subprocess.run([sys.executable, "-S", "-I", "-c", code, str(ROOT / SCRIPT)], check=True)
+    result = run(sys.executable, "-S", "-I", "-c", code, ROOT / SCRIPT, cwd=ROOT)
+    assert result.returncode == 0, result.stderr

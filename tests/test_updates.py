@@ -36,6 +36,8 @@ def hardened(releases: Releases, tmp_path_factory: pytest.TempPathFactory) -> Re
         swap(f"{CHASSIS}/errors.py", '"""', '"""Hardened. '),
         swap(f"{CHASSIS}/features.py.jinja", "from __future__", "# a tarpit comes first\nfrom __future__"),
         swap("options/derived.yml", '"httpx', '"anyio>=4.9", "httpx'),
+        swap("options/settings/database.env", "# DATABASE_URL", "# Hardened.\n# DATABASE_URL"),
+        swap("options/settings/database.md", "| `DATABASE_URL`", "| `DATABASE_HARDENED` | | | |\n| `DATABASE_URL`"),
         swap("template/Dockerfile.jinja", "FROM", "# hardened\nFROM"),
         swap("template/README.md.jinja", "# {{ project_name }}", "# {{ project_name }}, hardened"),
         swap("template/{{on_fastapi}}/src/{{package_name}}/main.py", "return app", "return app  # hardened"),
@@ -93,8 +95,8 @@ def test_hardening_reaches_a_service_that_its_owner_changed(hardened: Releases, 
     assert differences(territory(after, yours=True), territory(before, yours=True)) == []
     new = {path for path, content in after.items() if before.get(path) != content}
     chassis = f"{owner.package}/chassis"
-    brought = {f"{chassis}/{name}.py" for name in ("tarpit", "errors", "features")}
-    assert new == brought | {"pyproject.toml", "Dockerfile", "README.md", ".copier-answers.yml"}
+    brought = {f"{chassis}/{name}.py" for name in ("tarpit", "errors", "features")} | {"Dockerfile", "pyproject.toml"}
+    assert new == brought | {"README.md", ".env.example", "docs/configuration.md", ".copier-answers.yml"}
 
 
 @pytest.fixture
