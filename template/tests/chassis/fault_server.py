@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from logging import getLogger
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -30,6 +31,13 @@ def print_lines() -> None:
     warnings.warn("said by Python", RuntimeWarning, stacklevel=1)
 
 
+def wait() -> None:
+    """Be in flight until the test makes a file called `release`."""
+    log.info("waiting")
+    while not Path("release").exists():
+        time.sleep(0.01)
+
+
 class FaultyDependency:
     """A dependency that cannot be opened at first, or ever: FAULTY_DEPENDENCY says which."""
 
@@ -45,13 +53,13 @@ class FaultyDependency:
     def open(self) -> Iterator[None]:
         self._failures -= 1
         if self._failures >= 0:
-            raise ConnectionRefusedError("not yet")
+            raise module("chassis.errors").UnavailableError()
         yield
 
 
 def create_app() -> Any:
     settings = module("chassis.settings").load(features.ChassisSettings)
-    behaviours = {"crash": crash, "print": print_lines, "nap": lambda: time.sleep(0.02)}
+    behaviours = {"crash": crash, "print": print_lines, "wait": wait, "nap": lambda: time.sleep(0.02)}
     own = (FaultyDependency(),) if "FAULTY_DEPENDENCY" in os.environ else ()
     return application(settings, (*features.FEATURES, *own), behaviours)
 

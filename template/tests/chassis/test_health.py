@@ -177,6 +177,23 @@ def test_last_success_is_null_until_there_is_one_and_outlives_a_failure(start: S
     assert last_success() == succeeded
 
 
+def test_a_dependency_that_goes_away_and_comes_back_needs_no_restart(start: Start) -> None:
+    """Not ready while it is gone, alive all the time, ready again as soon as it has returned."""
+    away = threading.Event()
+
+    def measured() -> None:
+        if away.is_set():
+            raise ConnectionError(SECRET)
+
+    client = start(install=with_checks(Check("database", measured, critical=True)), health_check_interval_seconds=0)
+    assert client.get("/health/ready").status_code == 200
+    away.set()
+    assert client.get("/health/ready").status_code == 503
+    assert client.get("/health/live").status_code == 200
+    away.clear()
+    assert client.get("/health/ready").status_code == 200
+
+
 # -- what probing costs ------------------------------------------------------------------------------------------------
 
 

@@ -60,19 +60,19 @@ def test_an_upstream_passes_on_the_expected_status(upstream: str) -> None:
 
 def test_an_upstream_fails_on_another_status(upstream: str) -> None:
     """The phrase names both, and no host."""
-    with pytest.raises(CheckFailedError, match="^answered 503, expected 200$"):
+    with pytest.raises(CheckFailedError, match=r"^answered 503, expected 200$"):
         checks.Upstream("payments", f"{upstream}/503").measure()
 
 
 def test_an_upstream_that_hangs_fails_within_its_timeout(upstream: str) -> None:
     """Its own time-out is shorter than that of the checks."""
-    with pytest.raises(CheckFailedError, match="^no answer within 0.05 s$"):
+    with pytest.raises(CheckFailedError, match=r"^no answer within 0\.05 s$"):
         checks.Upstream("payments", f"{upstream}/hang", timeout_seconds=0.05).measure()
 
 
 def test_an_upstream_that_is_away_fails_with_a_safe_phrase() -> None:
     """Neither its host nor its port is shown."""
-    with pytest.raises(CheckFailedError, match="^cannot be reached$"):
+    with pytest.raises(CheckFailedError, match=r"^cannot be reached$"):
         checks.Upstream("payments", f"http://127.0.0.1:{free_port()}/").measure()
 
 

@@ -26,9 +26,9 @@ def get(process: Process, path: str) -> httpx.Response:
 
 
 def test_the_service_starts_serves_and_stops(folder: Path) -> None:
-    """`python -m <package> serve`: every line on stdout is JSON of one form, each step is one line, the exit code is 0."""
+    """`python -m <package> serve`: every line on stdout is JSON of one form, each step is one line, exit code 0."""
     with serving(folder, PACKAGE, "serve", SHUTDOWN_DRAIN_SECONDS="0") as process:
-        assert get(process, "/health").json()["status"] == "healthy"
+        assert get(process, "/health/started").status_code == 200
         process.send(signal.SIGTERM)
         assert process.exit_code() == 0
         assert process.stderr == ""
@@ -76,15 +76,16 @@ def test_whoever_writes_writes_the_same_form(folder: Path) -> None:
         assert process.stderr == ""
 
 
-def test_half_an_answer_is_cut_off_and_logged_once(folder: Path) -> None:
-    """The client must not take it for a whole one; the traceback is in the log, and not in what was sent."""
+def test_an_answer_that_breaks_off_is_logged_once(folder: Path) -> None:
+    """Half of it is out when the handler crashes: the traceback is in the log, and not in what was sent."""
     with serving(folder, *FAULTS) as process:
-        with pytest.raises(httpx.RemoteProtocolError):
-            get(process, "/api/half")
+        sent = process.exchange(b"GET /api/half HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert b"half of the " in sent
+        assert b"secret" not in sent
         until(lambda: process.events("request_finished"))
         (failed,) = [line for line in process.lines if "the other half is secret" in str(line)]
         assert failed["event"] == "request_failed"
-        assert failed["request_id"]
+        assert failed["request_id"] == process.events("request_finished")[0]["request_id"]
 
 
 # -- stop --------------------------------------------------------------------------------------------------------------
@@ -92,78 +93,64 @@ def test_half_an_answer_is_cut_off_and_logged_once(folder: Path) -> None:
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_stopping_drains_first(folder: Path, signum: signal.Signals) -> None:
-    """Not ready at once; still serving while it drains, with `Connection: close`; in flight finishes; exit code 0."""
-    with serving(folder, *FAULTS, SHUTDOWN_DRAIN_SECONDS="1") as process, httpx.Client(base_url=process.url) as kept:
+    """Not ready, still serving with `Connection: close`; then no new connection, what is in flight finishes; exit 0."""
+    with serving(folder, *FAULTS, SHUTDOWN_DRAIN_SECONDS="60") as process, httpx.Client(base_url=process.url) as kept:
         assert "connection" not in kept.get("/api/things/7").headers
         in_flight = process.connect()
-        in_flight.sendall(b"GET /api/slow/1.4 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        time.sleep(0.1)
+        in_flight.sendall(b"GET /api/thread/wait HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        until(lambda: process.events("waiting"))
+
         process.send(signum)
-        until(lambda: get(process, "/health/ready").status_code == 503, patience_seconds=0.5)
+        until(lambda: get(process, "/health/ready").status_code == 503)
         assert get(process, "/health/live").status_code == 200
         for answer in (kept.get("/api/things/7"), get(process, "/api/things/8")):
             assert answer.status_code == 200
             assert answer.headers["connection"] == "close"
+
+        process.send(signal.SIGTERM)  # nobody has to wait for the end of the drain
+        until(lambda: refuses_connections(process))
         assert process.popen.poll() is None
+        (folder / "release").touch()
         assert read_all(in_flight).startswith(b"HTTP/1.1 200")
         in_flight.close()
         assert process.exit_code() == 0
         assert process.stderr == ""
 
 
-def test_no_connection_is_taken_after_the_drain(folder: Path) -> None:
-    """What is in flight still finishes; a newcomer must find another replica."""
-    with serving(folder, *FAULTS, SHUTDOWN_DRAIN_SECONDS="0") as process:
-        with process.connect() as in_flight:
-            in_flight.sendall(b"GET /api/slow/1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            time.sleep(0.1)
-            process.send(signal.SIGTERM)
-            time.sleep(0.4)
-            with pytest.raises(httpx.TransportError):
-                get(process, "/api/things/7")
-            assert read_all(in_flight).startswith(b"HTTP/1.1 200")
-        assert process.exit_code() == 0
+def refuses_connections(process: Process) -> bool:
+    try:
+        process.connect().close()
+    except OSError:
+        return True
+    return False
 
 
 def test_a_request_that_does_not_end_is_given_up(folder: Path) -> None:
-    """After SHUTDOWN_TIMEOUT_SECONDS the process ends all the same, in good order."""
+    """After SHUTDOWN_TIMEOUT_SECONDS the service closes what it has opened, and ends with exit code 0 all the same."""
     with serving(folder, *FAULTS, SHUTDOWN_DRAIN_SECONDS="0", SHUTDOWN_TIMEOUT_SECONDS="1") as process:
         with process.connect() as in_flight:
-            in_flight.sendall(b"GET /api/slow/20 HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            time.sleep(0.1)
-            began = time.monotonic()
+            in_flight.sendall(b"GET /api/slow/100 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            time.sleep(0.3)
             process.send(signal.SIGTERM)
             assert process.exit_code() == 0
-        assert time.monotonic() - began < 5
         assert len(process.events("service_stopped")) == 1
 
 
-def test_a_second_signal_ends_the_drain(folder: Path) -> None:
-    """Whoever presses Ctrl-C twice does not want to wait."""
-    with serving(folder, *FAULTS, SHUTDOWN_DRAIN_SECONDS="30") as process:
-        process.send(signal.SIGINT)
-        until(lambda: process.events("draining_started"))
-        process.send(signal.SIGINT)
-        process.exit_code()
-
-
 def test_under_load_no_request_is_lost(folder: Path) -> None:
-    """Clients that ask all the time and heed readiness and `Connection: close` never see a failure."""
-    with serving(folder, *FAULTS, SHUTDOWN_DRAIN_SECONDS="1") as process:
+    """Clients behind a balancer that heeds readiness ask all the time, and never see a failure."""
+    with serving(folder, *FAULTS, SHUTDOWN_DRAIN_SECONDS="2") as process:
         balancer = Balancer(process)
         clients = [threading.Thread(target=balancer.ask_until_not_ready) for _ in range(8)]
         for client in clients:
             client.start()
-        time.sleep(0.5)
+        until(lambda: len(balancer.served) > 50)
         process.send(signal.SIGTERM)
         until(lambda: get(process, "/health/ready").status_code == 503)
-        time.sleep(0.3)  # what a balancer takes to notice
-        balancer.ready = False
+        balancer.ready = False  # the balancer has noticed; its requests in flight must still be answered
         for client in clients:
             client.join()
         assert process.exit_code() == 0
     assert balancer.lost == []
-    assert len(balancer.served) > 50
 
 
 class Balancer:

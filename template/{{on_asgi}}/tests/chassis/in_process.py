@@ -36,9 +36,9 @@ class _Transport(httpx.BaseTransport):
         answer = await self._asgi.handle_async_request(
             httpx.Request(request.method, url, headers=request.headers, stream=body)
         )
-        return httpx.Response(
-            answer.status_code, headers=answer.headers, stream=httpx.ByteStream(await answer.aread())
-        )
+        content = httpx.ByteStream(await answer.aread())
+        await asyncio.sleep(0)  # what the application put off until the answer was out is done now
+        return httpx.Response(answer.status_code, headers=answer.headers, stream=content)
 
 
 class _Parts(httpx.AsyncByteStream):

@@ -1,4 +1,4 @@
-"""An application with the chassis and nothing of yours: its routes do what a test tells them, wrong things above all."""
+"""An application with the chassis and nothing of yours: its routes do what a test tells them, mostly wrong."""
 
 from __future__ import annotations
 

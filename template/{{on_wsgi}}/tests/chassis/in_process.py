@@ -15,6 +15,15 @@ from ..package import module
 def open_client(app: Any, peer: str = "127.0.0.1", *, started: bool = True) -> Iterator[httpx.Client]:
     """Start an application (or, on request, do not start it) and give a client whose address is `peer`."""
     life = module("chassis.web.wsgi").lifespan(module("chassis.service").service_of(app)) if started else nullcontext()
-    transport = httpx.WSGITransport(app, raise_app_exceptions=False, remote_addr=peer)
+    transport = httpx.WSGITransport(_with_ending_input(app), raise_app_exceptions=False, remote_addr=peer)
     with life, httpx.Client(transport=transport, base_url="http://localhost") as client:
         yield client
+
+
+def _with_ending_input(app: Any) -> Any:
+    """Say what servers say that read chunked bodies: the input ends by itself, declared length or not."""
+
+    def call(environ: dict[str, Any], start_response: Any) -> Any:
+        return app({**environ, "wsgi.input_terminated": True}, start_response)
+
+    return call

@@ -1,0 +1,80 @@
+"""What only an ASGI service can do: asynchronous checks and resources, and cutting a connection off."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from ..package import module
+from .application import create_app
+from .conftest import Start, settings_for_tests
+from .in_process import open_client
+from .process import serving
+
+Check = module("chassis.health.registry").Check
+
+
+def test_asynchronous_checks_run_side_by_side(start: Start) -> None:
+    """Each waits for the other, and both pass."""
+
+    def install(service: Any) -> None:
+        first_came, second_came = asyncio.Event(), asyncio.Event()
+
+        async def first() -> None:
+            first_came.set()
+            await second_came.wait()
+
+        async def second() -> None:
+            second_came.set()
+            await first_came.wait()
+
+        service.health.add(Check("first", first))
+        service.health.add(Check("second", second))
+
+    assert start(install=install).get("/health").json()["status"] == "healthy"
+
+
+def test_an_asynchronous_check_that_hangs_times_out(start: Start) -> None:
+    """It is cancelled after HEALTH_CHECK_TIMEOUT_SECONDS; its failure is no text of anybody's."""
+
+    async def hang() -> None:
+        await asyncio.sleep(60)
+
+    async def fail() -> None:
+        raise RuntimeError("hunter2")
+
+    def install(service: Any) -> None:
+        service.health.add(Check("hangs", hang))
+        service.health.add(Check("fails", fail))
+
+    answer = start(install=install, health_check_timeout_seconds=0.05).get("/health")
+    checks = answer.json()["checks"]
+    assert (checks["hangs"]["status"], checks["fails"]["status"]) == ("timeout", "error")
+    assert "hunter2" not in answer.text
+
+
+def test_an_asynchronous_resource_is_opened_and_closed() -> None:
+    """Among those that are not, in its place."""
+    happened: list[str] = []
+
+    @asynccontextmanager
+    async def client() -> AsyncIterator[None]:
+        happened.append("opened")
+        yield
+        happened.append("closed")
+
+    feature = SimpleNamespace(install=lambda service: service.lifespans.append(("client", client)))
+    with open_client(create_app(settings_for_tests(), (*module("chassis.features").FEATURES, feature), {})):
+        assert happened == ["opened"]
+    assert happened == ["opened", "closed"]
+
+
+def test_half_an_answer_is_cut_off(folder: Path) -> None:
+    """The last chunk is missing, so that no client takes it for a whole one (RFC 9112, 8)."""
+    with serving(folder, "tests.chassis.fault_server", "serve") as process:
+        sent = process.exchange(b"GET /api/half HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert sent.endswith(b"half of the \r\n")
