@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,13 +11,34 @@ from owner import develop
 from planting import each, put, swap
 from questions import ROOT, read_yaml
 from releases import Releases, commit, git, starting_points, tagged_clone
-from updating import DEFAULTS, QUIETLY, Answers, Services, conflicts, copier, differences, files, run, territory, update
+from updating import (
+    DEFAULTS,
+    QUIETLY,
+    Answers,
+    Services,
+    conflicts,
+    copier,
+    differences,
+    files,
+    run,
+    territory,
+    update,
+    without_repeats,
+)
 
 pytestmark = pytest.mark.update
 
 Service = Callable[..., Path]
 STACKS = {path.stem: read_yaml(path) for path in sorted((ROOT / "tests/answers").glob("*.yml"))}
 CHASSIS = "template/src/{{package_name}}/chassis"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick() -> Iterator[None]:
+    """A Copier that does not repeat itself; the one of the command line stays as it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        without_repeats(patch)
+        yield
 
 
 @pytest.fixture(scope="session")
