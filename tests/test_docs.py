@@ -26,6 +26,7 @@ SYNCHRONOUS = {
     "asynccontextmanager": "contextmanager",
     "AsyncSession": "Session",
     "sqlalchemy.ext.asyncio": "sqlalchemy.orm",
+    "asyncio": "threading",
     "database.asgi": "database.wsgi",
 }
 
