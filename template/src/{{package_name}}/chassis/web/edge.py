@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping, Set
+from typing import Generic, TypeVar
 
 from .. import errors, request_context
 from ..access_log import access_log
@@ -19,23 +20,31 @@ WANTED = (
     "x-forwarded-for", "x-forwarded-proto", "access-control-request-method",
 )  # fmt: skip
 
-Headers = list[tuple[str, str]]
+
+HeaderText = TypeVar("HeaderText", bound=str | bytes)
 
 
-class Edge:
-    """Opens a request's context, refuses what must not reach the application, and completes the answer's headers."""
+class Edge(Generic[HeaderText]):
+    """Opens a request's context, refuses what must not reach the application, and completes the answer's headers.
 
-    def __init__(self, service: Service) -> None:
+    `encode` turns text into what a header is made of: bytes in ASGI, text in WSGI. What every answer gets is encoded
+    once, here.
+    """
+
+    def __init__(self, service: Service, encode: Callable[[str], HeaderText]) -> None:
         settings = service.settings
         self.service = service
         self.max_body_bytes: int = settings.max_request_body_bytes
         self.timeout_seconds: float = settings.request_timeout_seconds
         self.log = access_log(settings)
         self._allowed_host = AllowedHosts(settings.allowed_hosts)
-        self._cors = Cors(settings)
-        self._proxies = TrustedProxies(settings.trusted_proxies)
-        self._headers = tuple(service.response_headers.items())
-        self._https_headers = self._headers + tuple(service.https_response_headers.items())
+        self._cors = Cors(settings) if settings.cors_allowed_origins else None
+        self._proxies = TrustedProxies(settings.trusted_proxies) if settings.trusted_proxies else None
+        self._encode = encode
+        self._headers = self._encoded(service.response_headers)
+        self._https_headers = self._headers + self._encoded(service.https_response_headers)
+        self._request_id, self._vary = encode("x-request-id"), encode("vary")
+        self._never_added = frozenset(map(encode, ("content-length", "content-type")))
 
     def open(self, method: str, path: str, head: Mapping[str, str], peer: str, scheme: str) -> RequestContext:
         """Return the context of a request whose wanted headers are `head`."""
@@ -67,16 +76,23 @@ class Edge:
     def failure(self, cause: BaseException) -> Answer:
         return answer(self.service, cause)
 
-    def added_headers(self, context: RequestContext, head: Mapping[str, str], present: Collection[str]) -> Headers:
+    def added_headers(
+        self, context: RequestContext, head: Mapping[str, str], present: Set[HeaderText]
+    ) -> list[tuple[HeaderText, HeaderText]]:
         """Return what an answer still lacks; a header that the route has set itself is left as it is."""
-        added: Headers = [("x-request-id", context.request_id)]
+        added = [(self._request_id, self._encode(context.request_id))]
         added += self._https_headers if context.scheme == "https" else self._headers
         if context.correlation_id is not None:
-            added.append(("x-correlation-id", context.correlation_id))
+            added += self._encoded({"x-correlation-id": context.correlation_id})
         if self._cors:
-            added += self._cors.headers(head.get("origin")).items()
+            added += self._encoded(self._cors.headers(head.get("origin")))
         if self.service.lifecycle.draining:
             # The client's next request must open a connection to another replica (RFC 9112, 9.6).
-            added.append(("connection", "close"))
+            added += self._encoded({"connection": "close"})
+        if present <= self._never_added:
+            return added
         # `Vary` adds up, everything else is the route's to decide.
-        return [pair for pair in added if pair[0] not in present or pair[0] == "vary"] if present else added
+        return [pair for pair in added if pair[0] not in present or pair[0] == self._vary]
+
+    def _encoded(self, headers: Mapping[str, str]) -> list[tuple[HeaderText, HeaderText]]:
+        return [(self._encode(name), self._encode(value)) for name, value in headers.items()]

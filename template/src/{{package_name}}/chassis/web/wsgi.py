@@ -59,7 +59,7 @@ class WsgiPass:
 
     def __init__(self, app: App, service: Service) -> None:
         self._app = app
-        self._edge = Edge(service)
+        self._edge = Edge(service, str)
         self._monitor = ThreadMonitor(service)
         self._deadlines = Deadlines(self._edge.timeout_seconds)
 
@@ -75,7 +75,8 @@ class WsgiPass:
                 return exchange.reply(self._health(context))
             body = self._serve(exchange, environ)
             if isinstance(body, list):
-                self._edge.log(context)
+                context.end()
+                self._edge.log([context])
             return body
         finally:
             request_context.leave(token)
@@ -111,7 +112,7 @@ class _Exchange:
     __slots__ = ("_edge", "_headers", "_start_response", "_status", "context", "head")
 
     def __init__(
-        self, edge: Edge, context: RequestContext, head: dict[str, str], start_response: StartResponse
+        self, edge: Edge[str], context: RequestContext, head: dict[str, str], start_response: StartResponse
     ) -> None:
         self._edge = edge
         self._start_response = start_response
@@ -155,7 +156,7 @@ class _Exchange:
 class _Streamed:
     """A body that is made while it is sent; the request lasts, and is logged, until its end."""
 
-    def __init__(self, body: Iterable[bytes], edge: Edge, context: RequestContext) -> None:
+    def __init__(self, body: Iterable[bytes], edge: Edge[str], context: RequestContext) -> None:
         self._body = body
         self._parts = iter(body)
         self._edge = edge
@@ -172,13 +173,15 @@ class _Streamed:
             raise
         except Exception as error:
             self._edge.failure(error)
-            raise
+            # granian ends the answer in the same way whatever is raised here, and would log the error a second time.
+            raise StopIteration from None
         finally:
             request_context.leave(token)
 
     def close(self) -> None:
         _close(self._body)
-        self._edge.log(self._context)
+        self._context.end()
+        self._edge.log([self._context])
 
 
 class _CountedInput:
