@@ -1,4 +1,4 @@
-"""Fixtures of the contract: `start` an application in this process, read its `logs`, `serve` it as a process."""
+"""Fixtures of the contract: `start` an application in this process, read its `logs`, ask one that is `running`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ import pytest
 from ..package import module
 from .application import create_app
 from .in_process import open_client
+from .process import Process, serving
+
+# The commands of the service around the application of the tests.
+FAULTS = ("tests.chassis.fault_server", "serve")
 
 Start = Callable[..., httpx.Client]
 Logs = Callable[..., list[dict[str, Any]]]
@@ -60,3 +64,10 @@ def logs(capsys: pytest.CaptureFixture[str]) -> Iterator[Logs]:
 
     yield read
     module("chassis.log_sink").SINK.close_file()
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """Give a process that serves the application of the tests; they share it, so none of them stops it."""
+    with serving(tmp_path_factory.mktemp("running"), *FAULTS) as process:
+        yield process

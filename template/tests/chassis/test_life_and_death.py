@@ -7,14 +7,16 @@ import signal
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from ..package import PACKAGE
+from .conftest import FAULTS
 from .process import Process, read_all, serving, until
 
-FAULTS = ("tests.chassis.fault_server", "serve")
+EVERY_LINE = {"timestamp", "level", "event", "logger", "service.name", "service.version", "deployment.environment.name"}
 
 
 def get(process: Process, path: str) -> httpx.Response:
@@ -32,8 +34,7 @@ def test_the_service_starts_serves_and_stops(folder: Path) -> None:
         process.send(signal.SIGTERM)
         assert process.exit_code() == 0
         assert process.stderr == ""
-        for line in process.lines:
-            assert {"timestamp", "level", "event", "logger", "service.name", "service.version"} <= line.keys()
+        assert all(line.keys() >= EVERY_LINE for line in process.lines)
         events = [line["event"] for line in process.lines]
         steps = ["features_installed", "service_started", "draining_started", "service_stopped"]
         assert [event for event in events if event in steps] == steps
@@ -60,32 +61,39 @@ def test_a_dependency_that_comes_late_is_waited_for(folder: Path) -> None:
 # -- what stdout holds -------------------------------------------------------------------------------------------------
 
 
-def test_whoever_writes_writes_the_same_form(folder: Path) -> None:
+def test_whoever_writes_writes_the_same_form(running: Process) -> None:
     """Our lines, a library's, Python's warnings and the server's own come out of one pipe; stderr stays empty."""
-    with serving(folder, *FAULTS, SHUTDOWN_DRAIN_SECONDS="0") as process:
-        assert get(process, "/api/here/print").status_code == 200
-        assert get(process, "/api/here/crash").status_code == 500
-        process.send(signal.SIGTERM)
-        assert process.exit_code() == 0
-        events = [line["event"] for line in process.lines]
-        assert {"said_by_us", "said by a library"} <= set(events)
-        assert any("said by Python" in event for event in events)
-        assert len(process.events("request_failed")) == 1
-        assert len([line for line in process.lines if "hunter2" in str(line)]) == 1
-        assert len(process.events("request_finished")) == 2
-        assert process.stderr == ""
+    assert get(running, "/api/here/print").status_code == 200
+    until(lambda: any("said by Python" in line["event"] for line in running.lines))
+    assert {"said_by_us", "said by a library", "service_started"} <= {line["event"] for line in running.lines}
+    assert all(line.keys() >= EVERY_LINE for line in running.lines)
+    assert running.stderr == ""
 
 
-def test_an_answer_that_breaks_off_is_logged_once(folder: Path) -> None:
+def test_a_crash_is_logged_once_and_so_is_its_request(running: Process) -> None:
+    """No server writes the traceback a second time."""
+    answer = httpx.get(f"{running.url}/api/here/crash", headers={"X-Request-ID": "crash"})
+    assert answer.status_code == 500
+    until(lambda: lines_of(running, "request_finished", "crash"))
+    (failed,) = [line for line in running.lines if "hunter2" in str(line)]
+    assert (failed["event"], failed["request_id"]) == ("request_failed", "crash")
+    assert len(lines_of(running, "request_finished", "crash")) == 1
+
+
+def test_an_answer_that_breaks_off_is_logged_once(running: Process) -> None:
     """Half of it is out when the handler crashes: the traceback is in the log, and not in what was sent."""
-    with serving(folder, *FAULTS) as process:
-        sent = process.exchange(b"GET /api/half HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        assert b"half of the " in sent
-        assert b"secret" not in sent
-        until(lambda: process.events("request_finished"))
-        (failed,) = [line for line in process.lines if "the other half is secret" in str(line)]
-        assert failed["event"] == "request_failed"
-        assert failed["request_id"] == process.events("request_finished")[0]["request_id"]
+    sent = running.exchange(
+        b"GET /api/half HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: half-1\r\nConnection: close\r\n\r\n"
+    )
+    assert b"half of the " in sent
+    assert b"secret" not in sent
+    until(lambda: lines_of(running, "request_finished", "half-1"))
+    told = [line for line in running.lines if "the other half is secret" in str(line)]
+    assert [line["event"] for line in told if line.get("request_id") in ("half-1", None)] == ["request_failed"]
+
+
+def lines_of(process: Process, event: str, request_id: str) -> list[dict[str, Any]]:
+    return [line for line in process.events(event) if line.get("request_id") == request_id]
 
 
 # -- stop --------------------------------------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ def test_every_problem_is_reported_in_one_go(
     wrong = [
         ("PORT", "many", "integer"),
         ("LOG_LEVEL", "LOUD", "'WARNING'"),
-        ("MAX_REQUEST_BODY_BYTES", "0", "greater"),
+        ("CORS_MAX_AGE_SECONDS", "-1", "greater"),
     ]
     for variable, value, _ in wrong:
         monkeypatch.setenv(variable, value)

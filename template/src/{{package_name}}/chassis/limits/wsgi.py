@@ -12,8 +12,16 @@ import time
 
 from ..errors import DeadlineExceededError
 
-_raise_in_thread = ctypes.pythonapi.PyThreadState_SetAsyncExc
-_NOTHING = ctypes.py_object()
+_set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
+
+
+def _raise_in_thread(thread: int, error: type[BaseException]) -> None:
+    """Have `error` raised in a thread, within its next instructions; it takes the place of one still on its way."""
+    _set_async_exc(ctypes.c_ulong(thread), ctypes.py_object(error))
+
+
+class _TakenBackError(BaseException):
+    """Takes the place of an interruption that nobody shall see."""
 
 
 class Watch:
@@ -32,7 +40,17 @@ class Watch:
         with self._deadlines.lock:
             self._deadlines.running.pop(self.thread, None)
             if self.expired:
-                _raise_in_thread(ctypes.c_ulong(self.thread), _NOTHING)
+                self._take_back()
+
+    def _take_back(self) -> None:
+        # Raising nothing would do, but Python never takes note of it: it goes on looking for the error at every turn,
+        # and under a tracer (coverage, a debugger) it looks for ever.
+        try:
+            _raise_in_thread(self.thread, _TakenBackError)
+            while True:
+                time.sleep(0)
+        except _TakenBackError:
+            pass
 
 
 class Deadlines:
@@ -67,4 +85,4 @@ class Deadlines:
                 for watch in list(self.running.values()):
                     if watch.until < now and not watch.expired:
                         watch.expired = True
-                        _raise_in_thread(ctypes.c_ulong(watch.thread), ctypes.py_object(DeadlineExceededError))
+                        _raise_in_thread(watch.thread, DeadlineExceededError)

@@ -27,7 +27,7 @@ from ..settings import BaseChassisSettings
 from ..web.wsgi import lifespan
 
 EX_UNAVAILABLE = 69  # sysexits.h: something that the service depends on is not there
-_DRAIN = signal.SIGUSR1
+_DRAIN, _STOP = signal.SIGUSR1, signal.SIGUSR2
 # Hands granian's records to the root logger, and so to the pipe that every other line goes through.
 _LOG_CONFIG = {"handlers": {}, "loggers": {"_granian": {"level": "INFO", "handlers": [], "propagate": True}}}
 
@@ -50,11 +50,19 @@ class DrainingServer(MPServer):
     def signal_handler_interrupt(self, *_args: Any, **_kwargs: Any) -> None:
         delay_seconds = 0.0 if self._draining else self.drain_seconds
         self._draining = True
-        for worker in multiprocessing.active_children():
-            os.kill(worker.pid or 0, _DRAIN)
-        stop = threading.Timer(delay_seconds, super().signal_handler_interrupt)
+        _tell_workers(_DRAIN)
+        stop = threading.Timer(delay_seconds, self._stop)
         stop.daemon = True
         stop.start()
+
+    def _stop(self) -> None:
+        _tell_workers(_STOP)
+        super().signal_handler_interrupt()
+
+
+def _tell_workers(signum: signal.Signals) -> None:
+    for worker in multiprocessing.active_children():
+        os.kill(worker.pid or 0, signum)
 
 
 def serve(create_app: Callable[[], Any], settings: Any) -> int:
@@ -66,7 +74,8 @@ def serve(create_app: Callable[[], Any], settings: Any) -> int:
         port=settings.port,
         interface=Interfaces.WSGI,
         blocking_threads=settings.server_threads,
-        workers_kill_timeout=max(1, round(settings.shutdown_timeout_seconds)),
+        # The worker gives up by itself, in good order; it is killed only when it cannot even do that.
+        workers_kill_timeout=round(settings.shutdown_timeout_seconds) + 2,
         websockets=False,
         log_dictconfig=_LOG_CONFIG,
     )
@@ -88,8 +97,21 @@ def _load(create_app: Callable[[], Any]) -> Any:
         raise SystemExit(EX_UNAVAILABLE) from None
     Finalize(None, stack.close, exitpriority=0)
     signal.signal(_DRAIN, lambda _signum, _frame: service.lifecycle.drain())
+    signal.signal(_STOP, lambda _signum, _frame: _give_up_after(service.settings.shutdown_timeout_seconds, stack))
     threading.Thread(target=_follow_parent, name="follow-parent", daemon=True).start()
     return app
+
+
+def _give_up_after(seconds: float, opened: ExitStack) -> None:
+    """Close what is open and end the worker when requests do not finish in time: threads cannot be stopped."""
+
+    def give_up() -> None:
+        opened.close()
+        os._exit(0)
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
 
 
 def _follow_parent() -> None:
