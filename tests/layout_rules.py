@@ -66,14 +66,14 @@ def _places(value: str, root: Path) -> str:
     own = "|".join(re.escape(path) + r"(\.jinja|/.*)?" for row in rows for path in row.get("paths", ()))
     return (
         rf"{re.escape(PACKAGE)}/chassis/([a-z_]+/)*{chosen}\.py|template/docs/options/{chosen}\.md(\.jinja)?"
-        rf"|template/deploy/{chosen}/.*|template/(\{{\{{on_\w+\}}\}}/)*\{{\{{on_{chosen}\}}\}}/.*"
+        rf"|template/tests/([a-z_]+/)*(test_)?{chosen}\.py|template/deploy/{chosen}/.*|template/(\{{\{{on_\w+\}}\}}/)*\{{\{{on_{chosen}\}}\}}/.*"
         rf"|options/{chosen}/.*|options/licenses/{chosen}|tests/answers/[a-z0-9-]+\.yml"
         + (f"|template({own})" if own else "")
     )
 
 
 def options_keep_to_their_places(root: Path) -> Faults:
-    """2. An option lives in its facts row, one chassis file, docs page, answers file, deploy or overlay folder."""
+    """2. An option lives in its facts row, one chassis file and its test, docs page, answers file, folders of its own."""
     others = [path for top in ("options", "tests/answers") for path in (root / top).rglob("*") if path.is_file()]
     paths = [*template_files(root), *(path.relative_to(root).as_posix() for path in others)]
     offered = [value for question, found in values(root).items() if question not in WITHOUT_FILES for value in found]

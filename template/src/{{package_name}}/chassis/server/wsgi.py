@@ -31,7 +31,6 @@ _DRAIN, _STOP = signal.SIGUSR1, signal.SIGUSR2
 # Hands granian's records to the root logger, and so to the pipe that every other line goes through.
 _LOG_CONFIG = {"handlers": {}, "loggers": {"_granian": {"level": "INFO", "handlers": [], "propagate": True}}}
 
-
 log = structlog.get_logger(__name__)
 
 
@@ -57,7 +56,8 @@ class DrainingServer(MPServer):
 
     def _stop(self) -> None:
         _tell_workers(_STOP)
-        super().signal_handler_interrupt()
+        interrupt: Callable[[], None] = super().signal_handler_interrupt
+        interrupt()
 
 
 def _tell_workers(signum: signal.Signals) -> None:
@@ -68,6 +68,10 @@ def _tell_workers(signum: signal.Signals) -> None:
 def serve(create_app: Callable[[], Any], settings: Any) -> int:
     """Serve until told to stop; return the exit code of the process."""
     logging.configure(settings)
+    # The application is made in the worker and never pickled; later Pythons would not fork by themselves.
+    multiprocessing.set_start_method("fork", force=True)
+    for signum in (_DRAIN, _STOP):
+        signal.signal(signum, signal.SIG_IGN)  # until the worker has started and says what they mean
     server = DrainingServer(
         "app",
         address=settings.host,

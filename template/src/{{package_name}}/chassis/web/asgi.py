@@ -154,7 +154,8 @@ class _Exchange:
     async def reply(self, answer: Answer, *, body_wanted: bool = True) -> None:
         """Send a whole answer made outside the application."""
         headers = [(_encode(name), _encode(value)) for name, value in answer.headers.items()]
-        headers.append((b"content-length", str(len(answer.body)).encode()))
+        if answer.status != 204:  # an answer that has no body has no length either (RFC 9110, 8.6)
+            headers.append((b"content-length", str(len(answer.body)).encode()))
         await self.send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await self.send({"type": "http.response.body", "body": answer.body if body_wanted else b""})
 

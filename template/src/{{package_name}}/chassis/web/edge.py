@@ -69,7 +69,7 @@ class Edge(Generic[HeaderText]):
         length = head.get("content-length")
         if length is not None and not length.isdecimal():
             return self.failure(errors.BadRequestError("The Content-Length is no number."))
-        if length is not None and int(length[:19]) > self.max_body_bytes:
+        if length is not None and int(length.lstrip("0")[:19] or "0") > self.max_body_bytes:
             return self.failure(errors.PayloadTooLargeError())
         return self._cors.preflight(context.method, head) if self._cors else None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
+from functools import cached_property
 from typing import Any
 
 import stamina
@@ -59,9 +60,14 @@ class WsgiPass:
 
     def __init__(self, app: App, service: Service) -> None:
         self._app = app
-        self._edge = Edge(service, str)
+        self._service = service
         self._monitor = ThreadMonitor(service)
-        self._deadlines = Deadlines(self._edge.timeout_seconds)
+        self._deadlines = Deadlines(service.settings.request_timeout_seconds)
+
+    @cached_property
+    def _edge(self) -> Edge[str]:
+        """Made with the first request, when `main.py` has added all it has to the service."""
+        return Edge(self._service, str)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         head = {name: environ[key] for key, name in _WANTED.items() if environ.get(key)}
@@ -91,13 +97,18 @@ class WsgiPass:
         watch = self._deadlines.start()
         try:
             try:
-                body = exchange.finish(self._app(environ, exchange.start_response))
+                body = exchange.collect(self._app(environ, exchange.start_response))
             finally:
                 watch.stop()
         except Exception as error:
             watch.stop()
             return exchange.reply(self._edge.failure(error))
-        return exchange.reply(self._edge.failure(errors.DeadlineExceededError())) if watch.expired else body
+        if watch.expired:  # and something in the application swallowed the interruption
+            if isinstance(body, _Streamed):
+                body.abandon()
+            return exchange.reply(self._edge.failure(errors.DeadlineExceededError()))
+        exchange.start()
+        return body
 
     def _health(self, context: RequestContext) -> Answer:
         if context.method not in ("GET", "HEAD"):
@@ -125,28 +136,27 @@ class _Exchange:
         self._status, self._headers = status, headers
         return _refuse_write
 
-    def finish(self, body: Iterable[bytes]) -> Iterable[bytes]:
-        """Send what the application answered: small bodies whole, others as they come."""
+    def collect(self, body: Iterable[bytes]) -> list[bytes] | _Streamed:
+        """Return what the application answered: small bodies whole, others as they come."""
         length = next((value for name, value in self._headers if name.lower() == "content-length"), None)
         if length is None or int(length) > _SENT_WHOLE_BYTES:
-            self._start()
             return _Streamed(body, self._edge, self.context)
         try:
-            whole = [b"".join(body)]
+            return [b"".join(body)]
         finally:
             _close(body)
-        self._start()
-        return whole
 
     def reply(self, answer: Answer) -> list[bytes]:
         """Send a whole answer made outside the application."""
-        phrase = errors.for_status(answer.status).title if answer.status >= 400 else "OK"
-        self._status = f"{answer.status} {phrase}"
-        self._headers = [*answer.headers.items(), ("content-length", str(len(answer.body)))]
-        self._start()
+        self._status = f"{answer.status} {errors.phrase(answer.status)}"
+        self._headers = list(answer.headers.items())
+        if answer.status != 204:  # an answer that has no body has no length either (RFC 9110, 8.6)
+            self._headers.append(("content-length", str(len(answer.body))))
+        self.start()
         return [b"" if self.context.method == "HEAD" else answer.body]
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Tell the server what the answer begins with."""
         present = {name.lower() for name, _ in self._headers}
         added = self._edge.added_headers(self.context, self.head, present)
         self.context.status = int(self._status[:3])
@@ -178,8 +188,12 @@ class _Streamed:
         finally:
             request_context.leave(token)
 
-    def close(self) -> None:
+    def abandon(self) -> None:
+        """Close the body of an answer that another one stands for."""
         _close(self._body)
+
+    def close(self) -> None:
+        self.abandon()
         self._context.end()
         self._edge.log([self._context])
 
