@@ -73,7 +73,7 @@ def _places(value: str, root: Path) -> str:
 
 
 def options_keep_to_their_places(root: Path) -> Faults:
-    """2. An option lives in its facts row, one chassis file and its test, docs page, answers file, folders of its own."""
+    """2. An option lives in its facts row, one chassis file and test, docs page, answers file, folders of its own."""
     others = [path for top in ("options", "tests/answers") for path in (root / top).rglob("*") if path.is_file()]
     paths = [*template_files(root), *(path.relative_to(root).as_posix() for path in others)]
     offered = [value for question, found in values(root).items() if question not in WITHOUT_FILES for value in found]
