@@ -12,6 +12,7 @@ import uvicorn
 from pydantic import Field
 
 from ..lifecycle import Lifecycle
+from ..log_sink import SINK
 from ..service import service_of
 from ..settings import BaseChassisSettings
 
@@ -61,5 +62,6 @@ def serve(create_app: Callable[[], Any], settings: Any) -> int:
         timeout_graceful_shutdown=max(1, round(settings.shutdown_timeout_seconds)),
     )
     server = DrainingServer(config, service_of(app).lifecycle, settings.shutdown_drain_seconds)
-    server.run()
+    with SINK.in_background():
+        server.run()
     return 0 if server.started else 3

@@ -81,8 +81,7 @@ class WsgiPass:
                 return exchange.reply(self._health(context))
             body = self._serve(exchange, environ)
             if isinstance(body, list):
-                context.end()
-                self._edge.log([context])
+                self._edge.log(context)
             return body
         finally:
             request_context.leave(token)
@@ -194,8 +193,7 @@ class _Streamed:
 
     def close(self) -> None:
         self.abandon()
-        self._context.end()
-        self._edge.log([self._context])
+        self._edge.log(self._context)
 
 
 class _CountedInput:
