@@ -22,7 +22,7 @@ from granian.server import MPServer
 from pydantic import Field
 
 from .. import logging
-from ..log_sink import SINK
+from ..access_lines.wsgi import LineWriter
 from ..service import service_of
 from ..settings import BaseChassisSettings
 from ..web.wsgi import lifespan
@@ -95,8 +95,8 @@ def _load(create_app: Callable[[], Any]) -> Any:
     app = create_app()
     service = service_of(app)
     stack = ExitStack()
-    stack.enter_context(SINK.in_background())
     try:
+        stack.enter_context(service.get(LineWriter).in_background())
         stack.enter_context(lifespan(service))
     except Exception:
         log.exception("startup_failed")
