@@ -35,11 +35,16 @@ class RequestContext:
     user_id: str | None = None
     status: int = 0
     started: float = field(default_factory=time.perf_counter)
+    duration_seconds: float = 0.0
 
     @property
     def route(self) -> str | None:
         """The route's template (`/notes/{note_id}`), never a raw path; known once the framework has routed."""
         return self.find_route()
+
+    def end(self) -> None:
+        """Take the time: the request is answered."""
+        self.duration_seconds = time.perf_counter() - self.started
 
     def log_fields(self) -> dict[str, object]:
         """Return the fields that every log line of the request carries, under OpenTelemetry's names."""

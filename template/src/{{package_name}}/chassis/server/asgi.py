@@ -12,7 +12,6 @@ import uvicorn
 from pydantic import Field
 
 from ..lifecycle import Lifecycle
-from ..log_sink import SINK
 from ..service import service_of
 from ..settings import BaseChassisSettings
 
@@ -62,6 +61,5 @@ def serve(create_app: Callable[[], Any], settings: Any) -> int:
         timeout_graceful_shutdown=max(1, round(settings.shutdown_timeout_seconds)),
     )
     server = DrainingServer(config, service_of(app).lifecycle, settings.shutdown_drain_seconds)
-    with SINK.in_background():
-        server.run()
+    server.run()
     return 0 if server.started else 3

@@ -12,6 +12,8 @@ import stamina
 import structlog
 
 from .. import errors, request_context
+from ..access_lines.asgi import LineWriter
+from ..access_log import access_log
 from ..health.asgi import AsyncMonitor
 from ..health.monitor import HEADERS, PATHS
 from ..limits.asgi import Deadlines
@@ -62,6 +64,7 @@ class AsgiPass:
         self._edge = Edge(service, _encode)
         self._monitor = AsyncMonitor(service)
         self._deadlines = Deadlines(self._edge.timeout_seconds)
+        self._lines = LineWriter(access_log(service.settings))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -80,7 +83,7 @@ class AsgiPass:
                 await exchange.reply(await self._health(context), body_wanted=context.method != "HEAD")
             else:
                 await self._serve(exchange, scope, receive)
-                self._edge.log(context)
+                await self._lines.add(context)
         finally:
             request_context.leave(token)
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Set
 from typing import Generic, TypeVar
 
 from .. import errors, request_context
-from ..access_log import access_log
 from ..cors import Cors
 from ..hosts import AllowedHosts
 from ..problem import Answer, answer
@@ -36,7 +35,6 @@ class Edge(Generic[HeaderText]):
         self.service = service
         self.max_body_bytes: int = settings.max_request_body_bytes
         self.timeout_seconds: float = settings.request_timeout_seconds
-        self.log = access_log(settings)
         self._allowed_host = AllowedHosts(settings.allowed_hosts)
         self._cors = Cors(settings) if settings.cors_allowed_origins else None
         self._proxies = TrustedProxies(settings.trusted_proxies) if settings.trusted_proxies else None

@@ -11,6 +11,8 @@ import stamina
 import structlog
 
 from .. import errors, request_context
+from ..access_lines.wsgi import LineWriter
+from ..access_log import access_log
 from ..health.monitor import HEADERS, PATHS
 from ..health.wsgi import ThreadMonitor
 from ..limits.wsgi import Deadlines
@@ -63,6 +65,8 @@ class WsgiPass:
         self._service = service
         self._monitor = ThreadMonitor(service)
         self._deadlines = Deadlines(service.settings.request_timeout_seconds)
+        self._lines = LineWriter(access_log(service.settings))
+        service.provide(self._lines)
 
     @cached_property
     def _edge(self) -> Edge[str]:
@@ -74,14 +78,14 @@ class WsgiPass:
         context = self._edge.open(
             environ["REQUEST_METHOD"], _path(environ), head, environ.get("REMOTE_ADDR", ""), environ["wsgi.url_scheme"]
         )
-        exchange = _Exchange(self._edge, context, head, start_response)
+        exchange = _Exchange(self._edge, self._lines, context, head, start_response)
         token = request_context.enter(context)
         try:
             if context.path in PATHS:
                 return exchange.reply(self._health(context))
             body = self._serve(exchange, environ)
             if isinstance(body, list):
-                self._edge.log(context)
+                self._lines.add(context)
             return body
         finally:
             request_context.leave(token)
@@ -119,12 +123,18 @@ class WsgiPass:
 class _Exchange:
     """One request's answer. What the application starts is held back until there is no error left to replace it."""
 
-    __slots__ = ("_edge", "_headers", "_start_response", "_status", "context", "head")
+    __slots__ = ("_edge", "_headers", "_lines", "_start_response", "_status", "context", "head")
 
     def __init__(
-        self, edge: Edge[str], context: RequestContext, head: dict[str, str], start_response: StartResponse
+        self,
+        edge: Edge[str],
+        lines: LineWriter,
+        context: RequestContext,
+        head: dict[str, str],
+        start_response: StartResponse,
     ) -> None:
         self._edge = edge
+        self._lines = lines
         self._start_response = start_response
         self._status = ""
         self._headers: list[tuple[str, str]] = []
@@ -139,7 +149,7 @@ class _Exchange:
         """Return what the application answered: small bodies whole, others as they come."""
         length = next((value for name, value in self._headers if name.lower() == "content-length"), None)
         if length is None or int(length) > _SENT_WHOLE_BYTES:
-            return _Streamed(body, self._edge, self.context)
+            return _Streamed(body, self._edge, self._lines, self.context)
         try:
             return [b"".join(body)]
         finally:
@@ -165,10 +175,11 @@ class _Exchange:
 class _Streamed:
     """A body that is made while it is sent; the request lasts, and is logged, until its end."""
 
-    def __init__(self, body: Iterable[bytes], edge: Edge[str], context: RequestContext) -> None:
+    def __init__(self, body: Iterable[bytes], edge: Edge[str], lines: LineWriter, context: RequestContext) -> None:
         self._body = body
         self._parts = iter(body)
         self._edge = edge
+        self._lines = lines
         self._context = context
 
     def __iter__(self) -> Iterator[bytes]:
@@ -193,7 +204,7 @@ class _Streamed:
 
     def close(self) -> None:
         self.abandon()
-        self._edge.log(self._context)
+        self._lines.add(self._context)
 
 
 class _CountedInput:

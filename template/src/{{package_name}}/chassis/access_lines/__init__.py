@@ -1,0 +1,1 @@
+"""How the lines of the access log reach the sink: many with one write."""
