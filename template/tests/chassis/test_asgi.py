@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -41,7 +42,7 @@ def test_an_asynchronous_check_that_hangs_times_out(start: Start) -> None:
     """It is cancelled after HEALTH_CHECK_TIMEOUT_SECONDS; its failure is no text of anybody's."""
 
     async def hang() -> None:
-        await asyncio.sleep(60)
+        await asyncio.sleep(1)
 
     async def fail() -> None:
         raise RuntimeError("hunter2")
@@ -54,6 +55,20 @@ def test_an_asynchronous_check_that_hangs_times_out(start: Start) -> None:
     checks = answer.json()["checks"]
     assert (checks["hangs"]["status"], checks["fails"]["status"]) == ("timeout", "error")
     assert "hunter2" not in answer.text
+
+
+def test_probes_that_wait_together_ask_once(start: Start) -> None:
+    """The first probe starts the check, and the others wait for its result."""
+    asked: list[str] = []
+
+    async def slow() -> None:
+        asked.append("once")
+        await asyncio.sleep(0.1)
+
+    client = start(install=lambda service: service.health.add(Check("slow", slow)))
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(client.get, ["/health/ready"] * 16))
+    assert asked == ["once"]
 
 
 def test_an_asynchronous_resource_is_opened_and_closed() -> None:

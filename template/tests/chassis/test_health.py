@@ -224,6 +224,17 @@ def test_a_check_that_hangs_times_out_and_is_not_started_again(start: Start) -> 
         release.set()
 
 
+def test_a_check_has_health_check_timeout_seconds(start: Start) -> None:
+    """One that takes longer has timed out, even if it would have passed."""
+    release = threading.Event()
+    client = start(
+        install=with_checks(Check("slow", lambda: release.wait(1), critical=True)), health_check_timeout_seconds=0.05
+    )
+    answer = client.get("/health")
+    release.set()
+    assert (answer.status_code, answer.json()["checks"]["slow"]["status"]) == (503, "timeout")
+
+
 def test_results_are_kept_for_the_interval(start: Start) -> None:
     """Probes within HEALTH_CHECK_INTERVAL_SECONDS cost nothing; the next one after it measures again."""
     kept, renewed = Counted(), Counted()
