@@ -1,0 +1,68 @@
+"""One FastAPI service to be measured: `python fastapi_app.py {bare|logging|rendered}`, on the port in PORT.
+
+The package of the rendered service must be importable. All variants have the same routes with the same handlers. The
+bare one takes the example's router and model from the package, and as much of the chassis as it needs.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from my_service.chassis.database.asgi import Database
+from my_service.chassis.features import serve
+from my_service.chassis.service import Service, attach, service_of
+from my_service.chassis.settings import load
+from my_service.main import create_app
+from my_service.notes.models import Note
+from my_service.notes.router import router as notes
+from my_service.notes.schemas import NoteOut
+from my_service.settings import Settings
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+
+OpenSession = Callable[[], AbstractAsyncContextManager[AsyncSession]]
+
+
+def add_routes(app: FastAPI, session: OpenSession) -> FastAPI:
+    """Add what is measured."""
+
+    @app.get("/hello")
+    async def hello() -> dict[str, str]:
+        return {"message": "hello"}
+
+    @app.get("/rows/{row_id}")
+    async def row(row_id: int) -> NoteOut:
+        async with session() as unit_of_work:
+            return NoteOut.model_validate(await unit_of_work.get(Note, row_id))
+
+    return app
+
+
+def bare() -> FastAPI:
+    app = FastAPI()
+    engine = create_async_engine("sqlite+aiosqlite:///data/service.db")
+    service = Service(load(Settings))
+    service.provide(Database(engine))
+    attach(app, service)
+    app.include_router(notes, prefix="/api/v1")
+    return add_routes(app, async_sessionmaker(engine, expire_on_commit=False).begin)
+
+
+def rendered() -> FastAPI:
+    app = create_app()
+    return add_routes(app, service_of(app).get(Database).session)
+
+
+def main(variant: str) -> None:
+    if variant == "rendered":
+        serve(rendered, load(Settings))
+        return
+    options: dict[str, Any] = {} if variant == "logging" else {"access_log": False}
+    uvicorn.run(bare(), port=int(os.environ["PORT"]), **options)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,103 @@
+"""Services as processes: started, seeded, stopped. Their lines go through a pipe that another process empties."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, cast
+
+APPS = Path(__file__).parent / "apps"
+START_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Server:
+    """A service that answers on `port`."""
+
+    port: int
+    pid: int
+
+    def get(self, path: str) -> bytes:
+        """Return the body of an answer that must be a 2xx."""
+        return self._ask("GET", path)
+
+    def post(self, path: str, body: object) -> bytes:
+        return self._ask("POST", path, json.dumps(body))
+
+    def _ask(self, method: str, path: str, body: str | None = None) -> bytes:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        try:
+            connection.request(method, path, body, {"content-type": "application/json"} if body else {})
+            answer = connection.getresponse()
+            if answer.status >= 300:
+                raise RuntimeError(f"{method} {path} was answered with {answer.status}")
+            return answer.read()
+        finally:
+            connection.close()
+
+
+@contextmanager
+def running(framework: str, variant: str, service: Path) -> Iterator[Server]:
+    """Run a variant of `apps/<framework>_app.py` in a rendered service's folder."""
+    port = _free_port()
+    command = [sys.executable, str(APPS / f"{framework}_app.py"), variant]
+    reader = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    with cast(IO[bytes], reader.stdin) as pipe, (service / f"{variant}.log").open("w") as faults:
+        process = subprocess.Popen(command, cwd=service, env=environment(service, port), stdout=pipe, stderr=faults)
+    try:
+        server = Server(port, process.pid)
+        _wait(server, process, Path(faults.name))
+        yield server
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+        reader.wait(30)
+
+
+def environment(service: Path, port: int = 0) -> dict[str, str]:
+    """Return the environment of a process that finds the service's package; its settings are the defaults."""
+    return {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(service / "src"),
+        "PORT": str(port),
+        "SERVICE_VERSION": "0.1.0",  # the package is not installed, so it has no version to ask for
+        "SHUTDOWN_DRAIN_SECONDS": "0",
+    }
+
+
+def migrate(service: Path) -> None:
+    """Make the database."""
+    command = [sys.executable, "-m", "my_service", "migrate"]
+    subprocess.run(command, cwd=service, env=environment(service), check=True, stdout=subprocess.DEVNULL)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait(server: Server, process: subprocess.Popen[bytes], faults: Path) -> None:
+    """Wait until it answers.
+
+    Raises:
+        RuntimeError: it ended, or it did not answer in time.
+    """
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            server.get("/hello")
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    raise RuntimeError(f"a service did not start: {process.args!r}\n{faults.read_text()[-2000:]}")
