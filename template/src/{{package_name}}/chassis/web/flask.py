@@ -13,10 +13,10 @@ from pydantic import ValidationError as PydanticValidationError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.wrappers import Response as BaseResponse
 
-from .. import errors, problem
+from .. import errors, problem, request_context
 from ..service import Feature, Service, attach, build
 from ..settings import BaseChassisSettings
-from .wsgi import Environ, WsgiPass
+from .wsgi import WsgiPass
 
 
 class Settings(BaseChassisSettings):
@@ -34,7 +34,8 @@ def install(app: Flask, settings: Any, features: Sequence[Feature]) -> Service:
     # What nobody handles goes on to the pass, which answers and logs it.
     app.config["PROPAGATE_EXCEPTIONS"] = True
     app.register_error_handler(HTTPException, partial(_on_http, service))
-    app.wsgi_app = WsgiPass(app.wsgi_app, service, _route_of)  # type: ignore[method-assign]
+    app.before_request(_tell_route)
+    app.wsgi_app = WsgiPass(app.wsgi_app, service)  # type: ignore[method-assign]
     return service
 
 
@@ -108,10 +109,11 @@ def _from_http(error: HTTPException) -> errors.ServiceError:
     return errors.for_status(error.code or 500, error.description)
 
 
-def _route_of(environ: Environ) -> str | None:
-    """Return the template of the route that Flask has found."""
-    rule = getattr(environ.get("werkzeug.request"), "url_rule", None)
-    return None if rule is None else _template(rule.rule)
+def _tell_route() -> None:
+    """Let the logs know the route's template as soon as Flask has found it."""
+    context = request_context.current()
+    if context is not None and request.url_rule is not None:
+        context.find_route = partial(_template, request.url_rule.rule)
 
 
 @lru_cache(maxsize=1024)

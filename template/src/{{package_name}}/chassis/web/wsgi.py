@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import stamina
@@ -60,9 +60,8 @@ def _open(stack: ExitStack, opener: Lifespan) -> None:
 class WsgiPass:
     """Wraps an application so that every request is identified, limited, answered and logged, even when it crashes."""
 
-    def __init__(self, app: App, service: Service, route_of: Callable[[Environ], str | None]) -> None:
+    def __init__(self, app: App, service: Service) -> None:
         self._app = app
-        self._route_of = route_of
         self._service = service
         self._monitor = ThreadMonitor(service)
         self._deadlines = Deadlines(service.settings.request_timeout_seconds)
@@ -79,7 +78,6 @@ class WsgiPass:
         context = self._edge.open(
             environ["REQUEST_METHOD"], _path(environ), head, environ.get("REMOTE_ADDR", ""), environ["wsgi.url_scheme"]
         )
-        context.find_route = partial(self._route_of, environ)
         exchange = _Exchange(self._edge, self._lines, context, head, start_response)
         token = request_context.enter(context)
         try:
