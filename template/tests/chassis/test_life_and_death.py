@@ -135,9 +135,10 @@ def refuses_connections(process: Process) -> bool:
 
 def test_a_request_that_does_not_end_is_given_up(folder: Path) -> None:
     """After SHUTDOWN_TIMEOUT_SECONDS the service closes what it has opened, and ends with exit code 0 all the same."""
-    with serving(folder, *FAULTS, SHUTDOWN_DRAIN_SECONDS="0", SHUTDOWN_TIMEOUT_SECONDS="1") as process:
+    limits = {"SHUTDOWN_DRAIN_SECONDS": "0", "SHUTDOWN_TIMEOUT_SECONDS": "1", "REQUEST_TIMEOUT_SECONDS": "600"}
+    with serving(folder, *FAULTS, **limits) as process:
         with process.connect() as in_flight:
-            in_flight.sendall(b"GET /api/slow/100 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            in_flight.sendall(b"GET /api/slow/600 HTTP/1.1\r\nHost: localhost\r\n\r\n")
             time.sleep(0.3)
             process.send(signal.SIGTERM)
             assert process.exit_code() == 0
