@@ -78,11 +78,16 @@ def new_id() -> str:
     return f"{random.getrandbits(128):032x}"
 
 
+def new_span_id() -> str:
+    """Return 16 hexadecimal digits, not all of them zero (W3C Trace Context, 3.2.2.4)."""
+    return f"{random.getrandbits(64) or 1:016x}"
+
+
 def parse_traceparent(header: str | None) -> tuple[str, str, str]:
     """Return trace id, span id and flags of a W3C `traceparent`, or new ids when there is none or it is malformed."""
     match = _TRACEPARENT.fullmatch(header) if header else None
     if match is None:
-        return new_id(), f"{random.getrandbits(64) or 1:016x}", "00"
+        return new_id(), new_span_id(), "00"
     return match[1], match[2], match[3]
 
 

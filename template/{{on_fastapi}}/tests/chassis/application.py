@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -39,7 +40,8 @@ def _ways(behaviours: Behaviours) -> APIRouter:
 
     @router.get("/here/{name}")
     async def here(name: str) -> Any:
-        return behaviours[name]()
+        result = behaviours[name]()
+        return await result if inspect.isawaitable(result) else result
 
     @router.get("/thread/{name}")
     def thread(name: str) -> Any:
