@@ -11,6 +11,7 @@ import pytest
 import python_rules
 import release_rules
 import render_rules
+import waiting_rules
 from layout_rules import PACKAGE
 from planting import Plant, Rule, each, put, seen, swap
 from questions import ROOT
@@ -27,9 +28,52 @@ RULES: list[Rule] = [
     python_rules.python_is_python,
     python_rules.chassis_imports_nothing_around_it,
     python_rules.features_and_adapters_are_strangers,
+    waiting_rules.nothing_waits_forever,
     render_rules.overlays_never_collide,
     render_rules.rendering_is_deterministic,
 ]
+
+
+# Two lines each, of which the second can wait forever.
+WAITING = [
+    "import httpx\nhttpx.get(url)",
+    "import httpx\nhttpx.AsyncClient(**options)",
+    "from httpx import Client as C\nC()",
+    "from urllib.request import urlopen\nurlopen(url, data)",
+    "import socket\nsocket.create_connection(address)",
+    "import subprocess\nsubprocess.run(command, check=True)",
+    "import subprocess\nwith subprocess.Popen(command) as process: pass",
+    "from multiprocessing import connection\nconnection.wait([sentinel])",
+    "import fcntl\nfcntl.flock(file, fcntl.LOCK_EX)",
+    "import os\nos.read(pipe, 1)",
+    "async def f():\n await asyncio.wait(tasks)",
+    "async def f():\n async with stack: await event.wait()",
+    "\nprocess.communicate(data)",
+    "\nlock.acquire(True)",
+    "\nqueue.get()",
+    "\nfuture.result()",
+    "\ncondition.wait_for(ready)",
+]
+# What looks like it and is none.
+BOUNDED = """
+import asyncio, fcntl, httpx, socket, subprocess
+httpx.get(url, timeout=2)
+socket.create_connection(address, 2)
+subprocess.run(command, timeout=60)
+subprocess.Popen(command)
+fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+", ".join(words)
+thread.join(5)
+found.get("key")
+log.exception("failed")
+lock.acquire(timeout=1)
+lock.acquire(blocking=False)
+future.result(timeout=left)
+async def f():
+    await asyncio.wait_for(event.wait(), 2)
+    async with asyncio.timeout(2):
+        await event.wait()
+"""
 
 
 PLANTS: list[tuple[Rule, Plant, str]] = [
@@ -109,6 +153,20 @@ PLANTS: list[tuple[Rule, Plant, str]] = [
         put(f"{PACKAGE}/chassis/web/x.py", "from ..database import session\n"),
         "imports the feature database",
     ),
+    *(
+        (waiting_rules.nothing_waits_forever, put(f"{PACKAGE}/chassis/x.py", f"{code}\n"), "x.py:2: ")
+        for code in WAITING
+    ),
+    (
+        waiting_rules.nothing_waits_forever,
+        put("template/{{on_wsgi}}/src/{{package_name}}/notes/x.py", "thread.join()\n"),
+        "notes/x.py:1: thread.join() has no time-out",
+    ),
+    (
+        waiting_rules.nothing_waits_forever,
+        swap(f"{PACKAGE}/chassis/cli.py", "subprocess.Popen(", "print("),
+        "cli.py: subprocess.Popen is reasoned about and not there",
+    ),
     (
         render_rules.overlays_never_collide,
         each(put("template/{{on_fastapi}}/a.md"), put("template/{{on_asgi}}/a.md")),
@@ -131,6 +189,11 @@ def test_the_template_keeps_the_rule(rule: Rule, template: Path) -> None:
 def test_the_rule_sees_a_planted_fault(rule: Rule, plant: Plant, fault: str, planted: Path) -> None:
     """A rule names the fault that is planted for it."""
     assert any(fault in found for found in seen(rule, plant, planted))
+
+
+def test_what_has_a_time_out_is_no_fault(planted: Path) -> None:
+    """Nor is what only has the name of something that waits."""
+    assert not seen(waiting_rules.nothing_waits_forever, put(f"{PACKAGE}/chassis/x.py", BOUNDED), planted)
 
 
 def test_every_rule_has_a_planted_fault() -> None:

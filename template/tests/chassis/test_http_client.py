@@ -255,12 +255,15 @@ def test_a_new_try_is_logged_with_the_name_of_the_client(connect: Connect, upstr
 
 
 def drip(upstream: Upstream, *, head: bool) -> Callable[[BaseHTTPRequestHandler], None]:
-    """Answer a byte at a time, each of them in good time, and never come to an end."""
+    """Answer a byte at a time, each of them in good time, and come to no end that a caller should live to see."""
 
     def answer(request: BaseHTTPRequestHandler) -> None:
         request.wfile.write(b"HTTP/1.1 200 OK\r\n" + (b"X-Slow: " if head else b"Content-Length: 1000\r\n\r\n"))
-        while not upstream.over.wait(0.02):
+        for _ in range(250):
+            if upstream.over.wait(0.02):
+                break
             request.wfile.write(b"x")
+        request.close_connection = True
 
     return answer
 
