@@ -11,6 +11,8 @@ from questions import values
 # What comes with a framework and is as much the framework as itself.
 COMPANIONS = {"fastapi": {"starlette"}, "flask": {"werkzeug"}}
 CHASSIS = f"{PACKAGE}/chassis/"
+# Folders of the chassis that are features of their own: no adapter knows them.
+FEATURES = {"database", "resilience"}
 
 
 def python_is_python(root: Path) -> Faults:
@@ -57,7 +59,7 @@ def chassis_imports_nothing_around_it(root: Path) -> Faults:
 
 
 def features_and_adapters_are_strangers(root: Path) -> Faults:
-    """2. Only web/<framework>.py imports a framework, and nothing in web/ imports what the database is."""
+    """2. Only web/<framework>.py imports a framework, and nothing in web/ imports a feature."""
     owners = {module: name for name in values(root)["framework"] for module in {name, *COMPANIONS.get(name, ())}}
     faults = []
     for path, imports in _chassis(root):
@@ -65,6 +67,6 @@ def features_and_adapters_are_strangers(root: Path) -> Faults:
             top = module.split(".")[0]
             if level == 0 and top in owners and path != f"web/{owners[top]}.py":
                 faults.append(f"{CHASSIS}{path}: imports the framework {top}")
-            if path.startswith("web/") and level == 2 and top == "database":
+            if path.startswith("web/") and level == 2 and top in FEATURES:
                 faults.append(f"{CHASSIS}{path}: an adapter imports the feature {module}")
     return faults
