@@ -114,10 +114,11 @@ def migrations(folder: Path) -> Iterator[Path]:
     for name in ("env.py", "script.py.mako"):
         (here / name).write_text((ROOT / "migrations" / name).read_text())
     (here / "versions" / "0001_things.py").write_text(
+        "import time\n"
         "import sqlalchemy as sa\n"
         "from alembic import op\n"
         "revision, down_revision, branch_labels, depends_on = '0001', None, None, None\n"
-        "def upgrade():\n    op.create_table('things', sa.Column('id', sa.Integer(), primary_key=True))\n"
+        "def upgrade():\n    time.sleep(0.1)\n    op.create_table('things', sa.Column('id', sa.Integer(), primary_key=True))\n"
         "def downgrade():\n    op.drop_table('things')\n"
     )
     return here
