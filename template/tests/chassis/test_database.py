@@ -118,7 +118,9 @@ def migrations(folder: Path) -> Iterator[Path]:
         "import sqlalchemy as sa\n"
         "from alembic import op\n"
         "revision, down_revision, branch_labels, depends_on = '0001', None, None, None\n"
-        "def upgrade():\n    time.sleep(0.1)\n    op.create_table('things', sa.Column('id', sa.Integer(), primary_key=True))\n"
+        "def upgrade():\n"
+        "    time.sleep(0.1)\n"
+        "    op.create_table('things', sa.Column('id', sa.Integer(), primary_key=True))\n"
         "def downgrade():\n    op.drop_table('things')\n"
     )
     return here
