@@ -83,7 +83,7 @@ def develop(service: Path) -> Owner:
     # what `make settings-docs` writes for the new setting
     owner.replace(".env.example", "# None yet.", "# ORDERS_PAGE_SIZE=50")
     owner.replace("docs/configuration.md", "None yet.", "| `ORDERS_PAGE_SIZE` | integer | `50` | Orders a page. |")
-    owner.insert("pyproject.toml", '    "orjson', '    "pandas>=2",')
+    owner.insert("pyproject.toml", "# Yours go below this line", '    "pandas>=2",')
     owner.append("README.md", "\n## Orders\n\nAn order is paid before it is sent.\n")
     owner.append("compose.override.yaml", "# orders need a broker on a laptop\n")
     owner.append(

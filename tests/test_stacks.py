@@ -42,7 +42,7 @@ def test_its_own_check_passes(stack: Path) -> None:
     """`make check` of a fresh render is green: lint, types, and the tests with their coverage."""
     output = run("make", "check", cwd=stack, DOCKER="false")  # images are test_images.py's
     assert re.search(r"\d+ passed", output), output
-    assert "Required test coverage of 80% reached" in output, output
+    assert "Required test coverage of 80.0% reached" in output, output
 
 
 def test_notes_live_through_a_restart_where_there_is_a_database(stack: Path, package: str, tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def test_two_edits_of_one_line_are_marked(hardened: Releases, service: Service) 
     """Where both changed a line, or two neighbours, both texts stay between markers and git calls it unmerged."""
     project = service(hardened.path, hardened.old[0])
     swap("README.md", "# My Service", "# Our Service")(project)
-    swap("pyproject.toml", '    "fastapi', '    "boto3>=1",\n    "fastapi')(project)
+    swap("pyproject.toml", '    "httpx', '    "boto3>=1",\n    "httpx')(project)
     after = update(project, hardened.new)
     assert conflicts(after) == ["README.md", "pyproject.toml"]
     assert all(text in after["README.md"] for text in (b"# Our Service\n", b"# My Service, hardened\n"))
