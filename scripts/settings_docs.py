@@ -38,7 +38,7 @@ def settings_classes() -> Iterator[tuple[str, Any]]:
 def place(module: str, title: str) -> str:
     """Return where a fragment lies, less its suffix: an adapter's with its option, an interface's under its name."""
     name = module.rpartition(".")[2]
-    if name != "settings" and (ROOT / "options" / name).is_dir():
+    if module.startswith("chassis.web."):
         return f"options/{name}/settings"
     return f"options/settings/{name if name in INTERFACES else re.sub('[^a-z]+', '-', title.lower())}"
 

@@ -73,7 +73,6 @@ def serve(service: Path, package: str, scratch: Path, settings: Mapping[str, str
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     variables = {"PORT": str(port), "SHUTDOWN_DRAIN_SECONDS": "0", "DATABASE_URL": f"sqlite:///{scratch}/live.db"}
-    variables["RATE_LIMIT_DEFAULT"] = "1000000/minute"  # what tests send is no flood
     variables |= settings
     command = [str(service / ".venv" / "bin" / "python"), "-m", package]
     if (service / "migrations").is_dir():

@@ -16,7 +16,6 @@ Facts = Mapping[str, Mapping[str, Any]]
 REGISTRIES = {
     "framework": "frameworks",
     "database": "databases",
-    "cache": "caches",
     "python_version": "pythons",
     "deployment": "deployments",
     "ci": "cis",

@@ -1,1 +1,0 @@
-"""Servers of the tests' own: found on the machine, one of each a session, never one that runs already."""
