@@ -1,10 +1,9 @@
-"""Opens sessions of an asynchronous database."""
+"""Opens the session of an asynchronous database."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import text
@@ -14,20 +13,18 @@ from ..package import module
 Database = module("chassis.database.asgi").Database
 
 
-@contextmanager
-def sessions(service: Any) -> Iterator[Callable[..., None]]:
-    """Give what runs statements in one session of the service's database, and raises `error` at its end."""
-    database = service.get(Database)
+def in_session(service: Any, statements: Sequence[str], error: type[Exception] | None = None) -> None:
+    """Run statements in one session of the service's database, and raise `error` at its end."""
 
-    async def work(statements: Sequence[str], error: type[Exception] | None) -> None:
-        async with database.session() as session:
-            for statement in statements:
-                await session.execute(text(statement))
-            if error:
-                raise error
-
-    with asyncio.Runner() as runner:
+    async def work() -> None:
+        database = service.get(Database)
         try:
-            yield lambda statements, error=None: runner.run(work(statements, error))
+            async with database.session() as session:
+                for statement in statements:
+                    await session.execute(text(statement))
+                if error:
+                    raise error
         finally:
-            runner.run(database.engine.dispose())
+            await database.engine.dispose()
+
+    asyncio.run(work())

@@ -1,9 +1,8 @@
-"""Opens sessions of a synchronous database."""
+"""Opens the session of a synchronous database."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import text
@@ -13,19 +12,14 @@ from ..package import module
 Database = module("chassis.database.wsgi").Database
 
 
-@contextmanager
-def sessions(service: Any) -> Iterator[Callable[..., None]]:
-    """Give what runs statements in one session of the service's database, and raises `error` at its end."""
+def in_session(service: Any, statements: Sequence[str], error: type[Exception] | None = None) -> None:
+    """Run statements in one session of the service's database, and raise `error` at its end."""
     database = service.get(Database)
-
-    def work(statements: Sequence[str], error: type[Exception] | None = None) -> None:
+    try:
         with database.session() as session:
             for statement in statements:
                 session.execute(text(statement))
             if error:
                 raise error
-
-    try:
-        yield work
     finally:
         database.engine.dispose()
