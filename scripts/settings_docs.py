@@ -38,7 +38,7 @@ def settings_classes() -> Iterator[tuple[str, Any]]:
 def place(module: str, title: str) -> str:
     """Return where a fragment lies, less its suffix: an adapter's with its option, an interface's under its name."""
     name = module.rpartition(".")[2]
-    if module.startswith("chassis.web."):
+    if name != "settings" and (ROOT / "options" / name).is_dir():
         return f"options/{name}/settings"
     return f"options/settings/{name if name in INTERFACES else re.sub('[^a-z]+', '-', title.lower())}"
 
@@ -64,7 +64,7 @@ def fragments() -> dict[str, str]:
     for module, cls in settings_classes():
         shown = Rendered if cls is base.ServiceSettings else cls
         section = [section for section in docs.sections(shown) if section[1]][-1]
-        if cls.__annotations__:
+        if cls.model_fields.keys() & cls.__annotations__.keys():
             add(place(module, section[0]), shown, section)
     *_, yours = docs.sections(Rendered)
     add("options/settings/yours", Rendered, yours)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import databases
 import httpx
 
 
@@ -72,7 +73,7 @@ def serve(service: Path, package: str, scratch: Path, settings: Mapping[str, str
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    variables = {"PORT": str(port), "SHUTDOWN_DRAIN_SECONDS": "0", "DATABASE_URL": f"sqlite:///{scratch}/live.db"}
+    variables = {"PORT": str(port), "SHUTDOWN_DRAIN_SECONDS": "0"} | databases.settings(service, scratch)
     variables |= settings
     command = [str(service / ".venv" / "bin" / "python"), "-m", package]
     if (service / "migrations").is_dir():

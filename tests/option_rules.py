@@ -30,7 +30,9 @@ LABELS: dict[str, type] = {"label": str, "summary": str}
 # The facts of each registry, with their types. A `?` marks one that a row may leave out.
 FACTS: dict[str, dict[str, type]] = {
     "framework": LABELS | {"interface": str, "server": str, "requirements": list, "docs": str},
-    "database": LABELS | {"storage": str, "file": bool, "requirements": dict, "url?": str, "docs?": str},
+    "database": LABELS
+    | {"storage": str, "file": bool, "requirements": dict, "url?": str, "docs?": str}
+    | {"services": dict, "packages": list},
     "python_version": LABELS,
     "deployment": LABELS | {"paths": list, "docs": str},
     "ci": LABELS | {"paths?": list, "docs?": str, "disabled?": str},

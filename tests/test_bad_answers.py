@@ -44,7 +44,7 @@ BAD: list[tuple[dict[str, Any], list[str]]] = [
     ({"repository": "https://github.com/acme/orders"}, ["repository", "https://", "owner/name"]),
     ({"framework": "django"}, ["framework", "django", "fastapi"]),
     ({"framework": "FastAPI"}, ["framework", "FastAPI", "fastapi"]),
-    ({"database": "mysql"}, ["database", "mysql", "sqlite"]),
+    ({"database": "oracle"}, ["database", "oracle", "sqlite"]),
     ({"python_version": "3.10"}, ["python_version", "3.10", "3.11"]),
     ({"deployment": ["compose", "ecs"]}, ["deployment", "ecs", "compose"]),
     ({"license": "gpl"}, ["license", "gpl", "mit"]),

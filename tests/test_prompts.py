@@ -90,7 +90,7 @@ def test_a_person_answers_with_the_arrow_keys(prompts: Terminal, tmp_path: Path)
     prompts.press(ENTER)
     for name, keys in {
         "framework": [DOWN, ENTER],
-        "database": [DOWN, ENTER],
+        "database": [UP, ENTER],
         "python_version": [UP, ENTER],
         "deployment": [" ", ENTER],
         "ci": [ENTER],

@@ -9,12 +9,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from . import servers
 from .chassis.in_process import open_client
-from .package import ROOT, environment, module, program
+from .package import PACKAGE, ROOT, environment, module, program
 
 
 @pytest.fixture(autouse=True)
-def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     """Keep a test away from your data: it runs in a folder of its own, and sees none of your variables and files."""
     wanted = environment(tmp_path)
     for name in set(os.environ) - set(wanted):
@@ -22,7 +23,10 @@ def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     for name, value in wanted.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    yield tmp_path
+    database = servers.chosen(ROOT / "src" / PACKAGE / "chassis")
+    if database:
+        database.remove(tmp_path)
 
 
 @pytest.fixture

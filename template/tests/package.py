@@ -7,6 +7,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from . import servers
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = next((ROOT / "src").glob("*/chassis")).parent.name
 
@@ -27,7 +29,8 @@ def program() -> Any:
 
 
 def environment(folder: Path, **variables: str) -> dict[str, str]:
-    """Return an environment without your settings: the data are in `folder`."""
+    """Return an environment without your settings; the database is that of the test that runs in `folder`."""
     settings = {name.upper() for name in module("settings").Settings.model_fields}
     inherited = {name: value for name, value in os.environ.items() if name.upper() not in settings}
-    return inherited | {"DATABASE_URL": f"sqlite:///{folder}/test.db"} | ENVIRONMENT | variables
+    database = servers.chosen(ROOT / "src" / PACKAGE / "chassis")
+    return inherited | ({"DATABASE_URL": database.url(folder)} if database else {}) | ENVIRONMENT | variables

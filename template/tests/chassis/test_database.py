@@ -2,47 +2,29 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import Column, MetaData, String, Table, insert, select
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ..package import ROOT, module, program
 from .conftest import Logs, Start
+from .sql import dialect, engine, rows, run, tables
 from .test_errors import assert_is_problem
-from .unit_of_work import in_session
+from .unit_of_work import sessions
 
 cli = module("chassis.cli")
 
 
 @pytest.fixture
-def database(folder: Path) -> Path:
-    """A file with one table, in which a name may stand once."""
-    path = folder / "test.db"
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("CREATE TABLE things (name TEXT UNIQUE NOT NULL)")
-    return path
-
-
-def run(path: Path, *statements: str, timeout_seconds: float = 0.01) -> Callable[[], None]:
-    """Return a behaviour that runs statements and commits, and raises whatever the database says."""
-
-    def behaviour() -> None:
-        engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": timeout_seconds})
-        try:
-            with engine.begin() as connection:
-                for statement in statements:
-                    connection.execute(text(statement))
-        finally:
-            engine.dispose()
-
-    return behaviour
+def things(folder: Path) -> None:
+    """One table, in which a name may stand once."""
+    run("CREATE TABLE things (name VARCHAR(20) NOT NULL UNIQUE)")()
 
 
 def test_the_database_is_a_critical_check(start: Start) -> None:
@@ -51,22 +33,28 @@ def test_the_database_is_a_critical_check(start: Start) -> None:
     assert (found["status"], found["critical"]) == ("ok", True)
 
 
-@pytest.mark.parametrize(("fails", "rows"), [(False, ["one", "two"]), (True, [])], ids=["ends well", "raises"])
-def test_a_session_is_one_unit_of_work(start: Start, database: Path, fails: bool, rows: list[str]) -> None:
+def test_the_check_shows_how_the_pool_is_used(start: Start) -> None:
+    """One connection, which asks."""
+    details = start().get("/health").json()["checks"]["database"]["details"]
+    assert (details["in_use"], details["overflow"]) == (0, 0)
+    assert details["idle"] == 1 <= details["pool_size"]
+
+
+@pytest.mark.parametrize(("fails", "found"), [(False, ["one", "two"]), (True, [])], ids=["ends well", "raises"])
+def test_a_session_is_one_unit_of_work(start: Start, things: None, fails: bool, found: list[str]) -> None:
     """Everything is committed when the block ends well, and nothing when it raises."""
     services: list[Any] = []
     start(install=services.append, started=False)
     inserts = [f"INSERT INTO things (name) VALUES ('{name}')" for name in ("one", "two")]
-    with pytest.raises(KeyError) if fails else nullcontext():
-        in_session(services[0], inserts, KeyError if fails else None)
-    with closing(sqlite3.connect(database)) as connection:
-        assert [name for (name,) in connection.execute("SELECT name FROM things ORDER BY name")] == rows
+    with sessions(services[0]) as in_session, pytest.raises(KeyError) if fails else nullcontext():
+        in_session(inserts, KeyError if fails else None)
+    assert rows("SELECT name FROM things ORDER BY name") == found
 
 
-def test_a_duplicate_is_a_conflict(start: Start, database: Path) -> None:
+def test_a_duplicate_is_a_conflict(start: Start, things: None) -> None:
     """The unique constraint decides, because only it cannot be overtaken; the answer does not quote it."""
     insert = "INSERT INTO things (name) VALUES ('one')"
-    client = start({"insert": run(database, insert)})
+    client = start({"insert": run(insert)})
     assert client.get("/api/here/insert").status_code == 200
     answer = client.get("/api/here/insert")
     assert_is_problem(answer, 409, "CONFLICT")
@@ -74,24 +62,12 @@ def test_a_duplicate_is_a_conflict(start: Start, database: Path) -> None:
 
 
 @pytest.mark.parametrize("statement", ["INSERT INTO things (name) VALUES (NULL)", "SELECT * FROM nowhere", "nonsense"])
-def test_a_fault_of_ours_is_internal(start: Start, logs: Logs, database: Path, statement: str) -> None:
+def test_a_fault_of_ours_is_internal(start: Start, logs: Logs, things: None, statement: str) -> None:
     """The statement stands in the log, and not in the answer."""
-    answer = start({"fail": run(database, statement)}).get("/api/here/fail")
+    answer = start({"fail": run(statement)}).get("/api/here/fail")
     assert_is_problem(answer, 500, "INTERNAL")
     assert statement not in answer.text
     assert statement in logs("request_failed")[0]["exception"]
-
-
-def test_a_database_that_is_busy_is_unavailable_until_it_is_not(start: Start, database: Path) -> None:
-    """503 with Retry-After while somebody else holds the lock; no restart is needed afterwards."""
-    client = start({"insert": run(database, "INSERT INTO things (name) VALUES ('one')")})
-    with closing(sqlite3.connect(database, isolation_level=None)) as other:
-        other.execute("BEGIN EXCLUSIVE")
-        answer = client.get("/api/here/insert")
-        assert_is_problem(answer, 503, "UNAVAILABLE")
-        assert answer.headers["retry-after"]
-        other.execute("ROLLBACK")
-    assert client.get("/api/here/insert").status_code == 200
 
 
 def test_a_pool_without_a_free_connection_is_unavailable(start: Start) -> None:
@@ -103,11 +79,37 @@ def test_a_pool_without_a_free_connection_is_unavailable(start: Start) -> None:
     assert_is_problem(start({"wait": wait_in_vain}).get("/api/here/wait"), 503, "UNAVAILABLE")
 
 
+def test_what_is_stored_comes_back_as_it_was(folder: Path) -> None:
+    """Any letter there is, and a moment to the microsecond, in UTC wherever it came from."""
+    moment = datetime(2026, 7, 1, 1, 30, 0, 123456, tzinfo=timezone(timedelta(hours=2)))
+    table = Table(
+        "kept", MetaData(), Column("text", String(20)), Column("moment", module("chassis.database.types").UtcDateTime)
+    )
+    with engine() as opened, opened.begin() as connected:
+        table.create(connected)
+        connected.execute(insert(table).values(text="Ťhree 🚢", moment=moment))
+        stored = connected.execute(select(table)).one()
+    assert tuple(stored) == ("Ťhree 🚢", moment)
+    assert stored.moment.tzinfo is UTC
+
+
+def test_a_url_of_another_database_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With an example of a right one; what was given may hold a password, so it is shown only where it cannot."""
+    monkeypatch.setenv("DATABASE_URL", "oracle://scott:tiger@host/db")
+    assert cli.main(program(), ["check"]) == 78
+    assert (
+        f"DATABASE_URL: is no URL of this database; write it like {dialect.Settings.url_example}"
+        in capsys.readouterr().err
+    )
+
+
 # -- migrations --------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def migrations(folder: Path) -> Iterator[Path]:
+def migrations(folder: Path) -> Path:
     """A folder of migrations with one revision, so that those of the service do not matter."""
     here = folder / "migrations"
     (here / "versions").mkdir(parents=True)
@@ -126,23 +128,18 @@ def migrations(folder: Path) -> Iterator[Path]:
     return here
 
 
-def tables(folder: Path) -> set[str]:
-    with closing(sqlite3.connect(folder / "test.db")) as connection:
-        return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-
-
-def test_migrate_brings_an_empty_database_to_the_newest_schema(migrations: Path, folder: Path) -> None:
+def test_migrate_brings_an_empty_database_to_the_newest_schema(migrations: Path) -> None:
     """A second time it has nothing to do, and says so by doing nothing."""
     assert cli.main(program(), ["migrate"]) == 0
-    assert "things" in tables(folder)
+    assert "things" in tables()
     assert cli.main(program(), ["migrate"]) == 0
 
 
-def test_migrate_goes_back(migrations: Path, folder: Path) -> None:
+def test_migrate_goes_back(migrations: Path) -> None:
     """`base` is an empty database."""
     cli.main(program(), ["migrate"])
     assert cli.main(program(), ["migrate", "downgrade", "base"]) == 0
-    assert "things" not in tables(folder)
+    assert "things" not in tables()
 
 
 def test_migrate_says_what_it_cannot_do(migrations: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -159,15 +156,24 @@ def test_migrate_needs_the_folder_of_migrations(capsys: pytest.CaptureFixture[st
     assert "migrations/" in capsys.readouterr().err
 
 
-def test_the_services_own_migrations_lead_there_and_back(folder: Path, migrated: None) -> None:
+def test_the_services_own_migrations_lead_there_and_back(migrated: None) -> None:
     """From nothing to the newest schema, which is that of the models, and back to nothing."""
     assert cli.main(program(), ["migrate", "downgrade", "base"]) == 0
-    assert tables(folder) <= {"alembic_version", "sqlite_sequence"}
+    assert tables() <= {"alembic_version", "sqlite_sequence"}
     assert cli.main(program(), ["migrate"]) == 0
 
 
-def test_two_migrations_at_once_do_not_get_into_each_others_way(migrations: Path, folder: Path) -> None:
-    """The second waits for the first, and finds its work done."""
-    with ThreadPoolExecutor(2) as pool:
-        codes = list(pool.map(lambda _: cli.main(program(), ["migrate"]), range(2)))
-    assert codes == [0, 0]
+def test_ten_migrations_at_once_apply_each_revision_once(migrations: Path) -> None:
+    """One goes first, and the others find its work done."""
+    with ThreadPoolExecutor(10) as pool:
+        assert list(pool.map(lambda _: cli.main(program(), ["migrate"]), range(10))) == [0] * 10
+    assert rows("SELECT version_num FROM alembic_version") == ["0001"]
+
+
+def test_a_migration_that_waits_in_vain_gives_up(migrations: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """After DATABASE_MIGRATION_TIMEOUT_SECONDS, with a sentence; the one that has the lock goes on."""
+    with engine() as opened, dialect.migration_lock(opened, 1), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATABASE_MIGRATION_TIMEOUT_SECONDS", "0.3")
+        assert cli.main(program(), ["migrate"]) == 1
+    assert "another migration" in capsys.readouterr().err
+    assert cli.main(program(), ["migrate"]) == 0

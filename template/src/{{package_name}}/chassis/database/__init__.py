@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator
+from typing import ClassVar
+
+from pydantic import Field, SecretStr, field_validator
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -10,15 +12,24 @@ from ..settings import BaseChassisSettings
 
 
 class Settings(BaseChassisSettings):
-    """Database"""
+    """Migrations"""
 
-    database_url: str = Field("sqlite:///data/service.db", description="Where the data is, as an SQLAlchemy URL.")
+    # How a dialect's URL begins, and an example of one; `database_url` itself is a field of the dialect's settings.
+    url_schemes: ClassVar[tuple[str, ...]]
+    url_example: ClassVar[str]
 
-    @field_validator("database_url")
+    database_migration_timeout_seconds: float = Field(
+        600.0, gt=0, description="How long a migration waits for another one, and how long its statements may take."
+    )
+
+    @field_validator("database_url", check_fields=False)
     @classmethod
-    def _is_a_url(cls, value: str) -> str:
+    def _is_a_url_of_this_database(cls, value: str | SecretStr) -> str | SecretStr:
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
         try:
-            make_url(value)
+            scheme = make_url(text).get_backend_name()
         except ArgumentError:
-            raise ValueError("is no database URL; write it like sqlite:///data/service.db") from None
+            scheme = ""
+        if scheme not in cls.url_schemes:
+            raise ValueError(f"is no URL of this database; write it like {cls.url_example}")
         return value

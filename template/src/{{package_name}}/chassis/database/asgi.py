@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from ..health.registry import Check
 from ..service import Service
 from . import migrations
-from .connection import set_up_connections, translator, url_for
+from .connection import pool_numbers, set_up_connections, translator, url_for
 from .dialect import Dialect
 
 
@@ -29,10 +29,11 @@ class Database:
         async with self._sessions() as session, session.begin():
             yield session
 
-    async def ping(self) -> None:
-        """Ask the database for the simplest answer there is."""
+    async def ping(self) -> dict[str, int]:
+        """Ask the database for the simplest answer there is, and return how the pool is used."""
         async with self.engine.connect() as connection:
             await connection.execute(text("SELECT 1"))
+        return pool_numbers(self.engine.pool)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -49,7 +50,7 @@ def open_database(settings: Any, dialect: Dialect) -> Database:
     url = url_for(settings, dialect.ASYNC_DRIVER)
     dialect.prepare(url)
     engine = create_async_engine(url, **dialect.engine_options(settings))
-    set_up_connections(engine.sync_engine, dialect)
+    set_up_connections(engine.sync_engine, dialect, settings)
     return Database(engine)
 
 

@@ -1,10 +1,11 @@
-"""What the asynchronous and the synchronous database share: the URL with its driver, and what errors mean."""
+"""What the asynchronous and the synchronous database share: the URL with its driver, connections, what errors mean."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import URL, Engine, event, make_url
+from pydantic import SecretStr
+from sqlalchemy import URL, Engine, Pool, QueuePool, event, make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -15,15 +16,34 @@ from .dialect import Dialect
 
 def url_for(settings: Any, driver: str) -> URL:
     """Return `DATABASE_URL` with the driver that fits the framework; nobody has to write it into the URL."""
-    return make_url(settings.database_url).set(drivername=driver)
+    url = settings.database_url
+    return make_url(url.get_secret_value() if isinstance(url, SecretStr) else url).set(drivername=driver)
 
 
-def set_up_connections(engine: Engine, dialect: Dialect) -> None:
-    """Have every new connection prepared by the dialect."""
+def set_up_connections(engine: Engine, dialect: Dialect, settings: Any) -> None:
+    """Have every new connection opened and prepared by the dialect."""
+    connect = dialect.connector(settings, engine.dialect.is_async)
+
+    @event.listens_for(engine, "do_connect")
+    def _(_dialect: Any, _record: Any, arguments: list[Any], options: dict[str, Any]) -> Any:
+        if connect is None:
+            return None
+        if not engine.dialect.is_async:
+            return connect(*arguments, **options)
+        options["async_creator_fn"] = connect
+        return None
 
     @event.listens_for(engine, "connect")
     def _(connection: Any, _record: Any) -> None:
         dialect.on_connect(connection)
+
+
+def pool_numbers(pool: Pool) -> dict[str, int]:
+    """Return how the pool is used, for the details of the health check."""
+    if not isinstance(pool, QueuePool):
+        return {}
+    in_use, idle = pool.checkedout(), pool.checkedin()
+    return {"pool_size": pool.size(), "in_use": in_use, "idle": idle, "overflow": max(0, in_use + idle - pool.size())}
 
 
 def translator(dialect: Dialect) -> Translator:

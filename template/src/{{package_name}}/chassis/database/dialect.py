@@ -2,26 +2,53 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from sqlalchemy import URL
+from sqlalchemy import URL, Engine
+
+from . import Settings as DatabaseSettings
+
+
+class MigrationError(Exception):
+    """A migration cannot be run; the text says why, and what to do."""
+
+
+def wait_for_lock(try_to_lock: Callable[[], bool], timeout_seconds: float) -> None:
+    """Try again and again: what waits inside of the database stands in the way of those that hold the lock."""
+    deadline = time.monotonic() + timeout_seconds
+    while not try_to_lock():
+        if time.monotonic() > deadline:
+            raise MigrationError(f"another migration has had the lock for {timeout_seconds:g} s")
+        time.sleep(0.1)
 
 
 class Dialect(Protocol):
-    """A module of this form makes a database an option."""
+    """A module of this form makes a database an option. `settings` are those of its own class `Settings`."""
 
     ASYNC_DRIVER: str
     SYNC_DRIVER: str
 
+    @property
+    def Settings(self) -> type[DatabaseSettings]: ...  # noqa: N802
+
     def engine_options(self, settings: Any) -> dict[str, Any]:
         """Return what `create_engine` is called with: pool, time-outs, connect arguments."""
+
+    def connector(self, settings: Any, is_async: bool) -> Callable[..., Any] | None:
+        """Return what opens a connection in the place of the driver's own function, if anything does."""
 
     def prepare(self, url: URL) -> None:
         """Make what must exist before the first connection."""
 
-    def migration_lock(self, url: URL) -> AbstractContextManager[object]:
-        """Let one process at a time apply migrations, however many start at once."""
+    def migration_lock(self, engine: Engine, timeout_seconds: float) -> AbstractContextManager[object]:
+        """Let one process at a time apply migrations, however many start at once.
+
+        Raises:
+            MigrationError: another one had the lock for all of `timeout_seconds`, or the database is not fit for any.
+        """
 
     def on_connect(self, connection: Any) -> None:
         """Set up a new DBAPI connection."""

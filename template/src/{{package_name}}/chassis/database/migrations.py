@@ -14,16 +14,18 @@ from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import create_engine
+from sqlalchemy.exc import DBAPIError
 
 from .. import settings as chassis_settings
 from .base import Base
 from .connection import set_up_connections, url_for
-from .dialect import Dialect
+from .dialect import Dialect, MigrationError
 from .types import UtcDateTime
 
 if TYPE_CHECKING:
     from ..cli import Program
 
+EX_UNAVAILABLE = 69  # sysexits.h: something that the command depends on is not there
 FOLDER = Path("migrations")
 # A new revision is formatted like the rest of the code, by the same development dependency.
 _FORMAT_REVISIONS = {
@@ -59,25 +61,33 @@ def _migrate(program: Program, options: argparse.Namespace, dialect: Dialect) ->
     try:
         with _config(settings, dialect) as config:
             action(config, options)
-    except CommandError as error:
+    except (CommandError, MigrationError) as error:
         print(f"The migration was not run: {error}", file=sys.stderr)
         return 1
+    except DBAPIError as error:
+        if not (error.connection_invalidated or dialect.is_transient(error)):
+            raise
+        print(f"The database is away: {error.orig}", file=sys.stderr)
+        return EX_UNAVAILABLE
     return 0
 
 
 @contextmanager
 def _config(settings: Any, dialect: Dialect) -> Iterator[Config]:
     """Hand Alembic a connection under the lock. Migrations are synchronous, whatever the framework."""
+    timeout_seconds = settings.database_migration_timeout_seconds
+    # What a request may not wait for, such as a new index on a large table, is what a migration is for.
+    settings = settings.model_copy(update={"database_statement_timeout_seconds": timeout_seconds})
     url = url_for(settings, dialect.SYNC_DRIVER)
     dialect.prepare(url)
     engine = create_engine(url, **dialect.engine_options(settings))
-    set_up_connections(engine, dialect)
+    set_up_connections(engine, dialect, settings)
     config = Config(attributes={"metadata": Base.metadata, "render_item": _render_item})
     config.set_main_option("script_location", str(FOLDER))
     for name, value in _FORMAT_REVISIONS.items():
         config.set_section_option("post_write_hooks", name, value)
     try:
-        with dialect.migration_lock(url), engine.connect() as connection:
+        with dialect.migration_lock(engine, timeout_seconds), engine.connect() as connection:
             config.attributes["connection"] = connection
             yield config
     finally:

@@ -1,9 +1,10 @@
-"""Opens the session of an asynchronous database."""
+"""Opens sessions of an asynchronous database."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import text
@@ -13,18 +14,20 @@ from ..package import module
 Database = module("chassis.database.asgi").Database
 
 
-def in_session(service: Any, statements: Sequence[str], error: type[Exception] | None = None) -> None:
-    """Run statements in one session of the service's database, and raise `error` at its end."""
+@contextmanager
+def sessions(service: Any) -> Iterator[Callable[..., None]]:
+    """Give what runs statements in one session of the service's database, and raises `error` at its end."""
+    database = service.get(Database)
 
-    async def work() -> None:
-        database = service.get(Database)
+    async def work(statements: Sequence[str], error: type[Exception] | None) -> None:
+        async with database.session() as session:
+            for statement in statements:
+                await session.execute(text(statement))
+            if error:
+                raise error
+
+    with asyncio.Runner() as runner:
         try:
-            async with database.session() as session:
-                for statement in statements:
-                    await session.execute(text(statement))
-                if error:
-                    raise error
+            yield lambda statements, error=None: runner.run(work(statements, error))
         finally:
-            await database.engine.dispose()
-
-    asyncio.run(work())
+            runner.run(database.engine.dispose())

@@ -1,8 +1,9 @@
-"""Opens the session of a synchronous database."""
+"""Opens sessions of a synchronous database."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import text
@@ -12,14 +13,19 @@ from ..package import module
 Database = module("chassis.database.wsgi").Database
 
 
-def in_session(service: Any, statements: Sequence[str], error: type[Exception] | None = None) -> None:
-    """Run statements in one session of the service's database, and raise `error` at its end."""
+@contextmanager
+def sessions(service: Any) -> Iterator[Callable[..., None]]:
+    """Give what runs statements in one session of the service's database, and raises `error` at its end."""
     database = service.get(Database)
-    try:
+
+    def work(statements: Sequence[str], error: type[Exception] | None = None) -> None:
         with database.session() as session:
             for statement in statements:
                 session.execute(text(statement))
             if error:
                 raise error
+
+    try:
+        yield work
     finally:
         database.engine.dispose()

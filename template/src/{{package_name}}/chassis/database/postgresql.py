@@ -1,0 +1,157 @@
+"""PostgreSQL (https://www.postgresql.org/docs/), by psycopg 3, which is one driver for both interfaces."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar, TypeVar
+
+import psycopg
+from psycopg import waiting
+from psycopg.pq import TransactionStatus
+from sqlalchemy import URL, Engine, text
+
+from . import pool
+from .dialect import wait_for_lock
+
+ASYNC_DRIVER = "postgresql+psycopg_async"
+SYNC_DRIVER = "postgresql+psycopg"
+
+# Any number will do, as long as every release of this service takes the same one.
+_MIGRATION_LOCK = 5_391_417
+_UNIQUE_VIOLATION, _EXCLUSION_VIOLATION = "23505", "23P01"
+# https://www.postgresql.org/docs/current/errcodes-appendix.html: whole classes first, then single codes.
+_TRANSIENT_CLASSES = ("08", "53", "57")  # connection exception, insufficient resources, operator intervention
+_TRANSIENT = ("40001", "40P01", "55P03", "25006")  # serialization, deadlock, lock not available, read-only (standby)
+
+# How often it is looked at the clock while nothing comes; psycopg does the same, for Ctrl-C.
+_INTERVAL_SECONDS = 0.1
+
+T = TypeVar("T")
+
+
+class Settings(pool.Settings):
+    """PostgreSQL"""
+
+    url_schemes: ClassVar = ("postgresql", "postgres")
+    url_example: ClassVar = "postgresql://user:password@localhost:5432/name"
+
+
+def engine_options(settings: Any) -> dict[str, Any]:
+    """Time-outs of the server's go with the connection's opening, which costs no round trip."""
+    limit_ms = round(settings.database_statement_timeout_seconds * 1000)
+    return pool.pool_options(settings) | {
+        "connect_args": {
+            "connect_timeout": settings.database_connect_timeout_seconds,
+            # A transaction that is left open holds its locks; its request is long gone by then.
+            "options": f"-c statement_timeout={limit_ms} -c idle_in_transaction_session_timeout={limit_ms * 6}",
+            "keepalives_idle": settings.database_keepalive_idle_seconds,
+            "keepalives_interval": settings.database_keepalive_interval_seconds,
+            "keepalives_count": settings.database_keepalive_count,
+            # What was sent and never acknowledged: the other machine is gone, or the network to it.
+            "tcp_user_timeout": round(pool.patience_seconds(settings) * 1000),
+        }
+    }
+
+
+class _Patient:
+    """Waits for an answer for so long, and no longer. psycopg itself waits for ever for a server that is frozen."""
+
+    patience_seconds = float("inf")
+
+    def bounded(self, steps: Generator[Any, Any, T], timeout: float | None) -> Generator[Any, Any, T]:
+        """Pass on the steps of one exchange; they come by even while nothing happens."""
+        seconds = min(self.patience_seconds, timeout or self.patience_seconds)
+        deadline = time.monotonic() + seconds
+        try:
+            state = next(steps)
+            while True:
+                ready = yield state
+                if time.monotonic() > deadline:
+                    raise psycopg.OperationalError(f"no answer within {seconds:g} s")
+                state = steps.send(ready)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    @staticmethod
+    def give_up(connection: psycopg.pq.abc.PGconn) -> None:
+        """Close a connection that waits for an answer which nobody will read; the server ends the statement in time."""
+        if connection.transaction_status == TransactionStatus.ACTIVE:
+            connection.finish()
+
+
+class Connection(_Patient, psycopg.Connection[Any]):
+    """A connection of a synchronous service."""
+
+    def wait(self, gen: Any, *_interval: Any, **options: Any) -> Any:
+        try:
+            return waiting.wait(self.bounded(gen, options.get("timeout")), self.pgconn.socket, _INTERVAL_SECONDS)
+        except BaseException:
+            self.give_up(self.pgconn)
+            raise
+
+
+class AsyncConnection(_Patient, psycopg.AsyncConnection[Any]):
+    """A connection of an asynchronous service. When its task is cancelled it does not wait for the server's consent."""
+
+    async def wait(self, gen: Any, *_interval: Any, **options: Any) -> Any:
+        try:
+            return await waiting.wait_async(
+                self.bounded(gen, options.get("timeout")), self.pgconn.socket, _INTERVAL_SECONDS
+            )
+        except BaseException:
+            self.give_up(self.pgconn)
+            raise
+
+
+def connector(settings: Any, is_async: bool) -> Callable[..., Any]:
+    patience_seconds = pool.patience_seconds(settings)
+
+    def connect(*arguments: Any, **options: Any) -> Connection:
+        connection = Connection.connect(*arguments, **options)
+        connection.patience_seconds = patience_seconds
+        return connection
+
+    async def connect_async(*arguments: Any, **options: Any) -> AsyncConnection:
+        connection = await AsyncConnection.connect(*arguments, **options)
+        connection.patience_seconds = patience_seconds
+        return connection
+
+    return connect_async if is_async else connect
+
+
+def prepare(_url: URL) -> None:
+    """The database is made by whoever runs the server."""
+
+
+@contextmanager
+def migration_lock(engine: Engine, timeout_seconds: float) -> Iterator[None]:
+    """Take an advisory lock on a connection of its own; it goes with the connection, so none is ever left behind."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        take = text("SELECT pg_try_advisory_lock(:key)").bindparams(key=_MIGRATION_LOCK)
+        wait_for_lock(lambda: bool(connection.scalar(take)), timeout_seconds)
+        try:
+            yield
+        finally:
+            connection.execute(text("SELECT pg_advisory_unlock(:key)").bindparams(key=_MIGRATION_LOCK))
+
+
+def on_connect(_connection: Any) -> None:
+    """Everything was said when the connection was opened."""
+
+
+def is_transient(error: Exception) -> bool:
+    state = _sqlstate(error)
+    if state is None:  # no answer of the server's: it was not reached
+        return isinstance(getattr(error, "orig", None), psycopg.OperationalError)
+    return state.startswith(_TRANSIENT_CLASSES) or state in _TRANSIENT
+
+
+def is_conflict(error: Exception) -> bool:
+    return _sqlstate(error) in (_UNIQUE_VIOLATION, _EXCLUSION_VIOLATION)
+
+
+def _sqlstate(error: Exception) -> str | None:
+    return getattr(getattr(error, "orig", None), "sqlstate", None)

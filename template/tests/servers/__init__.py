@@ -1,0 +1,168 @@
+"""The database of the tests: each test has one of its own, which is never yours.
+
+There is one module for each database, `sqlite.py` for one; it offers `database(folder)`. A server is started once for
+all tests, in a folder of its own and on a free port, with its programs as they are found on this machine. When
+`DATABASE_URL` is set, the tests make their databases on that server instead.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+# Read before any test begins: a test never sees your variables.
+GIVEN_URL = os.environ.get("DATABASE_URL", "")
+# How long a server may take to start on a busy machine.
+PATIENCE_SECONDS = 60
+
+
+def chosen(chassis: Path) -> ModuleType | None:
+    """Return the module of this service's database, if it has one."""
+    here = {path.stem for path in Path(__file__).parent.glob("[a-z]*.py")}
+    names = here & {path.stem for path in (chassis / "database").glob("*.py")}
+    return import_module(f"{__name__}.{names.pop()}") if names else None
+
+
+def given_server() -> str:
+    """Return the URL of the server that you gave, or nothing.
+
+    Raises:
+        pytest.UsageError: the database in the URL does not look like a test's.
+    """
+    if GIVEN_URL and "test" not in urlsplit(GIVEN_URL).path:
+        raise pytest.UsageError("DATABASE_URL: there is no `test` in the name of the database, so tests stay away")
+    return GIVEN_URL
+
+
+def program(name: str, package: str, places: Sequence[str]) -> str:
+    """Return the path of a server's program; without it, tests are skipped with one line, and fail where CI is true."""
+    folders = [os.environ.get("PATH", ""), *(str(path) for place in places for path in sorted(Path("/").glob(place)))]
+    found = shutil.which(name, path=os.pathsep.join(reversed(folders)))
+    if found is None:
+        absent = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+        absent(f"{name} is not installed; on Debian it is in the package {package}")
+    return str(found)
+
+
+class Server:
+    """A private server: its folder, its port, and its process, which ends with this one."""
+
+    def __init__(self, name: str) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{name}-"))
+        self.port = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+        self._watcher: subprocess.Popen[bytes] | None = None
+        # No such server runs as root.
+        self._user = "nobody" if os.getuid() == 0 else None
+        if self._user:
+            os.chown(self.folder, pwd.getpwnam(self._user).pw_uid, -1)
+        self.folder.chmod(0o700)
+        atexit.register(self.remove)
+
+    def run(self, *command: str) -> None:
+        """Run a program of the server's to its end, as the server's user."""
+        done = subprocess.run(
+            command, cwd=self.folder, user=self._user, capture_output=True, env=_environment(), timeout=PATIENCE_SECONDS
+        )
+        assert done.returncode == 0, (done.stdout + done.stderr).decode()
+
+    def start(self, *command: str, ready: Callable[[], Any]) -> None:
+        """Start the server, and return when `ready()` raises no more."""
+        self._command, self._ready = command, ready
+        self.bring_back()
+
+    def bring_back(self) -> None:
+        """Start the server again, if it does not run."""
+        if self.process and self.process.poll() is None:
+            return
+        with (self.folder / "log").open("wb") as log:
+            self.process = subprocess.Popen(
+                self._command, cwd=self.folder, user=self._user, stdout=log, stderr=log, env=_environment(),
+                process_group=0,
+            )  # fmt: skip
+        self._watch()
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                self._ready()
+            except Exception:
+                assert self.process.poll() is None, (self.folder / "log").read_text()
+                assert time.monotonic() < deadline, f"the server did not start in {PATIENCE_SECONDS} s"
+                time.sleep(0.05)
+            else:
+                return
+
+    def _watch(self) -> None:
+        """Have another process end the server when this one is killed: its end of the pipe is closed then."""
+        if self._watcher:
+            self._watcher.kill()
+            self._watcher.communicate()
+        assert self.process
+        self._watcher = subprocess.Popen(
+            ["sh", "-c", 'read -r _; kill -CONT "$1"; kill -QUIT "$1"', "watch", str(self.process.pid)],
+            stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, user=self._user, process_group=0,
+        )  # fmt: skip
+
+    def stop(self) -> None:
+        """Have the server end at once, whoever is connected."""
+        assert self.process
+        self.process.send_signal(signal.SIGQUIT)
+        self.process.wait(PATIENCE_SECONDS)
+
+    def freeze(self) -> None:
+        """Stop the clock for the server: it still has its connections and says nothing."""
+        self._send(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._send(signal.SIGCONT)
+
+    def _send(self, signum: signal.Signals) -> None:
+        """Send a signal to the server and to the processes that it has started."""
+        assert self.process
+        if self.process.poll() is None:
+            self.process.send_signal(signum)
+        found = subprocess.run(
+            ["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True, check=False, timeout=10
+        )
+        for child in found.stdout.split():
+            with suppress(ProcessLookupError):
+                os.kill(int(child), signum)
+
+    def remove(self) -> None:
+        """End the server and remove its data."""
+        if self.process and self.process.poll() is None:
+            self.thaw()
+            self.stop()
+        if self._watcher:
+            self._watcher.kill()
+            self._watcher.communicate()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def free_port() -> int:
+    """Return a port on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _environment() -> dict[str, str]:
+    """Without your settings, which some programs look for."""
+    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}

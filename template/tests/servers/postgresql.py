@@ -1,0 +1,85 @@
+"""A PostgreSQL server for the tests, and a database on it for each."""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from sqlalchemy import URL, make_url
+
+from . import Server, given_server, program
+
+_PLACES = ("usr/lib/postgresql/*/bin", "opt/homebrew/opt/postgresql*/bin")
+# What is in here is gone after the tests, so it need not survive a loss of power.
+_CARELESS = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=50")
+# A query that lasts.
+SLEEP = "SELECT pg_sleep({seconds})"
+_numbers = count(1)
+_made: dict[Path, URL] = {}
+
+
+def url(folder: Path) -> str:
+    """Return the URL of the database of the test that runs in `folder`; it is made on first use."""
+    if folder not in _made:
+        where = make_url(server())
+        name = f"{where.database}_{next(_numbers)}"
+        _execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)', f'CREATE DATABASE "{name}"')
+        _made[folder] = where.set(database=name)
+    return _made[folder].render_as_string(hide_password=False)
+
+
+def remove(folder: Path) -> None:
+    """Remove the database of a test that is over."""
+    if folder in _made:
+        name = _made.pop(folder).database
+        _execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+def _execute(*statements: str) -> None:
+    with psycopg.connect(server(), autocommit=True, connect_timeout=5) as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
+
+
+@cache
+def server() -> str:
+    """Return the URL of a server and of a database on it whose name others start with."""
+    if not given_server():
+        return start()[1]
+    atexit.register(lambda: [remove(folder) for folder in list(_made)])  # those of no single test
+    return given_server()
+
+
+def start() -> tuple[Any, str]:
+    """Start a server of our own."""
+    here = Server("postgresql")
+    data = str(here.folder / "data")
+    here.run(
+        program("initdb", "postgresql", _PLACES), "--no-sync", "--auth=trust", "--username=test", "--encoding=UTF8",
+        "--locale=C", "-D", data,
+    )  # fmt: skip
+    options = [f"--{option}" for option in (*_CARELESS, f"port={here.port}", "listen_addresses=127.0.0.1")]
+    maintenance = f"postgresql://test@127.0.0.1:{here.port}/postgres"
+    here.start(
+        program("postgres", "postgresql", _PLACES), "-D", data, "--unix_socket_directories=", *options,
+        ready=lambda: psycopg.connect(maintenance, connect_timeout=5).close(),
+    )  # fmt: skip
+    with psycopg.connect(maintenance, autocommit=True, connect_timeout=5) as connection:
+        connection.execute("CREATE DATABASE test")
+    return here, f"postgresql://test@127.0.0.1:{here.port}/test"
+
+
+@contextmanager
+def filled(url: str) -> Iterator[None]:
+    """Take every connection that the server has to give."""
+    with ExitStack() as stack:
+        with suppress(psycopg.OperationalError):
+            while True:
+                stack.enter_context(psycopg.connect(url, connect_timeout=5))
+        yield

@@ -1,0 +1,28 @@
+"""Databases for services that run in the tests, on the private servers that a rendered service starts for its own."""
+
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+from questions import ROOT
+
+FOLDER = ROOT / "template/tests/servers"
+
+
+def _servers() -> Any:
+    """The package of a rendered service's tests, where it lies and under a name of its own."""
+    name = "rendered_servers"
+    if name not in sys.modules:
+        spec = spec_from_file_location(name, FOLDER / "__init__.py", submodule_search_locations=[str(FOLDER)])
+        assert spec
+        assert spec.loader
+        sys.modules[name] = module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+def settings(service: Path, scratch: Path) -> dict[str, str]:
+    """The variables that a service needs for a database that is its own and, by the folder, its test's."""
+    database = _servers().chosen(next(service.glob("src/*/chassis")))
+    return {"DATABASE_URL": database.url(scratch)} if database else {}
