@@ -33,6 +33,8 @@ FACTS: dict[str, dict[str, type]] = {
     "database": LABELS
     | {"storage": str, "file": bool, "requirements": dict, "url?": str, "docs?": str}
     | {"services": dict, "packages": list},
+    "cache": LABELS
+    | {"requirements": list, "environment": dict, "services": dict, "packages": list, "paths": list, "docs?": str},
     "python_version": LABELS,
     "deployment": LABELS | {"paths": list, "docs": str},
     "ci": LABELS | {"paths?": list, "docs?": str, "disabled?": str},
@@ -126,7 +128,8 @@ def names_are_in_step(root: Path) -> Faults:
 
 def requirement_imports(root: Path) -> set[str]:
     """The import names of everything a row of facts requires, which are the names of the packages but for hyphens."""
-    rows = [row["requirements"] for question in ("framework", "database") for row in facts(question, root).values()]
+    stack = ("framework", "database", "cache")
+    rows = [row["requirements"] for question in stack for row in facts(question, root).values()]
     lists = [part for row in rows for part in (row.values() if isinstance(row, dict) else [row])]
     lists.append(re.findall(r'"([a-z][^"]*>=[^"]*)"', questions(root)["requirements"]["default"]))
     return {re.split(r"[\[<>=~! ]", name)[0].replace("-", "_") for names in lists for name in names}

@@ -16,6 +16,7 @@ Facts = Mapping[str, Mapping[str, Any]]
 REGISTRIES = {
     "framework": "frameworks",
     "database": "databases",
+    "cache": "caches",
     "python_version": "pythons",
     "deployment": "deployments",
     "ci": "cis",

@@ -28,6 +28,7 @@ Say = Callable[[str], None]
 # Production names its hosts. The probe of the image calls 127.0.0.1, which must work whatever is named.
 PRODUCTION = (
     *("--env", "ALLOWED_HOSTS=localhost", "--env", "SHUTDOWN_DRAIN_SECONDS=2"),
+    *("--env", "RATE_LIMIT_DEFAULT=1000000/minute"),
     *("--env", "DATABASE_URL=sqlite:////data/notes.db"),
 )
 HARDENED = (

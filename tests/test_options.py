@@ -7,7 +7,7 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterator
-from itertools import chain, product
+from itertools import chain, combinations, product
 from pathlib import Path
 
 import option_rules
@@ -32,7 +32,7 @@ RULES: list[Rule] = [
 PLANTS: list[tuple[Rule, Plant, str]] = [
     (option_rules.settings_are_known, swap("copier.yml", "_exclude:", "_exlcude:"), "_exlcude is no setting"),
     (option_rules.exclusions_last_for_ever, swap("copier.yml", "{{ pruned }}", "{{ retired }}"), "retired is not in"),
-    (option_rules.question_files_are_listed, put("options/cache.yml", "{}\n"), "options/cache.yml: not listed"),
+    (option_rules.question_files_are_listed, put("options/broker.yml", "{}\n"), "options/broker.yml: not listed"),
     (option_rules.question_files_are_listed, swap("copier.yml", "options/ci.yml", "options/c*.yml"), "listed and not"),
     (
         option_rules.question_files_are_listed,
@@ -151,7 +151,8 @@ def test_every_installed_module_is_reserved(tool: Callable[[str], str], renderer
     """No package can be called like anything that a service or its tools really install."""
     wanted = set()
     for framework, database in product(facts("framework"), facts("database")):
-        render = renderer(tmp_path / framework / database, {"framework": framework, "database": database})
+        answers = {"framework": framework, "database": database, "cache": "redis"}
+        render = renderer(tmp_path / framework / database, answers)
         project = tomllib.loads((render.path / "pyproject.toml").read_text(encoding="utf-8"))
         wanted |= {*project["project"]["dependencies"], *chain(*project["dependency-groups"].values())}
     target = tmp_path / "all"
@@ -163,9 +164,14 @@ def test_every_installed_module_is_reserved(tool: Callable[[str], str], renderer
 
 
 def test_every_option_is_in_a_named_stack() -> None:
-    """The named stacks hold every pair of framework and database, and name none but real questions."""
+    """The named stacks hold every pair of framework, database and cache, and name none but real questions."""
     stacks = {path.stem: read_yaml(path) for path in (ROOT / "tests/answers").glob("*.yml")}
     assert all(answers.keys() <= asked().keys() for answers in stacks.values())
-    pairs = {(answers["framework"], answers["database"]) for answers in stacks.values()}
-    assert pairs == set(product(values()["framework"], values()["database"]))
-    assert all(name == f"{answers['framework']}-{answers['database']}" for name, answers in stacks.items())
+    axes = ("framework", "database", "cache")
+    named = {name: answers | {"cache": answers.get("cache", "memory")} for name, answers in stacks.items()}
+    for one, other in combinations(axes, 2):
+        pairs = {(answers[one], answers[other]) for answers in named.values()}
+        assert pairs == set(product(values()[one], values()[other]))
+    assert all(
+        name == "-".join(answers[axis] for axis in axes).removesuffix("-memory") for name, answers in named.items()
+    )

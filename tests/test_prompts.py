@@ -91,6 +91,7 @@ def test_a_person_answers_with_the_arrow_keys(prompts: Terminal, tmp_path: Path)
     for name, keys in {
         "framework": [DOWN, ENTER],
         "database": [UP, ENTER],
+        "cache": [DOWN, ENTER],
         "python_version": [UP, ENTER],
         "deployment": [" ", ENTER],
         "ci": [ENTER],
@@ -106,6 +107,7 @@ def test_a_person_answers_with_the_arrow_keys(prompts: Terminal, tmp_path: Path)
         >= {
             "framework": "flask",
             "database": "none",
+            "cache": "redis",
             "python_version": "3.12",
             "deployment": [],
             "ci": "github",
@@ -121,7 +123,7 @@ def test_a_disabled_entry_shows_its_reason(prompts: Terminal, tmp_path: Path) ->
         prompts.press(ENTER)
     prompts.wait(ask("repository"), "your-team/my-service")
     prompts.press(CLEAR, ENTER)
-    for name in ("framework", "database", "python_version", "deployment"):
+    for name in ("framework", "database", "cache", "python_version", "deployment"):
         prompts.wait(ask(name))
         prompts.press(ENTER)
     prompts.wait(ask("ci"), "GitHub Actions - checks every push (github needs repository as owner/name)")
@@ -172,7 +174,7 @@ def test_enter_alone_takes_every_default(keys: PipeInput, template: Path, tmp_pa
     assert list(recorded) == sorted(asked())
 
 
-@pytest.mark.parametrize("question", ["framework", "database", "python_version", "ci", "license"])
+@pytest.mark.parametrize("question", ["framework", "database", "cache", "python_version", "ci", "license"])
 def test_every_choice_can_be_reached(question: str, keys: PipeInput, template: Path, tmp_path: Path) -> None:
     """Going down from the default and round, each value is chosen once and in order."""
     chosen = []

@@ -28,9 +28,9 @@ def test_drift_is_seen(planted: Path) -> None:
     fragments = planted / "options/settings"
     (fragments / "logs.env").write_text("# edited\n", encoding="utf-8")
     (fragments / "hosts.md").unlink()
-    (fragments / "cache.md").write_text("orphaned\n", encoding="utf-8")
+    (fragments / "broker.md").write_text("orphaned\n", encoding="utf-8")
     result = check(planted)
     named = [line.split(" has drifted")[0] for line in result.stdout.splitlines()]
     assert result.returncode == 1
-    assert sorted(named) == [f"options/settings/{name}" for name in ("cache.md", "hosts.md", "logs.env")]
+    assert sorted(named) == [f"options/settings/{name}" for name in ("broker.md", "hosts.md", "logs.env")]
     assert result.stdout.count(f"python {SCRIPT}") == len(named)

@@ -4,8 +4,10 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from copier import run_copy, run_recopy
 from owner import develop
 from planting import each, put, swap
@@ -83,19 +85,19 @@ def service(services: Services, tmp_path: Path) -> Service:
     return copy
 
 
-def stacks_of_releases() -> Iterator[tuple[str, str]]:
-    """Every release with each named stack that it had; a value that came later cannot have been rendered with it."""
+def stacks_of_releases() -> Iterator[Any]:
+    """Every release with the answers of each named stack that it had; a question that came later gets its default."""
     for version, name in starting_points().items():
-        there = git(ROOT, "ls-tree", "--name-only", name, "tests/answers/").split()
-        yield from ((version, stack) for stack in STACKS if f"tests/answers/{stack}.yml" in there)
+        for path in git(ROOT, "ls-tree", "--name-only", name, "tests/answers/").splitlines():
+            answers = yaml.safe_load(git(ROOT, "show", f"{name}:{path}"))
+            yield pytest.param(version, answers, id=f"{version}-{Path(path).stem}")
 
 
-@pytest.mark.parametrize(("version", "stack"), stacks_of_releases())
+@pytest.mark.parametrize(("version", "answers"), list(stacks_of_releases()))
 def test_an_untouched_service_becomes_a_fresh_render(
-    version: str, stack: str, releases: Releases, service: Service, services: Services
+    version: str, answers: Answers, releases: Releases, service: Service, services: Services
 ) -> None:
     """An update of an untouched service equals a fresh render, byte for byte; the owner's files stay as they were."""
-    answers = STACKS[stack]
     before = files(project := service(releases.path, version, answers))
     after = update(project, releases.new)
     fresh = files(services(releases.path, releases.new, answers))
@@ -140,7 +142,7 @@ def drift(tool: Callable[[str], str], tmp_path: Path) -> Callable[[Path], tuple[
     return make
 
 
-@pytest.mark.parametrize("stack", ["fastapi-none", "flask-sqlite"])
+@pytest.mark.parametrize("stack", ["fastapi-none-redis", "flask-postgresql"])
 def test_an_untouched_chassis_has_not_drifted(
     stack: str, releases: Releases, service: Service, drift: Callable[[Path], tuple[int, str]]
 ) -> None:
@@ -230,6 +232,12 @@ CHANGES = {
         {"notes/repository.py": b"chassis.database", "../../migrations/versions/0001_notes.py": b"notes"},
     ),
     "a database": ({"database": "sqlite"}, [], ["chassis/database/__init__.py", "../../migrations/env.py"], {}),
+    "another cache": (
+        {"cache": "redis"},
+        ["chassis/cache/memory.py", "chassis/rate_limit/window.py", "../../docs/options/memory.md"],
+        ["chassis/cache/redis.py", "chassis/cache/allowances.py", "../../tests/servers/redis.py"],
+        {},
+    ),
     "no CI": ({"ci": "none"}, [".github/workflows/chassis.yml"], [], {}),
 }
 
@@ -261,7 +269,7 @@ def test_another_framework_keeps_what_the_owner_wrote(releases: Releases, servic
 
 def test_the_answers_file_renders_the_service_again(releases: Releases, services: Services, tmp_path: Path) -> None:
     """The answers file alone renders the service once more, beside it: there lie the owner's files of new answers."""
-    project = services(releases.path, releases.new, STACKS["flask-sqlite"])
+    project = services(releases.path, releases.new, STACKS["flask-sqlite-redis"])
     answers = f"--data-file={project / '.copier-answers.yml'}"
     result = copier("copy", "--defaults", answers, f"--vcs-ref={releases.new}", releases.path, "beside", cwd=tmp_path)
     assert result.returncode == 0, result.stderr

@@ -24,9 +24,7 @@ def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
     yield tmp_path
-    database = servers.chosen(ROOT / "src" / PACKAGE / "chassis")
-    if database:
-        database.remove(tmp_path)
+    servers.remove(ROOT / "src" / PACKAGE / "chassis", tmp_path)
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
-"""The database of the tests: each test has one of its own, which is never yours.
+"""The database and the cache of the tests: each test has its own, which are never yours.
 
-There is one module for each database, `sqlite.py` for one; it offers `database(folder)`. A server is started once for
-all tests, in a folder of its own and on a free port, with its programs as they are found on this machine. When
-`DATABASE_URL` is set, the tests make their databases on that server instead.
+There is one module for each, `sqlite.py` for one; it offers `settings(folder)` and `remove(folder)`. A server is
+started once for all tests, in a folder of its own and on a free port, with its programs as they are found on this
+machine. When `DATABASE_URL` or `REDIS_URL` is set, the tests keep to a part of that server instead.
 """
 
 from __future__ import annotations
@@ -28,15 +28,30 @@ import pytest
 
 # Read before any test begins: a test never sees your variables.
 GIVEN_URL = os.environ.get("DATABASE_URL", "")
+GIVEN_REDIS_URL = os.environ.get("REDIS_URL", "")
 # How long a server may take to start on a busy machine.
 PATIENCE_SECONDS = 60
 
 
-def chosen(chassis: Path) -> ModuleType | None:
-    """Return the module of this service's database, if it has one."""
+def chosen(chassis: Path, feature: str = "database") -> ModuleType | None:
+    """Return the module of what this service has for its database, or for its `cache`, if it needs one."""
     here = {path.stem for path in Path(__file__).parent.glob("[a-z]*.py")}
-    names = here & {path.stem for path in (chassis / "database").glob("*.py")}
+    names = here & {path.stem for path in (chassis / feature).glob("*.py")}
     return import_module(f"{__name__}.{names.pop()}") if names else None
+
+
+def settings(chassis: Path, folder: Path) -> dict[str, str]:
+    """Return the variables by which a service finds what belongs to the test that runs in `folder`."""
+    modules = filter(None, (chosen(chassis, feature) for feature in ("database", "cache")))
+    return {name: value for module in modules for name, value in module.settings(folder).items()}
+
+
+def remove(chassis: Path, folder: Path) -> None:
+    """Remove what belongs to a test that is over."""
+    for feature in ("database", "cache"):
+        module = chosen(chassis, feature)
+        if module:
+            module.remove(folder)
 
 
 def given_server() -> str:

@@ -34,6 +34,10 @@ def url(folder: Path) -> str:
     return _made[folder].render_as_string(hide_password=False)
 
 
+def settings(folder: Path) -> dict[str, str]:
+    return {"DATABASE_URL": url(folder)}
+
+
 def remove(folder: Path) -> None:
     """Remove the database of a test that is over."""
     if folder in _made:

@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 # version-traceid-parentid-flags; all-zero ids and version ff are invalid (W3C Trace Context, 3.2), and so is version 00
@@ -34,6 +34,8 @@ class RequestContext:
     find_route: Callable[[], str | None] = lambda: None
     user_id: str | None = None
     status: int = 0
+    # What was found out about the request goes into its answer, as the interface sends it: bytes on ASGI, text on WSGI.
+    headers: list[tuple[Any, Any]] | None = None
     started: float = field(default_factory=time.perf_counter)
     duration_seconds: float = 0.0
 

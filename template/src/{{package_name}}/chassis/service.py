@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, cast
@@ -23,8 +23,21 @@ Lifespan = Callable[[], AbstractContextManager[object] | AbstractAsyncContextMan
 Translator = Callable[[BaseException], errors.ServiceError | None]
 # Told of every 5xx: the cause, its error_id and the request (None outside of one).
 ErrorReporter = Callable[[BaseException, str, RequestContext | None], None]
+# Judges a request by its context and its wanted headers before the framework sees it; raises a ServiceError to refuse.
+# On ASGI it may return something to await.
+Admission = Callable[[RequestContext, Mapping[str, str]], Any]
 
 T = TypeVar("T")
+
+
+class Endpoints(Protocol):
+    """The handlers of an application, for those who must know one before the framework has chosen it."""
+
+    def starts(self) -> Iterable[tuple[str, object]]:
+        """Return what the paths of each handler start with, and the handler."""
+
+    def find(self, method: str, path: str) -> object | None:
+        """Return the handler that will serve a request, if any will."""
 
 
 @dataclass
@@ -37,6 +50,8 @@ class Service:
     lifespans: list[tuple[str, Lifespan]] = field(default_factory=list)
     translators: list[Translator] = field(default_factory=list)
     error_reporters: list[ErrorReporter] = field(default_factory=list)
+    admissions: list[Admission] = field(default_factory=list)
+    endpoints: Endpoints | None = None
     response_headers: dict[str, str] = field(default_factory=dict)
     https_response_headers: dict[str, str] = field(default_factory=dict)
     resources: dict[type, Any] = field(default_factory=dict)

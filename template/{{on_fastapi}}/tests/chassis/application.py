@@ -15,6 +15,8 @@ from ..package import module
 
 Behaviours = Mapping[str, Callable[[], Any]]
 
+rate_limit = module("chassis.rate_limit").rate_limit
+
 
 class Thing(BaseModel):
     name: Annotated[str, Field(min_length=1)]
@@ -89,6 +91,20 @@ def _things() -> APIRouter:
     @router.get("/framed/by-us")
     async def framed() -> JSONResponse:
         return JSONResponse({}, headers={"X-Frame-Options": "SAMEORIGIN", "Referrer-Policy": "origin"})
+
+    @router.get("/rare/often")
+    async def often() -> None:
+        return None
+
+    @router.get("/rare/{thing_id}")
+    @rate_limit("2/minute")
+    async def rare(thing_id: int) -> int:
+        return thing_id
+
+    @router.get("/free/{thing_id}")
+    @rate_limit("off")
+    async def free(thing_id: int) -> int:
+        return thing_id
 
     return router
 

@@ -16,6 +16,7 @@ Behaviours = Mapping[str, Callable[[], Any]]
 
 chassis = module("chassis.web.flask")
 carry = module("chassis.request_context").carry
+rate_limit = module("chassis.rate_limit").rate_limit
 
 
 class Thing(BaseModel):
@@ -95,6 +96,20 @@ def _things() -> Blueprint:
     @blueprint.get("/framed/by-us")
     def framed() -> Response:
         return Response("{}", headers={"X-Frame-Options": "SAMEORIGIN", "Referrer-Policy": "origin"})
+
+    @blueprint.get("/rare/often")
+    def often() -> Response:
+        return jsonify(None)
+
+    @blueprint.get("/rare/<int:thing_id>")
+    @rate_limit("2/minute")
+    def rare(thing_id: int) -> Response:
+        return jsonify(thing_id)
+
+    @blueprint.get("/free/<int:thing_id>")
+    @rate_limit("off")
+    def free(thing_id: int) -> Response:
+        return jsonify(thing_id)
 
     return blueprint
 

@@ -110,11 +110,11 @@ class CircuitBreaker:
                 self._next_trial = self._clock()
 
     def _change(self, state: State, **fields: object) -> None:
-        """Begin a new round; the lock is held."""
+        """Begin a new round; the lock is held. A trial that fails is no news, and is written for debugging only."""
         was, self.state = self.state, state
         self._round += 1
         if state != was:
-            write = log.warning if state == "open" else log.info
+            write = log.warning if was == "closed" else log.info if state == "closed" else log.debug
             write("circuit_changed", dependency=self.name, state=state, was=was, failures=self._failures, **fields)
 
 

@@ -62,6 +62,7 @@ class AsgiPass:
         self._app = app
         self._route_of = route_of
         self._edge = Edge(service, _encode)
+        self._admissions = service.admissions
         self._monitor = AsyncMonitor(service)
         self._deadlines = Deadlines(self._edge.timeout_seconds)
         self._lines = LineWriter(access_log(service.settings))
@@ -98,6 +99,10 @@ class AsgiPass:
         watch = self._deadlines.start()
         try:
             try:
+                for admit in self._admissions:
+                    pending = admit(exchange.context, exchange.head)
+                    if pending is not None:
+                        await pending
                 await self._app(scope, receive, exchange.send)
             finally:
                 watch.stop()

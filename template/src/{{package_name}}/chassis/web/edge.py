@@ -16,7 +16,7 @@ from ..service import Service
 # The request headers that are looked at; everything else is the application's business.
 WANTED = (
     "host", "origin", "content-length", "transfer-encoding", "traceparent", "x-request-id", "x-correlation-id",
-    "x-forwarded-for", "x-forwarded-proto", "access-control-request-method",
+    "x-forwarded-for", "x-forwarded-proto", "access-control-request-method", "x-api-key",
 )  # fmt: skip
 
 
@@ -82,6 +82,8 @@ class Edge(Generic[HeaderText]):
         added += self._https_headers if context.scheme == "https" else self._headers
         if context.correlation_id is not None:
             added += self._encoded({"x-correlation-id": context.correlation_id})
+        if context.headers is not None:
+            added += context.headers
         if self._cors:
             added += self._encoded(self._cors.headers(head.get("origin")))
         if self.service.lifecycle.draining:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -69,6 +69,7 @@ def install(app: FastAPI, settings: Any, features: Sequence[Feature]) -> Service
     """Install the features in an application, before its routers are included."""
     service = build(settings, features)
     service.translators.append(_translate)
+    service.endpoints = _Endpoints(app)
     attach(app, service)
     _document_problems(app)
     _answer_with_problems(app, service)
@@ -134,6 +135,27 @@ def _answer_with_problems(app: FastAPI, service: Service) -> None:
 
     app.add_exception_handler(RequestValidationError, on_validation)
     app.add_exception_handler(HTTPException, on_http)
+
+
+class _Endpoints:
+    """The handlers of the application, found as the framework itself finds them: the first that matches wholly."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+
+    def starts(self) -> Iterator[tuple[str, object]]:
+        for route in self._routes():
+            yield getattr(route, "path_format", "").partition("{")[0], getattr(route, "endpoint", None)
+
+    def find(self, method: str, path: str) -> object | None:
+        scope = {"type": "http", "method": method, "path": path, "root_path": "", "headers": []}
+        return next((getattr(r, "endpoint", None) for r in self._routes() if r.matches(scope)[0] is Match.FULL), None)
+
+    def _routes(self) -> Iterator[Any]:
+        """Yield every route with its whole path: an included router keeps them to itself."""
+        for route in self._app.router.routes:
+            included = getattr(route, "effective_route_contexts", None)
+            yield from included() if included else (route,)
 
 
 def _allowed_methods(request: Request) -> list[str]:

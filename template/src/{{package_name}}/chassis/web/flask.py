@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any, TypeVar
 
@@ -11,6 +11,7 @@ from flask import Flask, Response, current_app, request
 from pydantic import BaseModel
 from pydantic import ValidationError as PydanticValidationError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.routing import RoutingException
 from werkzeug.wrappers import Response as BaseResponse
 
 from .. import errors, problem, request_context
@@ -29,6 +30,7 @@ Model = TypeVar("Model", bound=BaseModel)
 def install(app: Flask, settings: Any, features: Sequence[Feature]) -> Service:
     """Install the features in an application."""
     service = build(settings, features)
+    service.endpoints = _Endpoints(app)
     attach(app, service)
     app.extensions["chassis"] = service
     # What nobody handles goes on to the pass, which answers and logs it.
@@ -107,6 +109,24 @@ def _from_http(error: HTTPException) -> errors.ServiceError:
     if isinstance(error, MethodNotAllowed):
         return errors.MethodNotAllowedError(sorted(error.valid_methods or ()))
     return errors.for_status(error.code or 500, error.description)
+
+
+class _Endpoints:
+    """The handlers of the application, found as the framework itself finds them."""
+
+    def __init__(self, app: Flask) -> None:
+        self._app = app
+
+    def starts(self) -> Iterator[tuple[str, object]]:
+        for rule in self._app.url_map.iter_rules():
+            yield rule.rule.partition("<")[0], self._app.view_functions.get(rule.endpoint)
+
+    def find(self, method: str, path: str) -> object | None:
+        try:
+            endpoint, _ = self._app.url_map.bind("").match(path, method)
+        except (HTTPException, RoutingException):
+            return None
+        return self._app.view_functions.get(endpoint)
 
 
 def _tell_route() -> None:

@@ -63,6 +63,7 @@ class WsgiPass:
     def __init__(self, app: App, service: Service) -> None:
         self._app = app
         self._service = service
+        self._admissions = service.admissions
         self._monitor = ThreadMonitor(service)
         self._deadlines = Deadlines(service.settings.request_timeout_seconds)
         self._lines = LineWriter(access_log(service.settings))
@@ -100,6 +101,8 @@ class WsgiPass:
         watch = self._deadlines.start()
         try:
             try:
+                for admit in self._admissions:
+                    admit(exchange.context, exchange.head)
                 body = exchange.collect(self._app(environ, exchange.start_response))
             finally:
                 watch.stop()

@@ -1,4 +1,4 @@
-"""Databases for services that run in the tests, on the private servers that a rendered service starts for its own."""
+"""Databases and caches for services that run in the tests, on servers that are started for its own."""
 
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
@@ -23,6 +23,6 @@ def _servers() -> Any:
 
 
 def settings(service: Path, scratch: Path) -> dict[str, str]:
-    """The variables that a service needs for a database that is its own and, by the folder, its test's."""
-    database = _servers().chosen(next(service.glob("src/*/chassis")))
-    return {"DATABASE_URL": database.url(scratch)} if database else {}
+    """The variables that a service needs for a database and a cache that are its own and, by the folder, its test's."""
+    found: dict[str, str] = _servers().settings(next(service.glob("src/*/chassis")), scratch)
+    return found
