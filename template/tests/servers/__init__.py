@@ -78,9 +78,11 @@ def program(name: str, package: str, places: Sequence[str]) -> str:
 class Server:
     """A private server: its folder, its port, and its process, which ends with this one."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, end: signal.Signals = signal.SIGQUIT) -> None:
+        """`end` is the signal at which the server ends at once, whoever is connected."""
         self.folder = Path(tempfile.mkdtemp(prefix=f"{name}-"))
         self.port = free_port()
+        self._end = end
         self.process: subprocess.Popen[bytes] | None = None
         self._watcher: subprocess.Popen[bytes] | None = None
         # No such server runs as root.
@@ -130,14 +132,14 @@ class Server:
             self._watcher.communicate()
         assert self.process
         self._watcher = subprocess.Popen(
-            ["sh", "-c", 'read -r _; kill -CONT "$1"; kill -QUIT "$1"', "watch", str(self.process.pid)],
+            ["sh", "-c", f'read -r _; kill -CONT "$1"; kill -{self._end:d} "$1"', "watch", str(self.process.pid)],
             stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, user=self._user, process_group=0,
         )  # fmt: skip
 
     def stop(self) -> None:
         """Have the server end at once, whoever is connected."""
         assert self.process
-        self.process.send_signal(signal.SIGQUIT)
+        self.process.send_signal(self._end)
         self.process.wait(PATIENCE_SECONDS)
 
     def freeze(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from functools import cache
 from pathlib import Path
 
@@ -49,7 +50,8 @@ def server() -> str:
 
 def start() -> tuple[Server, str]:
     """Start a server of our own."""
-    here = Server("redis")
+    # It has no answer to SIGQUIT, which whoever runs in the background has been told to ignore.
+    here = Server("redis", signal.SIGKILL)
     url = f"redis://127.0.0.1:{here.port}/0"
     here.start(
         shutil.which("valkey-server") or program("redis-server", "redis-server", _PLACES),
