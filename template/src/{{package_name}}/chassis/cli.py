@@ -14,6 +14,8 @@ from typing import Any
 
 from . import settings as chassis_settings
 from . import settings_docs
+from .prod_check.command import add_command as add_prod_check
+from .prod_check.settings import warnings
 from .service import Feature
 from .settings import BaseChassisSettings, SettingsError
 
@@ -59,6 +61,7 @@ def _parser(program: Program) -> argparse.ArgumentParser:
     show = commands.add_parser("settings", help="print the settings in force, secrets masked")
     show.add_argument("--format", choices=["values", "env", "markdown"], default="values")
     show.set_defaults(run=_settings)
+    add_prod_check(commands, program.features)
     for feature in program.features:
         add_commands = getattr(feature, "add_commands", None)
         if add_commands:
@@ -93,6 +96,9 @@ def _serve_and_reload(program: Program) -> int:
 def _check(program: Program, _options: argparse.Namespace) -> int:
     settings = chassis_settings.load(program.settings)
     print(f"The settings are valid for ENVIRONMENT={settings.environment}.")
+    if settings.is_production:
+        for sentence in warnings(settings):
+            print(f"Warning: {sentence}.", file=sys.stderr)
     return 0
 
 

@@ -81,7 +81,8 @@ class Service:
 class Feature(Protocol):
     """What a feature offers, be it a module or an object; yours may stand beside the chassis's in `FEATURES`.
 
-    One that also has `add_commands(commands)` adds commands to `python -m <package>`.
+    One that also has `add_commands(commands)` adds commands to `python -m <package>`; one that has `production_rows()`
+    adds rows to `prod-check`.
     """
 
     def install(self, service: Service) -> None: ...

@@ -10,8 +10,9 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from ..health.registry import Check
+from ..prod_check.row import Row
 from ..service import Service
-from . import migrations
+from . import migrations, production
 from .connection import pool_numbers, set_up_connections, translator, url_for
 from .dialect import Dialect
 
@@ -69,3 +70,6 @@ class DatabaseFeature:
 
     def add_commands(self, commands: Any) -> None:
         migrations.add_commands(commands, self._dialect)
+
+    def production_rows(self) -> tuple[Row, ...]:
+        return production.ROWS
