@@ -7,9 +7,11 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import databases
 import httpx
 import pytest
 from live import Live, install, run, serve
+from production import FAULTS, produce
 from questions import ROOT, read_yaml
 from rendering import Renderer
 
@@ -38,11 +40,30 @@ def live(stack: Path, package: str, tmp_path: Path) -> Iterator[Live]:
         yield running
 
 
-def test_its_own_check_passes(stack: Path) -> None:
+@pytest.fixture(scope="module")
+def checked(stack: Path) -> str:
+    """What `make check` said."""
+    return run("make", "check", cwd=stack, DOCKER="false")  # images are test_images.py's
+
+
+def test_its_own_check_passes(checked: str) -> None:
     """`make check` of a fresh render is green: lint, types, and the tests with their coverage."""
-    output = run("make", "check", cwd=stack, DOCKER="false")  # images are test_images.py's
-    assert re.search(r"\d+ passed", output), output
-    assert "Required test coverage of 80.0% reached" in output, output
+    assert re.search(r"\d+ passed", checked), checked
+    assert "Required test coverage of 80.0% reached" in checked, checked
+
+
+@pytest.mark.usefixtures("checked")
+def test_the_production_checklist_passes_and_names_each_fault(stack: Path, package: str, tmp_path: Path) -> None:
+    """A service whose form is filled in has a score of 100; each planted fault makes its row fail, and the exit code 1."""
+    production = produce(stack, package, databases.settings(stack, tmp_path))
+    code, report = production.check()
+    assert (code, report["score"]) == (0, 100), report
+    passed = {row["name"] for row in report["rows"] if row["outcome"] == "passed"}
+    assert passed - FAULTS.keys() <= {"audit"}
+    for name in passed & FAULTS.keys():
+        with FAULTS[name](production) as faulty:
+            code, report = faulty.check(name)
+        assert (code, report["rows"][0]["outcome"]) == (1, "failed"), report
 
 
 def test_notes_live_through_a_restart_where_there_is_a_database(stack: Path, package: str, tmp_path: Path) -> None:
