@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import Environment
 from jinja2.meta import find_undeclared_variables
 from layout_rules import Faults
-from questions import REGISTRIES, asked, facts, included, questions, settings
+from questions import REGISTRIES, asked, facts, included, questions, recorded, settings
 
 # The settings this template uses, of those that Copier knows. A new one is added here on purpose.
 SETTINGS = {
@@ -121,9 +121,9 @@ def choices_come_from_facts(root: Path) -> Faults:
 
 
 def names_are_in_step(root: Path) -> Faults:
-    """The names that `-d` may set are those of the asked questions, in their order."""
-    listed = questions(root)["answer_names"]["default"]
-    return [] if listed == list(asked(root)) else [f"answer_names: {listed} are not the questions {list(asked(root))}"]
+    """The names that `-d` may set are those that are recorded, in their order."""
+    listed, there = questions(root)["answer_names"]["default"], list(recorded(root))
+    return [] if listed == there else [f"answer_names: {listed} are not the questions {there}"]
 
 
 def requirement_imports(root: Path) -> set[str]:

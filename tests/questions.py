@@ -82,7 +82,12 @@ def questions(root: Path = ROOT) -> Mapping[str, Question]:
 
 
 def asked(root: Path = ROOT) -> dict[str, Question]:
-    """The questions that people see and answers files record."""
+    """The questions that people see."""
+    return {name: question for name, question in recorded(root).items() if question.get("ask") is not False}
+
+
+def recorded(root: Path = ROOT) -> dict[str, Question]:
+    """What answers files record, the questions that nobody is asked too."""
     return {name: question for name, question in questions(root).items() if question.get("when") is not False}
 
 

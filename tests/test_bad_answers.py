@@ -45,6 +45,8 @@ BAD: list[tuple[dict[str, Any], list[str]]] = [
     ({"framework": "django"}, ["framework", "django", "fastapi"]),
     ({"framework": "FastAPI"}, ["framework", "FastAPI", "fastapi"]),
     ({"database": "oracle"}, ["database", "oracle", "sqlite"]),
+    ({"database": "none", "domain_storage": "sql"}, ["'database'", "keep a database", "domain_storage=memory"]),
+    ({"domain_storage": "disk"}, ["domain_storage", "disk", "sql"]),
     ({"python_version": "3.10"}, ["python_version", "3.10", "3.11"]),
     ({"deployment": ["compose", "ecs"]}, ["deployment", "ecs", "compose"]),
     ({"license": "gpl"}, ["license", "gpl", "mit"]),

@@ -171,7 +171,7 @@ def test_enter_alone_takes_every_default(keys: PipeInput, template: Path, tmp_pa
     run_copy(str(template), tmp_path / "defaults", defaults=True, quiet=True)
     defaults = read_yaml(tmp_path / "defaults/.copier-answers.yml")
     assert recorded == {name: value for name, value in defaults.items() if not name.startswith("_")}
-    assert list(recorded) == sorted(asked())
+    assert list(recorded) == sorted([*asked(), "domain_storage"])
 
 
 @pytest.mark.parametrize("question", ["framework", "database", "cache", "python_version", "ci", "license"])

@@ -226,10 +226,16 @@ CHANGES = {
         {"main.py": b"from fastapi import"},
     ),
     "no database": (
-        {"database": "none"},
+        {"database": "none", "domain_storage": "memory"},
         ["chassis/database/__init__.py", "../../migrations/env.py"],
         [],
         {"notes/repository.py": b"chassis.database", "../../migrations/versions/0001_notes.py": b"notes"},
+    ),
+    "another database": (
+        {"database": "postgresql"},
+        ["chassis/database/sqlite.py", "../../tests/chassis/test_sqlite.py"],
+        ["chassis/database/postgresql.py", "chassis/database/pool.py"],
+        {},
     ),
     "a database": ({"database": "sqlite"}, [], ["chassis/database/__init__.py", "../../migrations/env.py"], {}),
     "another cache": (
@@ -251,12 +257,24 @@ def test_another_answer_changes_all_but_the_code(
     project = service(releases.path, releases.new, {"database": "none"} if change == "a database" else DEFAULTS)
     before, package = files(project), project / "src/my_service"
     after = update(project, releases.new, **answers)
-    fresh = files(services(releases.path, releases.new, answers))
+    kept = {"domain_storage": read_yaml(project / ".copier-answers.yml")["domain_storage"]}
+    fresh = files(services(releases.path, releases.new, answers | kept))
     assert differences(territory(after, yours=False), territory(fresh, yours=False)) == []
     assert differences(territory(after, yours=True), territory(before, yours=True)) == []
     assert [path for path in gone if (package / path).exists()] == []
     assert [path for path in come if not (package / path).exists()] == []
     assert all(text in (package / path).read_bytes() for path, text in waiting.items())
+
+
+def test_a_database_is_not_taken_from_code_that_stores_in_it(releases: Releases, service: Service) -> None:
+    """Without a word that the owner's domains were ported, the answer `none` is refused, and nothing is written."""
+    project = service(releases.path, releases.new)
+    before = files(project)
+    with pytest.raises(ValueError, match="keep a database: your domains store in it"):
+        update(project, releases.new, database="none")
+    assert files(project) == before
+    update(project, releases.new, database="none", domain_storage="memory")
+    assert not (project / "src/my_service/chassis/database").exists()
 
 
 def test_another_framework_keeps_what_the_owner_wrote(releases: Releases, service: Service) -> None:
