@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import databases
+import private_servers
 import httpx
 import pytest
 from live import Live, install, run, serve
@@ -55,7 +55,7 @@ def test_its_own_check_passes(checked: str) -> None:
 @pytest.mark.usefixtures("checked")
 def test_the_production_checklist_passes_and_names_each_fault(stack: Path, package: str, tmp_path: Path) -> None:
     """A service whose form is filled in has a score of 100; each planted fault makes its row fail, with exit code 1."""
-    production = produce(stack, package, databases.settings(stack, tmp_path))
+    production = produce(stack, package, private_servers.settings(stack, tmp_path))
     code, report = production.check()
     assert (code, report["score"]) == (0, 100), report
     passed = {row["name"] for row in report["rows"] if row["outcome"] == "passed"}

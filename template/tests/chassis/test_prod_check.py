@@ -78,6 +78,7 @@ def edit(path: Path, old: str, new: str) -> None:
         ("cors", "CORS_ALLOWED_ORIGINS", "*"),
         ("proxies", "TRUSTED_PROXIES", ""),
         ("request-limits", "REQUEST_TIMEOUT_SECONDS", "3600"),
+        ("request-limits", "RATE_LIMIT_ENABLED", "false"),
         ("request-limits", "MAX_REQUEST_BODY_BYTES", "10000000000"),
     ],
 )

@@ -72,8 +72,8 @@ def _names_proxies(settings: Any) -> bool:
 
 
 def _has_limits(settings: Any) -> bool:
-    limited = settings.request_timeout_seconds <= _LONGEST_REQUEST_SECONDS
-    return bool(limited and settings.max_request_body_bytes <= _LARGEST_BODY_BYTES)
+    bounded = settings.request_timeout_seconds <= _LONGEST_REQUEST_SECONDS
+    return bool(bounded and settings.max_request_body_bytes <= _LARGEST_BODY_BYTES and settings.rate_limit_enabled)
 
 
 _PROXIES = Row(
@@ -86,9 +86,9 @@ _PROXIES = Row(
 _LIMITS = Row(
     "request-limits",
     4,
-    f"A request takes no longer than {_LONGEST_REQUEST_SECONDS} s and no more than {_LARGEST_BODY_BYTES} bytes",
-    "lower REQUEST_TIMEOUT_SECONDS and MAX_REQUEST_BODY_BYTES, and take what is larger or slower out of requests",
-    _when_valid(_has_limits, "request_timeout_seconds", "max_request_body_bytes"),
+    f"A request takes {_LONGEST_REQUEST_SECONDS} s and {_LARGEST_BODY_BYTES} bytes at most, and a client has a rate",
+    "lower REQUEST_TIMEOUT_SECONDS and MAX_REQUEST_BODY_BYTES, and set RATE_LIMIT_ENABLED=true",
+    _when_valid(_has_limits, "request_timeout_seconds", "max_request_body_bytes", "rate_limit_enabled"),
 )
 # Rows about values that are valid, but not what production needs.
 _OF_VALUES = ((_PROXIES, _names_proxies), (_LIMITS, _has_limits))
