@@ -7,8 +7,8 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import private_servers
 import httpx
+import private_servers
 import pytest
 from live import Live, install, run, serve
 from production import FAULTS, produce
