@@ -47,6 +47,7 @@ BAD: list[tuple[dict[str, Any], list[str]]] = [
     ({"database": "oracle"}, ["database", "oracle", "sqlite"]),
     ({"database": "none", "domain_storage": "sql"}, ["'database'", "keep a database", "domain_storage=memory"]),
     ({"domain_storage": "disk"}, ["domain_storage", "disk", "sql"]),
+    ({"cache": "memcached"}, ["cache", "memcached", "memory"]),
     ({"python_version": "3.10"}, ["python_version", "3.10", "3.11"]),
     ({"deployment": ["compose", "ecs"]}, ["deployment", "ecs", "compose"]),
     ({"license": "gpl"}, ["license", "gpl", "mit"]),
