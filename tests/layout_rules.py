@@ -19,7 +19,7 @@ PACKAGE = "template/src/{{package_name}}"
 # Python that knows what was chosen. Everything else is plain and runs where it lies, unrendered.
 TEMPLATED_PYTHON = {f"{PACKAGE}/{name}.py.jinja" for name in ("__init__", "__main__", "settings", "chassis/features")}
 # Ideas of options/derived.yml that a condition may ask about, besides the questions.
-IDEAS = {"interface", "storage"}
+IDEAS = {"interface", "replicas", "storage"}
 # No value of these has files of its own, but for a licence's text.
 WITHOUT_FILES = {"python_version", "license"}
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from sqlalchemy import Column, MetaData, String, Table, insert, select
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ..package import ROOT, module, program
 from .conftest import Logs, Start
+from .process import serving
 from .sql import dialect, engine, rows, run, tables
+from .sql_server import TABLE
 from .test_errors import assert_is_problem
 from .unit_of_work import sessions
 
@@ -91,6 +95,19 @@ def test_what_is_stored_comes_back_as_it_was(folder: Path) -> None:
         stored = connected.execute(select(table)).one()
     assert tuple(stored) == ("Ťhree 🚢", moment)
     assert stored.moment.tzinfo is UTC
+
+
+def test_a_kill_loses_no_write_that_was_acknowledged(folder: Path) -> None:
+    """Nor does it double one: what a client heard 200 of is there after SIGKILL, and after the start that follows."""
+    run(TABLE)()
+    with serving(folder, "tests.chassis.sql_server", "serve") as process:
+        answers = [httpx.get(f"{process.url}/api/here/write", timeout=10).status_code for _ in range(50)]
+        process.send(signal.SIGKILL)
+        process.exit_code()
+    with serving(folder, "tests.chassis.sql_server", "serve") as process:
+        answers.append(httpx.get(f"{process.url}/api/here/write", timeout=10).status_code)
+    assert answers == [200] * 51
+    assert rows("SELECT count(*) FROM written") == [51]
 
 
 def test_a_url_of_another_database_is_refused(

@@ -113,6 +113,16 @@ def test_gaps_pass_when_every_day_has_a_record() -> None:
     assert check.judge(check.measure()).status == "ok"
 
 
+@pytest.mark.parametrize(
+    ("present", "gaps"),
+    [([], []), ([15], ["2030-05-16"]), ([1], ["2030-05-14", "2030-05-15", "2030-05-16"]), ([14, 15, 16], [])],
+)
+def test_gaps_begin_with_the_first_record_on_request(present: list[int], gaps: list[str]) -> None:
+    """What is new has missed nothing; what began before the days that count may have missed them all."""
+    check = checks.Gaps("imports", lambda: [date(2030, 5, day) for day in present], days=3, since_first=True, now=now)
+    assert check.judge(check.measure()).details == {"gaps": gaps}
+
+
 # -- thresholds --------------------------------------------------------------------------------------------------------
 
 

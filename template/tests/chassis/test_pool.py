@@ -142,6 +142,9 @@ def test_a_frozen_server_makes_the_service_unready_within_two_seconds(own: tuple
         began = time.monotonic()
         assert client.get("/health/ready").status_code == 503
         assert time.monotonic() - began < 3
+        assert (
+            client.get("/health").json()["checks"]["database"]["details"]["pool_size"] == LIMITS["database_pool_size"]
+        )
         assert client.get("/health/live").status_code == 200
     finally:
         own[0].thaw()

@@ -1,4 +1,4 @@
-"""SQLite: one writer at a time."""
+"""SQLite: one file, and one writer at a time."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from ..package import module
 from .conftest import Start
+from .process import until
 from .sql import run
 from .test_errors import assert_is_problem
 
@@ -28,3 +29,18 @@ def test_a_database_that_is_busy_is_unavailable_until_it_is_not(
         assert answer.headers["retry-after"]
         other.execute("ROLLBACK")
     assert client.get("/api/here/insert").status_code == 200
+
+
+@pytest.mark.parametrize("fate", ["lost", "overwritten"])
+def test_a_file_that_cannot_be_read_makes_the_service_unready(start: Start, folder: Path, fate: str) -> None:
+    """Connections that have it open would go on as if nothing had happened; how they are used is shown all the same."""
+    client = start(health_check_interval_seconds=0.01)
+    assert client.get("/health/ready").status_code == 200
+    file = folder / "test.db"
+    if fate == "lost":
+        file.unlink()
+    else:
+        file.write_bytes(b"no database" * 1000)
+    until(lambda: client.get("/health/ready").status_code == 503)
+    assert client.get("/health").json()["checks"]["database"]["details"]["pool_size"] >= 1
+    assert file.exists() == (fate == "overwritten")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
+
+from ..chassis.in_process import open_client
+from ..chassis.process import until
+from ..package import module
 
 NOTES = "/api/v1/notes"
 
@@ -194,3 +198,26 @@ def test_a_page_holds_a_hundred_notes_at_most(client: httpx.Client) -> None:
         create(client, f"Note {number}")
     assert len(titles(client.get(NOTES))) == 20
     assert len(titles(client.get(NOTES, params={"limit": 100}))) == 21
+
+
+# -- health ------------------------------------------------------------------------------------------------------------
+
+
+def test_days_without_a_note_are_listed(migrated: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the first note on: where there are none yet nothing is missing. Gaps are a warning, and no failure."""
+    monkeypatch.setenv("HEALTH_CHECK_INTERVAL_SECONDS", "0.01")
+    app = module("main").create_app()
+    (check,) = [check for check in module("chassis.service").service_of(app).health.checks if check.name == "notes"]
+    with open_client(app) as client:
+
+        def found() -> tuple[str, list[str]]:
+            body = client.get("/health").json()
+            return body["status"], body["checks"]["notes"]["details"]["gaps"]
+
+        assert found() == ("healthy", [])
+        today = datetime.fromisoformat(create(client, "Groceries")["created_at"])
+        check.now = lambda: today + timedelta(days=3)
+        gaps = [(today + timedelta(days=days)).date().isoformat() for days in (1, 2)]
+        until(lambda: found() != ("healthy", []))
+        assert found() == ("degraded", gaps)
+        assert client.get("/health/ready").status_code == 200

@@ -5,6 +5,7 @@ from fastapi import FastAPI
 from .chassis import settings as chassis_settings
 from .chassis.features import FEATURES
 from .chassis.web.fastapi import install
+from .notes.health import watch as watch_notes
 from .notes.router import router as notes
 from .settings import Settings
 
@@ -22,5 +23,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redirect_slashes=False,
     )
     install(app, settings, FEATURES)
+    watch_notes(app)
     app.include_router(notes, prefix="/api/v1")
     return app

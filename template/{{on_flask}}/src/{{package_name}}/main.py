@@ -5,6 +5,7 @@ from flask import Flask
 from .chassis import settings as chassis_settings
 from .chassis.features import FEATURES
 from .chassis.web.flask import install
+from .notes.health import watch as watch_notes
 from .notes.router import blueprint as notes
 from .settings import Settings
 
@@ -15,5 +16,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     app = Flask(__name__, static_folder=None)
     app.debug = settings.debug
     install(app, settings, FEATURES)
+    watch_notes(app)
     app.register_blueprint(notes, url_prefix="/api/v1/notes")
     return app

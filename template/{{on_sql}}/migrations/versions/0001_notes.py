@@ -21,8 +21,10 @@ def upgrade() -> None:
         sa.UniqueConstraint("title", name="uq_notes_title"),
     )
     op.create_index("ix_notes_tag", "notes", ["tag"])
+    op.create_index("ix_notes_created_at", "notes", ["created_at"])
 
 
 def downgrade() -> None:
+    op.drop_index("ix_notes_created_at", table_name="notes")
     op.drop_index("ix_notes_tag", table_name="notes")
     op.drop_table("notes")

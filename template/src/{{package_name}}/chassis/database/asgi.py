@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from ..health.registry import Check
@@ -20,8 +19,9 @@ from .dialect import Dialect
 class Database:
     """One engine with its pool; `session()` is one unit of work."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, dialect: Dialect) -> None:
         self.engine = engine
+        self._dialect = dialect
         self._sessions = async_sessionmaker(engine, expire_on_commit=False)
 
     @asynccontextmanager
@@ -30,10 +30,13 @@ class Database:
         async with self._sessions() as session, session.begin():
             yield session
 
-    async def ping(self) -> dict[str, int]:
-        """Ask the database for the simplest answer there is, and return how the pool is used."""
+    async def ping(self) -> None:
+        """Ask whether the database is there and can be read."""
         async with self.engine.connect() as connection:
-            await connection.execute(text("SELECT 1"))
+            await connection.run_sync(self._dialect.ping)
+
+    def pool_numbers(self) -> dict[str, int]:
+        """Return how the pool is used."""
         return pool_numbers(self.engine.pool)
 
     @asynccontextmanager
@@ -52,7 +55,7 @@ def open_database(settings: Any, dialect: Dialect) -> Database:
     dialect.prepare(url)
     engine = create_async_engine(url, **dialect.engine_options(settings))
     set_up_connections(engine.sync_engine, dialect, settings)
-    return Database(engine)
+    return Database(engine, dialect)
 
 
 class DatabaseFeature:
@@ -65,7 +68,7 @@ class DatabaseFeature:
         database = open_database(service.settings, self._dialect)
         service.provide(database)
         service.translators.append(translator(self._dialect))
-        service.health.add(Check("database", database.ping, critical=True))
+        service.health.add(Check("database", database.ping, critical=True, show=database.pool_numbers))
         service.lifespans.append(("database", database.lifespan))
 
     def add_commands(self, commands: Any) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from sqlalchemy import URL, Engine
+from sqlalchemy import URL, Connection, Engine
 
 from . import Settings as DatabaseSettings
 
@@ -52,6 +52,9 @@ class Dialect(Protocol):
 
     def on_connect(self, connection: Any) -> None:
         """Set up a new DBAPI connection."""
+
+    def ping(self, connection: Connection) -> None:
+        """Ask what only a database can answer that is there and can be read, and raise when it does not."""
 
     def is_transient(self, error: Exception) -> bool:
         """Tell whether the database is away for the moment: 503, and worth another try."""

@@ -105,6 +105,9 @@ class _PatientReader:
         return getattr(self._reader, name)
 
 
+ping = pool.ping
+
+
 def prepare(_url: URL) -> None:
     """The database is made by whoever runs the server."""
 

@@ -6,6 +6,7 @@ import socket
 from typing import Any
 
 from pydantic import Field, SecretStr
+from sqlalchemy import Connection, text
 
 from . import Settings as DatabaseSettings
 
@@ -49,6 +50,10 @@ def pool_options(settings: Any) -> dict[str, Any]:
         "pool_pre_ping": settings.database_pool_pre_ping,
         "hide_parameters": True,  # what clients send belongs in no log
     }
+
+
+def ping(connection: Connection) -> None:
+    connection.execute(text("SELECT 1"))
 
 
 def patience_seconds(settings: Any) -> float:

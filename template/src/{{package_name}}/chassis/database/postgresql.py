@@ -122,6 +122,9 @@ def connector(settings: Any, is_async: bool) -> Callable[..., Any]:
     return connect_async if is_async else connect
 
 
+ping = pool.ping
+
+
 def prepare(_url: URL) -> None:
     """The database is made by whoever runs the server."""
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import IO, Any, ClassVar
+from typing import Any, ClassVar
+from urllib.parse import quote
 
 from pydantic import Field
-from sqlalchemy import URL, BigInteger, Engine
+from sqlalchemy import BigInteger, Connection, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.ext.compiler import compiles
 
 from . import Settings as DatabaseSettings
-from .dialect import wait_for_lock
+from . import file
 
 ASYNC_DRIVER = "sqlite+aiosqlite"
 SYNC_DRIVER = "sqlite+pysqlite"
+
+prepare = file.prepare
+migration_lock = file.migration_lock
 
 # How long a writer waits for another one before it gives up, in seconds.
 _BUSY_TIMEOUT_SECONDS = 5
@@ -40,37 +40,11 @@ def _any_size(_type: BigInteger, _compiler: Any, **_options: Any) -> str:
 
 
 def engine_options(_settings: Any) -> dict[str, Any]:
-    return {"connect_args": {"timeout": _BUSY_TIMEOUT_SECONDS}}
+    return {"connect_args": {"timeout": _BUSY_TIMEOUT_SECONDS, "uri": True}}
 
 
 def connector(_settings: Any, _is_async: bool) -> None:
     """Connections are opened by the driver itself."""
-
-
-def prepare(url: URL) -> None:
-    """Make the folder of the file."""
-    if url.database and url.database != ":memory:":
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-
-
-@contextmanager
-def migration_lock(engine: Engine, timeout_seconds: float) -> Iterator[None]:
-    """Lock a file beside the database; the lock goes with the process that holds it, so none is ever left behind."""
-    path = engine.url.database
-    if not path or path == ":memory:":
-        yield
-        return
-    with Path(f"{path}.migration-lock").open("w") as file:
-        wait_for_lock(lambda: _locked(file), timeout_seconds)
-        yield
-
-
-def _locked(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def on_connect(connection: Any) -> None:
@@ -80,6 +54,19 @@ def on_connect(connection: Any) -> None:
     cursor.execute("PRAGMA synchronous = NORMAL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
+
+
+def ping(connection: Connection) -> None:
+    """Open the file anew and read from it: a connection that has it open notices neither its loss nor its state."""
+    path = file.path_of(connection.engine.url)
+    if path is None:
+        return
+    # mode=rw: ATTACH would make a new file in the place of a lost one.
+    connection.execute(text("ATTACH DATABASE :file AS ping"), {"file": f"file:{quote(str(path))}?mode=rw"})
+    try:
+        connection.scalar(text("SELECT count(*) FROM ping.sqlite_master"))
+    finally:
+        connection.execute(text("DETACH DATABASE ping"))
 
 
 def is_transient(error: Exception) -> bool:

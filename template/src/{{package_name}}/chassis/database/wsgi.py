@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, create_engine
 from sqlalchemy.orm import Session, sessionmaker
 
 from ..health.registry import Check
@@ -20,8 +20,9 @@ from .dialect import Dialect
 class Database:
     """One engine with its pool; `session()` is one unit of work."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, dialect: Dialect) -> None:
         self.engine = engine
+        self._dialect = dialect
         self._sessions = sessionmaker(engine, expire_on_commit=False)
 
     @contextmanager
@@ -30,10 +31,13 @@ class Database:
         with self._sessions() as session, session.begin():
             yield session
 
-    def ping(self) -> dict[str, int]:
-        """Ask the database for the simplest answer there is, and return how the pool is used."""
+    def ping(self) -> None:
+        """Ask whether the database is there and can be read."""
         with self.engine.connect() as connection:
-            connection.execute(text("SELECT 1"))
+            self._dialect.ping(connection)
+
+    def pool_numbers(self) -> dict[str, int]:
+        """Return how the pool is used."""
         return pool_numbers(self.engine.pool)
 
     @contextmanager
@@ -52,7 +56,7 @@ def open_database(settings: Any, dialect: Dialect) -> Database:
     dialect.prepare(url)
     engine = create_engine(url, **dialect.engine_options(settings))
     set_up_connections(engine, dialect, settings)
-    return Database(engine)
+    return Database(engine, dialect)
 
 
 class DatabaseFeature:
@@ -65,7 +69,7 @@ class DatabaseFeature:
         database = open_database(service.settings, self._dialect)
         service.provide(database)
         service.translators.append(translator(self._dialect))
-        service.health.add(Check("database", database.ping, critical=True))
+        service.health.add(Check("database", database.ping, critical=True, show=database.pool_numbers))
         service.lifespans.append(("database", database.lifespan))
 
     def add_commands(self, commands: Any) -> None:

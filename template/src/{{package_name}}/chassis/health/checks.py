@@ -63,17 +63,22 @@ class Freshness(Check):
 
 @dataclass(slots=True)
 class Gaps(Check):
-    """Every one of the last `days` days has a record. `measure` returns the days that have one; gaps are listed."""
+    """Every one of the last `days` days has a record. `measure` returns the days that have one; gaps are listed.
+
+    With `since_first` nothing is missed before the first of those days, which may be long ago, nor where there is none.
+    """
 
     measure: Callable[[], Iterable[date] | Awaitable[Iterable[date]]]
     critical: bool = False
     days: int = 7
+    since_first: bool = False
     now: Callable[[], datetime] = _utc_now
 
     def judge(self, measured: Any) -> Outcome:
         present = set(measured)
         today = self.now().date()
-        wanted = [today - timedelta(days=back) for back in range(self.days, 0, -1)]
+        first = min(present, default=today) if self.since_first else date.min
+        wanted = [day for back in range(self.days, 0, -1) if (day := today - timedelta(days=back)) >= first]
         gaps = [day.isoformat() for day in wanted if day not in present]
         if gaps:
             return Outcome("warning", f"{len(gaps)} of the last {self.days} days have no record", {"gaps": gaps})

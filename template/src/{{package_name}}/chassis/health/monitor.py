@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Thread
 from typing import Any
 
@@ -70,6 +70,7 @@ class Monitor:
     def result(self, check: Check, run: Run) -> Result:
         """Judge one run; a failure never shows its own text."""
         outcome = self._outcome(check, run.measured, run.failure)
+        outcome = replace(outcome, details={**check.show(), **outcome.details})
         if outcome.status in ("ok", "warning"):
             self._last_success[check.name] = utc_now()
         elif run.failure is not None:

@@ -27,12 +27,14 @@ class Outcome:
 class Check:
     """One thing to watch. `measure` (synchronous or asynchronous) raises when it is down; what it returns is judged.
 
-    A synchronous measurement runs in a thread, so it may block.
+    A synchronous measurement runs in a thread, so it may block. What `show` returns is shown whatever was found, even
+    while the measurement fails or hangs; it must not wait for anything.
     """
 
     name: str
     measure: Callable[[], Any | Awaitable[Any]]
     critical: bool = False
+    show: Callable[[], Mapping[str, Any]] = dict
 
     def judge(self, measured: Any) -> Outcome:
         """Say what the measured value means; a mapping is shown as details."""

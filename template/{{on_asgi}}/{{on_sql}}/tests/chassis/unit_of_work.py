@@ -14,6 +14,13 @@ from ..package import module
 Database = module("chassis.database.asgi").Database
 
 
+async def in_request(service: Any, *statements: str) -> Any:
+    """Run statements in one unit of work, as a handler does, and return the first value that the last one finds."""
+    async with service.get(Database).session() as session:
+        results = [await session.execute(text(statement)) for statement in statements]
+        return results[-1].scalar() if results[-1].returns_rows else None
+
+
 @contextmanager
 def sessions(service: Any) -> Iterator[Callable[..., None]]:
     """Give what runs statements in one session of the service's database, and raises `error` at its end."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
 from itertools import count, islice
 
 from ..chassis.service import Service
@@ -43,6 +44,10 @@ class NoteRepository:
         """Return up to `limit` notes with ids above `note_id`, oldest first."""
         notes = (note for note in self._notes.values() if note.id > note_id and tag in (None, note.tag))
         return list(islice(notes, limit))
+
+    def days(self, since: date) -> set[date]:
+        """Return the days that have a note, those before `since` too."""
+        return {note.created_at.date() for note in self._notes.values()}
 
     def _refuse_taken(self, title: str | None, besides: Note | None) -> None:
         if any(note.title == title and note is not besides for note in self._notes.values()):

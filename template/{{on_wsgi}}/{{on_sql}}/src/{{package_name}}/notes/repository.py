@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, date, datetime, time, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -44,6 +45,17 @@ class NoteRepository:
         if tag is not None:
             query = query.where(Note.tag == tag)
         return list(self._session.scalars(query))
+
+    def days(self, since: date) -> set[date]:
+        """Return the days from `since` on that have a note, and that of the first note: an index lookup for each."""
+        found: set[date] = set()
+        oldest = select(func.min(Note.created_at))
+        moment = self._session.scalar(oldest)
+        while moment is not None:
+            found.add(moment.date())
+            start = datetime.combine(max(since, moment.date() + timedelta(days=1)), time.min, UTC)
+            moment = self._session.scalar(oldest.where(Note.created_at >= start))
+        return found
 
     def _flush(self) -> None:
         """Write now, so that a duplicate is found here, where it has a name."""

@@ -1,0 +1,45 @@
+"""What the databases have in common that are a file of the service's own: its folder, and the lock of a migration."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from sqlalchemy import URL, Engine
+
+from .dialect import wait_for_lock
+
+
+def path_of(url: URL) -> Path | None:
+    """Return where the file is, or None when the database is in memory."""
+    return Path(url.database) if url.database and not url.database.startswith(":memory:") else None
+
+
+def prepare(url: URL) -> None:
+    """Make the folder of the file."""
+    path = path_of(url)
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def migration_lock(engine: Engine, timeout_seconds: float) -> Iterator[None]:
+    """Lock a file beside the database; the lock goes with the process that holds it, so none is ever left behind."""
+    path = path_of(engine.url)
+    if path is None:
+        yield
+        return
+    with Path(f"{path}.migration-lock").open("w") as file:
+        wait_for_lock(lambda: _locked(file), timeout_seconds)
+        yield
+
+
+def _locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

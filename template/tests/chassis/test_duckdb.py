@@ -1,0 +1,214 @@
+"""DuckDB: one process, one writer, many readers, and statements that take long."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+
+from ..package import PACKAGE, ROOT, environment
+from .conftest import Start
+from .process import serving, until
+from .sql import dialect, engine, rows, run
+from .test_errors import assert_is_problem
+from .unit_of_work import in_request
+
+# A statement that lasts for hours, unless it is interrupted.
+FOREVER = "SELECT count(*) FROM range(1000000000000) AS numbers WHERE hash(range) = 1"
+CLIENTS, ROUNDS = 8, 10
+
+
+@pytest.fixture
+def ask(start: Start) -> Callable[..., httpx.Client]:
+    """Start an application whose routes run statements, each in one unit of work: `GET /api/here/<name>`."""
+
+    def open_client(statements: dict[str, tuple[str, ...]], **settings: Any) -> httpx.Client:
+        services: list[Any] = []
+
+        def behaviour(wanted: tuple[str, ...]) -> Callable[[], Any]:
+            return lambda: in_request(services[0], *wanted)
+
+        behaviours = {name: behaviour(wanted) for name, wanted in statements.items()}
+        return start(behaviours, install=services.append, **settings)
+
+    return open_client
+
+
+@pytest.fixture
+def at_once() -> Iterator[Callable[..., Future[httpx.Response]]]:
+    """Ask in a thread of one's own."""
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        yield lambda client, name: pool.submit(client.get, f"/api/here/{name}")
+
+
+@pytest.fixture
+def counted(folder: Path) -> None:
+    """A table with one number in it, and a name that may stand once."""
+    run("CREATE TABLE counted (number BIGINT, name VARCHAR UNIQUE)", "INSERT INTO counted VALUES (0, 'one')")()
+
+
+# -- one writer, many readers ------------------------------------------------------------------------------------------
+
+
+def test_writers_take_turns_while_readers_read(ask: Callable[..., httpx.Client], counted: None) -> None:
+    """Clients add one and read, all at once: nobody hears an error, no write is lost, and none is doubled."""
+    client = ask({"add": ("UPDATE counted SET number = number + 1",), "read": ("SELECT number FROM counted",)})
+    ready = threading.Barrier(CLIENTS)
+
+    def add_and_read() -> list[int]:
+        ready.wait(10)
+        answers = []
+        for _ in range(ROUNDS):
+            assert client.get("/api/here/add").status_code == 200
+            answers.append(client.get("/api/here/read"))
+        return [int(answer.text) for answer in answers]
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        seen = [future.result(60) for future in [pool.submit(add_and_read) for _ in range(CLIENTS)]]
+    assert rows("SELECT number FROM counted") == [CLIENTS * ROUNDS]
+    # Each reads its own writes, and never an older state than before.
+    assert all(numbers == sorted(numbers) and len(set(numbers)) == ROUNDS for numbers in seen)
+
+
+def test_a_writer_waits_for_another_for_so_long_and_no_longer(ask: Callable[..., httpx.Client], counted: None) -> None:
+    """Then the answer is 503, and nothing was written; readers go on meanwhile."""
+    client = ask(
+        {"add": ("UPDATE counted SET number = number + 1",), "read": ("SELECT number FROM counted",)},
+        database_statement_timeout_seconds=0.2,
+    )
+    with engine(database_statement_timeout_seconds=0.2) as opened, opened.connect() as other:
+        other.execute(text("UPDATE counted SET number = number + 10"))
+        assert_is_problem(client.get("/api/here/add"), 503, "UNAVAILABLE")
+        assert client.get("/api/here/read").json() == 0
+        other.commit()
+    assert client.get("/api/here/add").status_code == 200
+    assert client.get("/api/here/read").json() == 11
+
+
+@pytest.mark.parametrize(
+    ("statement", "meaning"),
+    [
+        ("UPDATE counted SET number = number + 1", dialect.is_transient),
+        ("DELETE FROM counted", dialect.is_transient),
+        ("INSERT INTO counted VALUES (1, 'two')", dialect.is_conflict),
+    ],
+)
+def test_who_writes_after_another_one_wrote_the_same_is_told(
+    counted: None, statement: str, meaning: Callable[[Exception], bool]
+) -> None:
+    """A transaction sees what there was when it began, so the second one knows nothing of the first."""
+
+    def work(connected: Connection) -> None:
+        connected.execute(text(statement))
+        connected.commit()
+
+    with engine() as opened, opened.connect() as first, opened.connect() as second:
+        first.execute(text("SELECT * FROM counted")).all()
+        work(second)
+        with pytest.raises(DBAPIError) as refused:
+            work(first)
+    assert meaning(refused.value)
+
+
+# -- statements that take long -----------------------------------------------------------------------------------------
+
+
+def test_a_long_statement_holds_nobody_up(
+    ask: Callable[..., httpx.Client], at_once: Callable[..., Future[httpx.Response]], counted: None
+) -> None:
+    """It runs beside the event loop: probes, readers and writers are answered while it goes on."""
+    client = ask(
+        {"long": (FOREVER,), "read": ("SELECT number FROM counted",), "add": ("UPDATE counted SET number = 1",)},
+        database_statement_timeout_seconds=4,
+    )
+    long = at_once(client, "long")
+    until(lambda: client.get("/health").json()["checks"]["database"]["details"]["in_use"] == 1)
+    for path in ("/health/live", "/api/here/read", "/api/here/add"):
+        assert client.get(path).status_code == 200
+        assert not long.done()
+    assert_is_problem(long.result(60), 503, "UNAVAILABLE")
+
+
+def test_a_statement_that_takes_too_long_is_ended(ask: Callable[..., httpx.Client]) -> None:
+    """The answer is 503, and the one connection there is is as good as before."""
+    client = ask(
+        {"long": (FOREVER,), "ask": ("SELECT 1",)}, database_statement_timeout_seconds=0.2, database_pool_size=1
+    )
+    assert_is_problem(client.get("/api/here/long"), 503, "UNAVAILABLE")
+    assert client.get("/api/here/ask").json() == 1
+
+
+def test_a_statement_ends_with_its_request(ask: Callable[..., httpx.Client], counted: None) -> None:
+    """After REQUEST_TIMEOUT_SECONDS it is interrupted, what it wrote is undone, and its turn is another one's."""
+    client = ask(
+        {"long": ("UPDATE counted SET number = 7", FOREVER), "add": ("UPDATE counted SET number = number + 1",)},
+        request_timeout_seconds=0.3,
+        database_statement_timeout_seconds=600,
+        database_pool_size=1,
+    )
+    assert_is_problem(client.get("/api/here/long"), 504, "DEADLINE_EXCEEDED")
+    assert client.get("/api/here/add").status_code == 200
+    assert rows("SELECT number FROM counted") == [1]
+
+
+# -- memory and files --------------------------------------------------------------------------------------------------
+
+
+def test_what_does_not_fit_into_memory_goes_to_disk(folder: Path) -> None:
+    """Into the folder of choice, which a container with a read-only root needs."""
+    spill = folder / "spill"
+    query = "CREATE TABLE ordered AS SELECT hash(range)::VARCHAR AS text FROM range(1000000) ORDER BY text"
+    limits = {"database_memory_limit_bytes": 33_554_432, "database_statement_timeout_seconds": 60}
+    with engine(database_temp_directory=str(spill), **limits) as opened, opened.begin() as connected:
+        connected.execute(text(query))
+        assert spill.is_dir()
+    assert rows("SELECT count(*) FROM ordered") == [1_000_000]
+
+
+def test_a_lost_file_makes_the_service_unready(start: Start, folder: Path) -> None:
+    """It stays open, so that everything would seem to go on; how the pool is used is shown all the same."""
+    client = start(health_check_interval_seconds=0.01)
+    assert client.get("/health/ready").status_code == 200
+    (folder / "test.duckdb").unlink()
+    until(lambda: client.get("/health/ready").status_code == 503)
+    assert client.get("/health").json()["checks"]["database"]["details"]["pool_size"] >= 1
+
+
+# -- one process -------------------------------------------------------------------------------------------------------
+
+
+def test_migrate_is_refused_while_another_process_has_the_file(folder: Path) -> None:
+    """With a sentence that says what to do."""
+    (folder / "migrations").symlink_to(ROOT / "migrations")
+    with engine() as opened, opened.connect():
+        done = subprocess.run(
+            [sys.executable, "-m", PACKAGE, "migrate"],
+            cwd=folder,
+            env=environment(folder, PYTHONPATH=str(ROOT)),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.endswith("the service; stop it, migrate, and start it again\n")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_service_waits_until_the_one_before_it_has_ended(folder: Path) -> None:
+    """For STARTUP_TIMEOUT_SECONDS; so a new container may start while the old one still stops."""
+    with engine() as opened:
+        held = opened.connect()
+        release = threading.Timer(1, lambda: (held.close(), opened.dispose()))
+        release.start()
+        with serving(folder, PACKAGE, "serve", STARTUP_TIMEOUT_SECONDS="60") as process:
+            assert [line["dependency"] for line in process.events("dependency_opened")] == ["database"]

@@ -1,0 +1,14 @@
+"""A file for each test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def url(folder: Path) -> str:
+    """Return the URL of the database of the test that runs in `folder`."""
+    return f"duckdb:///{folder}/test.duckdb"
+
+
+def remove(_folder: Path) -> None:
+    """The file goes with the folder."""
