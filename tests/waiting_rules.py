@@ -39,7 +39,7 @@ LIMITS = {"asyncio.timeout", "asyncio.timeout_at", "asyncio.wait_for", "anyio.fa
 REASONED = {
     ("chassis/access_lines/wsgi.py", "self._some_wait.wait()"): "a thread of its own, which has nothing to do but wait",
     ("chassis/cli.py", "subprocess.Popen"): "`serve --reload`: a person sits before it and has Ctrl-C",
-    ("chassis/database/in_process.py", "future.exception()"): "called when the future is done",
+    ("chassis/database/worker.py", "future.exception()"): "called when the future is done",
     ("chassis/prod_check/process.py", "subprocess.Popen"): "it is killed before the block waits for its end",
     ("chassis/resilience/asgi.py", "httpx.AsyncClient()"): "options() holds a time-out",
     ("chassis/resilience/wsgi.py", "httpx.Client()"): "options() holds a time-out",

@@ -160,6 +160,23 @@ def test_a_statement_ends_with_its_request(ask: Callable[..., httpx.Client], cou
     assert rows("SELECT number FROM counted") == [1]
 
 
+def test_a_wait_for_the_writer_ends_with_its_request(ask: Callable[..., httpx.Client], counted: None) -> None:
+    """What nobody waits for any more is not written later, when its turn would come."""
+    client = ask(
+        {"read": ("SELECT number FROM counted",), "add": ("UPDATE counted SET number = number + 1",)},
+        request_timeout_seconds=0.3,
+        database_statement_timeout_seconds=600,
+        database_pool_size=1,
+    )
+    with engine() as opened, opened.connect() as other:
+        other.execute(text("UPDATE counted SET number = number + 10"))
+        assert_is_problem(client.get("/api/here/add"), 504, "DEADLINE_EXCEEDED")
+        assert client.get("/api/here/read").json() == 0
+        other.commit()
+    assert client.get("/api/here/add").status_code == 200
+    assert rows("SELECT number FROM counted") == [11]
+
+
 # -- memory and files --------------------------------------------------------------------------------------------------
 
 

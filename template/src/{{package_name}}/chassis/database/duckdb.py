@@ -62,6 +62,7 @@ class AsyncDialect(DuckDBDialect):
 
     driver = "threads"
     is_async = True
+    has_terminate = True
     supports_statement_cache = True
 
     @classmethod
@@ -70,6 +71,9 @@ class AsyncDialect(DuckDBDialect):
 
     def connect(self, *arguments: Any, async_creator_fn: Callable[..., Any], **options: Any) -> Any:
         return async_creator_fn(*arguments, **options)
+
+    def do_terminate(self, dbapi_connection: Any) -> None:
+        dbapi_connection.terminate()
 
 
 registry.register("duckdb.threads", __name__, AsyncDialect.__name__)
