@@ -31,15 +31,10 @@ LABELS: dict[str, type] = {"label": str, "summary": str}
 FACTS: dict[str, dict[str, type]] = {
     "framework": LABELS | {"interface": str, "server": str, "requirements": list, "docs": str},
     "database": LABELS
-<<<<<<< HEAD
-    | {"storage": str, "file": bool, "requirements": dict, "url?": str, "docs?": str}
-    | {"services": dict, "packages": list},
-    "cache": LABELS
-    | {"requirements": list, "environment": dict, "services": dict, "packages": list, "paths": list, "docs?": str},
-=======
     | {"storage": str, "file": bool, "replicas": str, "exclusive": bool, "requirements": dict, "url?": str}
     | {"services": dict, "packages": list, "docs?": str},
->>>>>>> 452d543 (DuckDB: threads beside the event loop, one writer, and a sentence when another process has the file)
+    "cache": LABELS
+    | {"requirements": list, "environment": dict, "services": dict, "packages": list, "paths": list, "docs?": str},
     "python_version": LABELS,
     "deployment": LABELS | {"paths": list, "docs": str},
     "ci": LABELS | {"paths?": list, "docs?": str, "disabled?": str},
