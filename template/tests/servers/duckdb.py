@@ -10,5 +10,9 @@ def url(folder: Path) -> str:
     return f"duckdb:///{folder}/test.duckdb"
 
 
+def settings(folder: Path) -> dict[str, str]:
+    return {"DATABASE_URL": url(folder)}
+
+
 def remove(_folder: Path) -> None:
     """The file goes with the folder."""

@@ -75,7 +75,7 @@ class Worker:
                 self._interrupt()
                 await asyncio.wait([waiting], timeout=INTERVAL_SECONDS)
             raise
-        return waiting.result()
+        return future.result(0)
 
 
 def _looked_at(future: asyncio.Future[Any]) -> None:
