@@ -228,4 +228,4 @@ def test_a_service_waits_until_the_one_before_it_has_ended(folder: Path) -> None
         release = threading.Timer(1, lambda: (held.close(), opened.dispose()))
         release.start()
         with serving(folder, PACKAGE, "serve", STARTUP_TIMEOUT_SECONDS="60") as process:
-            assert [line["dependency"] for line in process.events("dependency_opened")] == ["database"]
+            assert "database" in [line["dependency"] for line in process.events("dependency_opened")]
