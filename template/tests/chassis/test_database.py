@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from sqlalchemy import Column, MetaData, String, Table, insert, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ..package import ROOT, module, program
@@ -63,6 +64,16 @@ def test_a_duplicate_is_a_conflict(start: Start, things: None) -> None:
     answer = client.get("/api/here/insert")
     assert_is_problem(answer, 409, "CONFLICT")
     assert "things" not in answer.text
+
+
+def test_a_duplicate_among_many_rows_leaves_the_connection(things: None) -> None:
+    """Where a driver sends many statements at once, too, what the database answers is no loss of the connection."""
+    table = Table("things", MetaData(), Column("name", String(20)))
+    many = [{"name": f"name {number // 2}"} for number in range(2000)]
+    with engine() as opened, opened.begin() as connection, pytest.raises(IntegrityError) as refused:
+        connection.execute(insert(table), many)
+    assert dialect.is_conflict(refused.value)
+    assert not refused.value.connection_invalidated
 
 
 @pytest.mark.parametrize("statement", ["INSERT INTO things (name) VALUES (NULL)", "SELECT * FROM nowhere", "nonsense"])
