@@ -222,7 +222,7 @@ class Stack:
 def stack(service: Path, image: str) -> Iterator[Stack]:
     stack = Stack(service, image)
     yield stack
-    stack("down", "--volumes", "--timeout", "1")
+    stack("--profile", "*", "down", "--volumes", "--timeout", "1")
     run("docker", "rmi", "--force", f"{service.name}:development")
 
 
@@ -235,10 +235,11 @@ def production(stack: Stack) -> dict[str, Any]:
 
 
 def test_the_production_stack_is_healthy_and_bounded(production: dict[str, Any]) -> None:
-    app, migrate = production["app"], production["migrate"]
+    app, migrate, backup = production["app"], production["migrate"], production["backup"]
     assert (migrate["State"]["Status"], migrate["State"]["ExitCode"]) == ("exited", 0)
     assert app["State"]["Health"]["Status"] == "healthy"
-    for host in (app["HostConfig"], migrate["HostConfig"]):
+    assert backup["State"]["Health"]["Status"] == "healthy", "the first backup is made at once"
+    for host in (app["HostConfig"], migrate["HostConfig"], backup["HostConfig"]):
         assert (host["NanoCpus"], host["Memory"], host["MemoryReservation"]) == (10**9, 512 << 20, 256 << 20)
         assert (host["ReadonlyRootfs"], host["CapDrop"], host["Privileged"]) == (True, ["ALL"], False)
         assert host["SecurityOpt"] == ["no-new-privileges:true"]
@@ -248,6 +249,23 @@ def test_the_production_stack_is_healthy_and_bounded(production: dict[str, Any])
     client = Container(app["Id"]).client()
     assert client.request("GET", "/health")[1]["environment"] == "production"
     assert client.request("GET", "/api/v1/notes")[0] == 200, "the schema is there"
+
+
+def test_the_data_comes_back_from_the_container_s_backup(stack: Stack, production: dict[str, Any]) -> None:
+    files, backup = ("-f", "compose.yaml"), Container(production["backup"]["Id"])
+    client = Container(production["app"]["Id"]).client()
+    status, note = client.request("POST", "/api/v1/notes", {"title": "Ballast", "body": "Stow it low."})
+    assert status == 201
+    stack(*files, "run", "--rm", "--no-deps", "backup", "backup")
+    newest = backup.sh("ls /backups").split()[-1]
+    assert client.request("DELETE", f"/api/v1/notes/{note['id']}")[0] == 204
+    stack(*files, "run", "--rm", "--no-deps", "backup", "restore", newest, "--replace")
+    assert client.request("GET", f"/api/v1/notes/{note['id']}") == (200, note)
+    began = time.monotonic()
+    stack(*files, "stop", "--timeout", "30", "backup")
+    assert time.monotonic() - began < 10, "it ends as soon as it is told"
+    assert backup.inspect()["State"]["ExitCode"] == 0
+    stack(*files, "start", "backup")
 
 
 def test_the_grace_period_is_longer_than_a_stop_may_take(service: Path, production: dict[str, Any]) -> None:

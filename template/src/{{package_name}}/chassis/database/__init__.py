@@ -8,10 +8,10 @@ from pydantic import Field, SecretStr, field_validator
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from ..settings import BaseChassisSettings
+from . import backup
 
 
-class Settings(BaseChassisSettings):
+class Settings(backup.Settings):
     """Migrations"""
 
     # How a dialect's URL begins, and an example of one; `database_url` itself is a field of the dialect's settings.

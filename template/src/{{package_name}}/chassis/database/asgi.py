@@ -12,6 +12,7 @@ from ..health.registry import Check
 from ..prod_check.row import Row
 from ..service import Service
 from . import migrations, production
+from .backup import commands as backup
 from .connection import pool_numbers, set_up_connections, translator, url_for
 from .dialect import Dialect
 
@@ -73,6 +74,7 @@ class DatabaseFeature:
 
     def add_commands(self, commands: Any) -> None:
         migrations.add_commands(commands, self._dialect)
+        backup.add_commands(commands, self._dialect)
 
     def production_rows(self) -> tuple[Row, ...]:
         return production.ROWS

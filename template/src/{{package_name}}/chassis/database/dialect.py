@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from sqlalchemy import URL, Connection, Engine
+from sqlalchemy import URL, Column, ColumnElement, Connection, Engine, Table
 
 from . import Settings as DatabaseSettings
 
@@ -21,7 +21,7 @@ def wait_for_lock(try_to_lock: Callable[[], bool], timeout_seconds: float) -> No
     deadline = time.monotonic() + timeout_seconds
     while not try_to_lock():
         if time.monotonic() > deadline:
-            raise MigrationError(f"another migration has had the lock for {timeout_seconds:g} s")
+            raise MigrationError(f"another migration, backup or restore has had the lock for {timeout_seconds:g} s")
         time.sleep(0.1)
 
 
@@ -30,6 +30,8 @@ class Dialect(Protocol):
 
     ASYNC_DRIVER: str
     SYNC_DRIVER: str
+    # What makes the next transaction see one moment of the whole database, and stand in nobody's way.
+    SNAPSHOT: Sequence[str]
 
     @property
     def Settings(self) -> type[DatabaseSettings]: ...  # noqa: N802
@@ -61,3 +63,9 @@ class Dialect(Protocol):
 
     def is_conflict(self, error: Exception) -> bool:
         """Tell whether the statement contradicts what is stored: 409."""
+
+    def stored(self, column: Column[Any]) -> ColumnElement[Any]:
+        """Return what reads a column so that nothing of its value is lost, in a form that an INSERT takes back."""
+
+    def restoring(self, connection: Connection, tables: Sequence[Table]) -> AbstractContextManager[object]:
+        """Let rows come in any order inside of this, which is one transaction; their keys are counted on from there."""

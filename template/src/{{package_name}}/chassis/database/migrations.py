@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from alembic import command
 from alembic.config import Config
-from alembic.util import CommandError
-from sqlalchemy import create_engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection
 
 from .. import settings as chassis_settings
+from . import jobs
 from .base import Base
-from .connection import set_up_connections, url_for
 from .dialect import Dialect, MigrationError
 from .types import UtcDateTime
 
 if TYPE_CHECKING:
     from ..cli import Program
 
-EX_UNAVAILABLE = 69  # sysexits.h: something that the command depends on is not there
 FOLDER = Path("migrations")
 # A new revision is formatted like the rest of the code, by the same development dependency.
 _FORMAT_REVISIONS = {
@@ -52,46 +47,36 @@ def add_commands(commands: Any, dialect: Dialect) -> None:
 
 
 def _migrate(program: Program, options: argparse.Namespace, dialect: Dialect) -> int:
-    if not FOLDER.is_dir():
-        print(f"There is no folder {FOLDER}/ here; run this where the service's files are.", file=sys.stderr)
-        return 1
-    settings = chassis_settings.load(program.settings)
+    settings: Any = chassis_settings.load(program.settings)
     import_module(program.app.partition(":")[0])  # the models register themselves when they are imported
     action = getattr(options, "action", lambda config, options: command.upgrade(config, "head"))
-    try:
-        with _config(settings, dialect) as config:
-            action(config, options)
-    except (CommandError, MigrationError) as error:
-        print(f"The migration was not run: {error}", file=sys.stderr)
-        return 1
-    except DBAPIError as error:
-        if not (error.connection_invalidated or dialect.is_transient(error)):
-            raise
-        print(f"The database is away: {error.orig}", file=sys.stderr)
-        return EX_UNAVAILABLE
-    return 0
+
+    def work() -> None:
+        timeout_seconds = settings.database_migration_timeout_seconds
+        require_folder()
+        with jobs.exclusive(settings, dialect, timeout_seconds) as connection:
+            action(config_for(connection), options)
+
+    return jobs.run(work, "The migration was not run", dialect)
 
 
-@contextmanager
-def _config(settings: Any, dialect: Dialect) -> Iterator[Config]:
-    """Hand Alembic a connection under the lock. Migrations are synchronous, whatever the framework."""
-    timeout_seconds = settings.database_migration_timeout_seconds
-    # What a request may not wait for, such as a new index on a large table, is what a migration is for.
-    settings = settings.model_copy(update={"database_statement_timeout_seconds": timeout_seconds})
-    url = url_for(settings, dialect.SYNC_DRIVER)
-    dialect.prepare(url)
-    engine = create_engine(url, **dialect.engine_options(settings))
-    set_up_connections(engine, dialect, settings)
-    config = Config(attributes={"metadata": Base.metadata, "render_item": _render_item})
+def require_folder() -> None:
+    """Make sure that the revisions are here.
+
+    Raises:
+        MigrationError: they are not.
+    """
+    if not FOLDER.is_dir():
+        raise MigrationError(f"there is no folder {FOLDER}/ here; run this where the service's files are")
+
+
+def config_for(connection: Connection) -> Config:
+    """Return what Alembic works with."""
+    config = Config(attributes={"connection": connection, "metadata": Base.metadata, "render_item": _render_item})
     config.set_main_option("script_location", str(FOLDER))
     for name, value in _FORMAT_REVISIONS.items():
         config.set_section_option("post_write_hooks", name, value)
-    try:
-        with dialect.migration_lock(engine, timeout_seconds), engine.connect() as connection:
-            config.attributes["connection"] = connection
-            yield config
-    finally:
-        engine.dispose()
+    return config
 
 
 def _render_item(kind: str, item: Any, _context: Any) -> str | Literal[False]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, ClassVar
 
 import pymysql  # type: ignore[import-untyped]
 from pymysql.constants import CR  # type: ignore[import-untyped]
-from sqlalchemy import URL, DateTime, Engine, text
+from sqlalchemy import FLOAT, URL, Column, ColumnElement, Connection, DateTime, Engine, Table, literal_column, text
 from sqlalchemy.ext.compiler import compiles
 
 from . import pool
@@ -19,6 +19,10 @@ from .dialect import MigrationError, wait_for_lock
 
 ASYNC_DRIVER = "mysql+aiomysql"
 SYNC_DRIVER = "mysql+pymysql"
+SNAPSHOT = (
+    "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+    "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
+)
 
 # https://mariadb.com/kb/en/mariadb-error-code-reference/, and the client's own from 2000 on.
 _DUPLICATE = (1062, 1586)
@@ -142,3 +146,17 @@ def is_conflict(error: Exception) -> bool:
 def _code(error: Exception) -> int | None:
     arguments = getattr(getattr(error, "orig", None), "args", ())
     return arguments[0] if arguments and isinstance(arguments[0], int) else None
+
+
+def stored(column: Column[Any]) -> ColumnElement[Any]:
+    """Have a FLOAT written with all its digits, of which it shows six."""
+    return column + literal_column("0e0") if isinstance(column.type, FLOAT) else column
+
+
+@contextmanager
+def restoring(connection: Connection, _tables: Sequence[Table]) -> Iterator[None]:
+    """Leave foreign keys unchecked, for rows that were checked before, and take a key of 0 for what it is."""
+    connection.exec_driver_sql(
+        "SET SESSION foreign_key_checks = 0, sql_mode = CONCAT(@@sql_mode, ',NO_AUTO_VALUE_ON_ZERO')"
+    )
+    yield

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, TypeVar
 
 import psycopg
 from psycopg import waiting
 from psycopg.pq import TransactionStatus
-from sqlalchemy import URL, Engine, text
+from sqlalchemy import URL, Column, ColumnElement, Engine, Integer, Table, Text, cast, func, select, text
+from sqlalchemy import Connection as SqlConnection
 
 from . import pool
 from .dialect import wait_for_lock
 
 ASYNC_DRIVER = "postgresql+psycopg_async"
 SYNC_DRIVER = "postgresql+psycopg"
+# The second line has values written as every server reads them.
+SNAPSHOT = (
+    "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+    "SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL intervalstyle = 'postgres'; SET LOCAL extra_float_digits = 3",
+)
 
 # Any number will do, as long as every release of this service takes the same one.
 _MIGRATION_LOCK = 5_391_417
@@ -76,9 +82,11 @@ class _Patient:
             return result
 
     @staticmethod
-    def give_up(connection: psycopg.pq.abc.PGconn) -> None:
+    def give_up(connection: psycopg.pq.abc.PGconn, error: BaseException) -> None:
         """Close a connection that waits for an answer which nobody will read; the server ends the statement in time."""
-        if connection.transaction_status == TransactionStatus.ACTIVE:
+        # What the server says is an answer, though it may have many statements of one executemany() before it.
+        has_answered = isinstance(error, psycopg.Error) and error.sqlstate is not None
+        if not has_answered and connection.transaction_status == TransactionStatus.ACTIVE:
             connection.finish()
 
 
@@ -88,8 +96,8 @@ class Connection(_Patient, psycopg.Connection[Any]):
     def wait(self, gen: Any, *_interval: Any, **options: Any) -> Any:
         try:
             return waiting.wait(self.bounded(gen, options.get("timeout")), self.pgconn.socket, _INTERVAL_SECONDS)
-        except BaseException:
-            self.give_up(self.pgconn)
+        except BaseException as error:
+            self.give_up(self.pgconn, error)
             raise
 
 
@@ -101,8 +109,8 @@ class AsyncConnection(_Patient, psycopg.AsyncConnection[Any]):
             return await waiting.wait_async(
                 self.bounded(gen, options.get("timeout")), self.pgconn.socket, _INTERVAL_SECONDS
             )
-        except BaseException:
-            self.give_up(self.pgconn)
+        except BaseException as error:
+            self.give_up(self.pgconn, error)
             raise
 
 
@@ -158,3 +166,46 @@ def is_conflict(error: Exception) -> bool:
 
 def _sqlstate(error: Exception) -> str | None:
     return getattr(getattr(error, "orig", None), "sqlstate", None)
+
+
+def stored(column: Column[Any]) -> ColumnElement[Any]:
+    """Take a value as the server writes it, of whatever type it is; it reads it back by itself."""
+    return cast(column, Text)
+
+
+@contextmanager
+def restoring(connection: SqlConnection, tables: Sequence[Table]) -> Iterator[None]:
+    """Have foreign keys looked at when all rows are there, and sequences go on after the highest key."""
+    changes = list(_loosened(tables, connection.dialect.identifier_preparer))
+    connection.exec_driver_sql("SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL intervalstyle = 'postgres'")
+    for table, loose, _ in changes:
+        connection.exec_driver_sql(f"ALTER TABLE {table} ALTER {loose}")
+    connection.exec_driver_sql("SET CONSTRAINTS ALL DEFERRED")
+    yield
+    connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
+    for table, _, strict in changes:
+        connection.exec_driver_sql(f"ALTER TABLE {table} ALTER {strict}")
+    for column in (column for table in tables for column in table.columns):
+        if isinstance(column.type, Integer) and column.server_default is not None:
+            _count_on(connection, column)
+
+
+def _loosened(tables: Sequence[Table], quote: Any) -> Iterator[tuple[str, str, str]]:
+    """Yield the table, the word that lets rows come in any order or keep their keys, and the word that ends it."""
+    for table in tables:
+        for key in table.foreign_key_constraints:
+            if not key.deferrable:
+                name = f"CONSTRAINT {quote.format_constraint(key)}"
+                yield quote.format_table(table), f"{name} DEFERRABLE", f"{name} NOT DEFERRABLE"
+        for column in table.columns:
+            if column.identity is not None and column.identity.always:
+                name = f"COLUMN {quote.format_column(column)} SET GENERATED"
+                yield quote.format_table(table), f"{name} BY DEFAULT", f"{name} ALWAYS"
+
+
+def _count_on(connection: SqlConnection, column: Column[Any]) -> None:
+    """Set the sequence of a column, if it has one, to the column's highest value."""
+    table = '"' + column.table.name.replace('"', '""') + '"'
+    sequence = func.pg_get_serial_sequence(table, column.name)
+    highest = func.max(column)
+    connection.execute(select(func.setval(sequence, func.coalesce(highest, 1), highest.is_not(None))))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 from urllib.parse import quote
 
 from pydantic import Field
-from sqlalchemy import BigInteger, Connection, text
+from sqlalchemy import BigInteger, Column, ColumnElement, Connection, Table, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.ext.compiler import compiles
 
@@ -15,6 +16,8 @@ from . import file
 
 ASYNC_DRIVER = "sqlite+aiosqlite"
 SYNC_DRIVER = "sqlite+pysqlite"
+# Until its end, reads see what was committed before the first of them; in WAL mode nobody waits for that.
+SNAPSHOT = ("BEGIN",)
 
 prepare = file.prepare
 migration_lock = file.migration_lock
@@ -75,3 +78,16 @@ def is_transient(error: Exception) -> bool:
 
 def is_conflict(error: Exception) -> bool:
     return isinstance(error, IntegrityError) and "UNIQUE constraint failed" in str(error.orig)
+
+
+def stored(column: Column[Any]) -> ColumnElement[Any]:
+    """What is stored is a number, a text or bytes, whatever the column is called."""
+    return column
+
+
+@contextmanager
+def restoring(connection: Connection, _tables: Sequence[Table]) -> Iterator[None]:
+    """Have foreign keys looked at when the transaction is committed. Keys are counted on by themselves."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")
+    yield

@@ -1,0 +1,41 @@
+"""The tables as they are in the database, not as the models have them: a backup may be of another release."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Column, Connection, MetaData, Table, inspect, select
+from sqlalchemy.exc import SAWarning
+
+# Alembic's own; what is in it stands in the header of a backup.
+_REVISIONS = "alembic_version"
+
+
+def revision_of(connection: Connection) -> str:
+    """Return the schema's revision; nothing where no migration was run."""
+    return ",".join(sorted(MigrationContext.configure(connection).get_current_heads()))
+
+
+def are_there(connection: Connection) -> bool:
+    return bool(set(inspect(connection).get_table_names()) - {_REVISIONS})
+
+
+def read(connection: Connection) -> list[Table]:
+    """Return every table, each after those that its foreign keys point to, as far as there is such an order."""
+    found = MetaData()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SAWarning)  # of types that are not known here, and of circles
+        found.reflect(connection, resolve_fks=False, only=lambda name, _: name != _REVISIONS)
+        return list(found.sorted_tables)
+
+
+def columns(table: Table) -> Sequence[Column[Any]]:
+    """Return the columns that are stored; the others are worked out from these."""
+    return [column for column in table.columns if column.computed is None]
+
+
+def hold_rows(connection: Connection, tables: Sequence[Table]) -> bool:
+    return any(connection.execute(select(1).select_from(table).limit(1)).first() for table in tables)

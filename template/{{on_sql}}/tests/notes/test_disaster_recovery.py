@@ -1,0 +1,86 @@
+"""The worst day: the data is gone, and the notes that were acknowledged before the last backup come back."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import httpx
+import sqlalchemy as sa
+
+from ..chassis.process import PATIENCE_SECONDS, Process, serving, until
+from ..chassis.sql import engine, tables
+from ..package import PACKAGE, environment
+
+
+def command(folder: Path, *arguments: str) -> str:
+    """Run a command of the service to its end, and return what it says."""
+    done = subprocess.run(
+        [sys.executable, "-m", PACKAGE, *arguments],
+        cwd=folder,
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+class Writer(threading.Thread):
+    """A client that writes notes until it is told to stop; `acknowledged` are those that the service has taken."""
+
+    def __init__(self, url: str, name: str) -> None:
+        super().__init__()
+        self._url, self._name = url, name
+        self._enough = threading.Event()
+        self.acknowledged: list[dict[str, Any]] = []
+
+    def run(self) -> None:
+        with httpx.Client(base_url=self._url, timeout=PATIENCE_SECONDS) as client:
+            while not self._enough.is_set():
+                title = f"{self._name} {len(self.acknowledged)}"
+                answer = client.post("/api/v1/notes", json={"title": title, "body": "Ť🚢", "tag": self._name})
+                self.acknowledged.append(answer.raise_for_status().json())
+
+    def stop(self) -> None:
+        self._enough.set()
+        self.join(PATIENCE_SECONDS)
+
+
+def stop(process: Process) -> None:
+    process.send(signal.SIGTERM)
+    assert process.exit_code() == 0
+
+
+def test_what_was_acknowledged_before_the_backup_is_there_after_the_disaster(migrated: None, folder: Path) -> None:
+    """Backed up while clients write, lost with all its tables, brought back, served again, and every note is itself."""
+    with serving(folder, PACKAGE, "serve", SHUTDOWN_DRAIN_SECONDS="0") as process:
+        writers = [Writer(process.url, name) for name in ("port", "starboard")]
+        for writer in writers:
+            writer.start()
+        until(lambda: all(len(writer.acknowledged) > 20 for writer in writers))
+        before = [note for writer in writers for note in writer.acknowledged]
+        command(folder, "backup")
+        after = sum(len(writer.acknowledged) for writer in writers)
+        for writer in writers:
+            writer.stop()
+        assert after > len(before), "nothing was written during the backup"
+        stop(process)
+    with engine() as opened:
+        found = sa.MetaData()
+        found.reflect(opened)
+        found.drop_all(opened)
+    assert not tables()
+    (file,) = (folder / "backups").glob("*.backup")
+    command(folder, "restore", str(file))
+    with serving(folder, PACKAGE, "serve", SHUTDOWN_DRAIN_SECONDS="0") as process:
+        with httpx.Client(base_url=process.url) as client:
+            assert [client.get(f"/api/v1/notes/{note['id']}").json() for note in before] == before
+        made = httpx.post(f"{process.url}/api/v1/notes", json={"title": "Afterwards"}).raise_for_status().json()
+        assert made["id"] > max(note["id"] for note in before)
+        stop(process)
