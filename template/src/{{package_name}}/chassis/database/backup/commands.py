@@ -91,8 +91,11 @@ def _restore(program: Program, options: argparse.Namespace, dialect: Dialect) ->
     def work() -> None:
         from .restore import restore
 
+        began = time.monotonic()
         rows = restore(path, settings, dialect, replace=options.replace)
-        print(f"{rows} rows were restored from {path}. If this release is newer than the backup, run migrate now.")
+        print(
+            f"{path}: {rows} rows were restored in {time.monotonic() - began:.1f} s. Run migrate if this release is newer."
+        )
 
     with _ending_at_sigterm():
         return jobs.run(work, "Nothing was restored", dialect)
