@@ -93,9 +93,8 @@ def _restore(program: Program, options: argparse.Namespace, dialect: Dialect) ->
 
         began = time.monotonic()
         rows = restore(path, settings, dialect, replace=options.replace)
-        print(
-            f"{path}: {rows} rows were restored in {time.monotonic() - began:.1f} s. Run migrate if this release is newer."
-        )
+        seconds = time.monotonic() - began
+        print(f"{path}: {rows} rows were restored in {seconds:.1f} s. Run migrate if this release is newer.")
 
     with _ending_at_sigterm():
         return jobs.run(work, "Nothing was restored", dialect)
