@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -11,7 +11,7 @@ import duckdb
 from duckdb_sqlalchemy import ConnectionWrapper
 from duckdb_sqlalchemy import Dialect as DuckDBDialect
 from pydantic import Field
-from sqlalchemy import URL, AsyncAdaptedQueuePool, Connection, Engine, Pool, Text, text
+from sqlalchemy import URL, AsyncAdaptedQueuePool, Column, ColumnElement, Connection, Engine, Pool, Table, Text, text
 from sqlalchemy.dialects import registry
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.compiler import compiles
@@ -22,6 +22,8 @@ from .dialect import MigrationError
 
 ASYNC_DRIVER = "duckdb+threads"
 SYNC_DRIVER = "duckdb"
+# Nothing: every transaction sees what there was when it began.
+SNAPSHOT: Sequence[str] = ()
 
 prepare = file.prepare
 
@@ -153,6 +155,17 @@ def is_conflict(error: Exception) -> bool:
     cause = getattr(error, "orig", None)
     kinds = (duckdb.ConstraintException, duckdb.TransactionException)
     return isinstance(cause, kinds) and "duplicate key" in str(cause).lower()
+
+
+def stored(column: Column[Any]) -> ColumnElement[Any]:
+    """What is read is what an INSERT takes back."""
+    return column
+
+
+@contextmanager
+def restoring(_connection: Connection, _tables: Sequence[Table]) -> Iterator[None]:
+    """Rows come in an order that foreign keys allow; these are looked at at once."""
+    yield
 
 
 def _is_open_elsewhere(error: Exception) -> bool:
