@@ -39,20 +39,16 @@ def wait() -> None:
 
 
 class FaultyDependency:
-    """A dependency that cannot be opened at first, or ever: FAULTY_DEPENDENCY says which."""
+    """A dependency that is away until the file that FAULTY_DEPENDENCY names is there."""
 
     __name__ = "faulty"
-
-    def __init__(self) -> None:
-        self._failures = {"always": 10_000, "twice": 2}[os.environ["FAULTY_DEPENDENCY"]]
 
     def install(self, service: Any) -> None:
         service.lifespans.append(("faulty", self.open))
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        self._failures -= 1
-        if self._failures >= 0:
+        if not Path(os.environ["FAULTY_DEPENDENCY"]).exists():
             raise module("chassis.errors").UnavailableError()
         yield
 

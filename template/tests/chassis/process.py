@@ -46,13 +46,13 @@ class Process:
                 stderr=err,
             )
 
-    def wait_until_started(self) -> None:
-        """Return when the service says that it has started."""
+    def wait_until_started(self, status: int = 200) -> None:
+        """Return when the service says that it has started, or (503) that it is about to."""
 
         def started() -> bool:
             assert self.popen.poll() is None, self.stderr
             try:
-                return httpx.get(f"{self.url}/health/started").status_code == 200
+                return httpx.get(f"{self.url}/health/started").status_code == status
             except httpx.TransportError:
                 return False
 
@@ -113,11 +113,11 @@ def until(condition: Callable[[], object]) -> None:
 
 
 @contextmanager
-def serving(folder: Path, *command: str, **variables: str) -> Iterator[Process]:
-    """Run the service until the block ends, by force if it must be."""
+def serving(folder: Path, *command: str, started: bool = True, **variables: str) -> Iterator[Process]:
+    """Run the service, started or just about to, until the block ends, by force if it must be."""
     process = Process(folder, *command, **variables)
     try:
-        process.wait_until_started()
+        process.wait_until_started(200 if started else 503)
         yield process
     finally:
         process.popen.kill()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
+from fastapi import APIRouter, FastAPI
 
 from ..package import module
 from .conftest import Start, settings_for_tests
+from .in_process import open_client
 
 
 def test_health_is_not_in_the_openapi_document(start: Start) -> None:
@@ -54,3 +58,19 @@ def test_documents_can_be_switched_off_elsewhere(start: Start) -> None:
     """Then there is nothing."""
     client = start(api_docs_enabled=False)
     assert client.get("/docs").status_code == client.get("/openapi.json").status_code == 404
+
+
+def test_it_has_started_when_your_own_lifespans_are_open_too() -> None:
+    """The application's and a router's: a handler must not run before them."""
+    seen: list[bool] = []
+
+    @asynccontextmanager
+    async def own(app: FastAPI) -> AsyncIterator[None]:
+        seen.append(service.lifecycle.started)
+        yield
+
+    app = FastAPI(lifespan=own)
+    service = module("chassis.web.fastapi").install(app, settings_for_tests(), module("chassis.features").FEATURES)
+    app.include_router(APIRouter(lifespan=own))
+    with open_client(app):
+        assert (seen, service.lifecycle.started) == ([False, False], True)

@@ -42,20 +42,46 @@ def test_the_service_starts_serves_and_stops(folder: Path) -> None:
         assert all(re.fullmatch(r"[a-z0-9_]+", event) for event in ours)
 
 
-def test_a_dependency_that_cannot_be_opened_ends_the_start(folder: Path) -> None:
-    """After STARTUP_TIMEOUT_SECONDS the process gives up, with an exit code that is not 0."""
-    process = Process(
-        folder, "tests.chassis.fault_server", "serve", FAULTY_DEPENDENCY="always", STARTUP_TIMEOUT_SECONDS="0.5"
-    )
-    assert process.exit_code() not in (0, 78)
-    assert "service_started" not in [line["event"] for line in process.lines]
+AWAY = {"FAULTY_DEPENDENCY": "release", "SHUTDOWN_DRAIN_SECONDS": "60"}
 
 
-def test_a_dependency_that_comes_late_is_waited_for(folder: Path) -> None:
-    """Start-up tries again for STARTUP_TIMEOUT_SECONDS, and nobody has to start the service a second time."""
-    with serving(folder, *FAULTS, FAULTY_DEPENDENCY="twice", STARTUP_TIMEOUT_SECONDS="10") as process:
-        assert len(process.events("service_started")) == 1
+def test_a_dependency_that_never_comes_ends_the_start(folder: Path) -> None:
+    """After STARTUP_TIMEOUT_SECONDS the process gives up with exit code 69, and says why in one line."""
+    process = Process(folder, *FAULTS, **AWAY, STARTUP_TIMEOUT_SECONDS="0.5")
+    assert process.exit_code() == 69
+    assert process.events("service_started") == []
+    told = [line for line in process.lines if "Traceback" in str(line)]
+    assert [(line["event"], line["level"]) for line in told] == [("startup_failed", "error")]
+    assert process.stderr == ""
+
+
+def test_probes_and_clients_are_answered_while_it_starts(folder: Path) -> None:
+    """Alive, neither started nor ready, 503 with Retry-After to everybody else; then the dependency comes."""
+    with serving(folder, *FAULTS, **AWAY, STARTUP_TIMEOUT_SECONDS="60", started=False) as process:
+        assert get(process, "/health/live").status_code == 200
+        assert get(process, "/health/started").status_code == 503
+        assert get(process, "/health/ready").status_code == 503
+        answer = get(process, "/api/things/7")
+        assert (answer.status_code, answer.json()["error_code"]) == (503, "UNAVAILABLE")
+        assert int(answer.headers["retry-after"]) > 0
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert process.events("service_started") == []
+
+        (folder / "release").touch()
+        process.wait_until_started()
+        assert get(process, "/health/ready").status_code == 200
+        assert get(process, "/api/things/7").status_code == 200
         assert [line["dependency"] for line in process.events("dependency_opened")][-1] == "faulty"
+        assert len(process.events("service_started")) == 1
+
+
+def test_a_service_that_is_starting_stops_at_once(folder: Path) -> None:
+    """It has served nobody, so that it drains nothing, and to be stopped is no failure: exit code 0."""
+    with serving(folder, *FAULTS, **AWAY, STARTUP_TIMEOUT_SECONDS="60", started=False) as process:
+        process.send(signal.SIGTERM)
+        assert process.popen.wait(30) == 0
+        assert process.events("startup_failed") == []
+        assert process.stderr == ""
 
 
 # -- what stdout holds -------------------------------------------------------------------------------------------------

@@ -12,12 +12,15 @@ log = structlog.get_logger(__name__)
 
 
 class Lifecycle:
-    """Where the process stands; `draining` is a plain attribute because every request reads it."""
+    """Where the process stands; `opening` and `draining` are plain attributes because every request reads them."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._began = clock()
         self.started_at: datetime | None = None
+        # The server listens already, and what the service depends on is not open yet. A server that opens first, or an
+        # application without a server, never says so.
+        self.opening = False
         self.draining = False
 
     @property
@@ -30,6 +33,7 @@ class Lifecycle:
 
     def mark_started(self) -> None:
         self.started_at = datetime.now(UTC)
+        self.opening = False
         log.info("service_started", startup_seconds=round(self.uptime_seconds, 3))
 
     def drain(self) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 from . import errors, problem
 from .service import Service
 
+EX_UNAVAILABLE = 69  # sysexits.h: something that the service depends on is not there
+
 
 def policy(service: Service) -> dict[str, Any]:
     """Return the options of stamina's callers: try until `STARTUP_TIMEOUT_SECONDS` are over."""
@@ -17,4 +19,9 @@ def policy(service: Service) -> dict[str, Any]:
 
 def is_away(service: Service) -> Callable[[Exception], bool]:
     """Return what tells a dependency that is away for the moment from one that will never open."""
-    return lambda error: isinstance(problem.meaning(service, error), errors.UnavailableError)
+
+    def judge(error: Exception) -> bool:
+        # Who was told to stop waits for nobody.
+        return not service.lifecycle.draining and isinstance(problem.meaning(service, error), errors.UnavailableError)
+
+    return judge

@@ -108,6 +108,8 @@ class Monitor:
             return self._started()
         if path == "/health/ready" and self.service.lifecycle.draining:
             return 503, b'{"status":"draining"}'
+        if path == "/health/ready" and not self.service.lifecycle.started:
+            return 503, b'{"status":"starting"}'
         return None
 
     def with_checks(self, path: str, results: list[Result]) -> tuple[int, bytes]:
@@ -117,7 +119,7 @@ class Monitor:
         return (200, b'{"status":"started"}') if self.service.lifecycle.started else (503, b'{"status":"starting"}')
 
     def _ready(self, results: list[Result]) -> tuple[int, bytes]:
-        if not self.service.lifecycle.started or overall(results) == "unhealthy":
+        if overall(results) == "unhealthy":
             return 503, b'{"status":"not ready"}'
         return 200, b'{"status":"ready"}'
 

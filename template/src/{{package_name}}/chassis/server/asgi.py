@@ -1,19 +1,22 @@
-"""Serves an ASGI application with uvicorn, which answers while it drains (measured: nothing lost, see docs)."""
+"""Serves an ASGI application with uvicorn, which answers while it starts and drains (nothing is lost, see docs)."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 import uvicorn
 from pydantic import Field
+from uvicorn.lifespan.on import LifespanOn
 
 from ..lifecycle import Lifecycle
 from ..service import service_of
 from ..settings import BaseChassisSettings
+from ..startup import EX_UNAVAILABLE
 
 
 class Settings(BaseChassisSettings):
@@ -24,6 +27,30 @@ class Settings(BaseChassisSettings):
     )
 
 
+class OpenedWhileListening(LifespanOn):
+    """Has the application open what it needs while the server listens already, so that probes see it start."""
+
+    def __init__(self, config: uvicorn.Config, on_failure: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_failure = on_failure
+
+    async def startup(self) -> None:
+        self.receive_queue.put_nowait({"type": "lifespan.startup"})
+        self._life = asyncio.create_task(self.main())
+        self._life.add_done_callback(self._ended)
+
+    def _ended(self, _life: asyncio.Task[None]) -> None:
+        if self.error_occurred:
+            self._on_failure()
+
+    async def shutdown(self) -> None:
+        if self.startup_event.is_set():
+            await super().shutdown()
+            return
+        self._life.cancel()  # nobody needs any more what is being opened
+        await asyncio.wait([self._life], timeout=self.config.timeout_graceful_shutdown)
+
+
 class DrainingServer(uvicorn.Server):
     """A server whose first SIGTERM or SIGINT only starts the drain; the second one stops it at once."""
 
@@ -31,13 +58,23 @@ class DrainingServer(uvicorn.Server):
         super().__init__(config)
         self._lifecycle = lifecycle
         self._drain_seconds = drain_seconds
+        self.failed_to_start = False
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self.lifespan = OpenedWhileListening(self.config, self._give_up)
+        await super().startup(sockets)
+
+    def _give_up(self) -> None:
+        self.failed_to_start = not self._lifecycle.draining
+        self.should_exit = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self._lifecycle.draining or not self.started:
-            self.should_exit = True
-            self.force_exit = self._lifecycle.draining and sig == signal.SIGINT
-            return
+        told_before = self._lifecycle.draining
         self._lifecycle.drain()
+        if told_before or not self._lifecycle.started:
+            self.should_exit = True
+            self.force_exit = told_before and sig == signal.SIGINT
+            return
         asyncio.get_running_loop().call_soon_threadsafe(self._stop_later)
 
     def _stop_later(self) -> None:
@@ -60,6 +97,8 @@ def serve(create_app: Callable[[], Any], settings: Any) -> int:
         timeout_keep_alive=settings.keep_alive_timeout_seconds,
         timeout_graceful_shutdown=max(1, round(settings.shutdown_timeout_seconds)),
     )
-    server = DrainingServer(config, service_of(app).lifecycle, settings.shutdown_drain_seconds)
+    lifecycle = service_of(app).lifecycle
+    lifecycle.opening = True
+    server = DrainingServer(config, lifecycle, settings.shutdown_drain_seconds)
     server.run()
-    return 0 if server.started else 3
+    return EX_UNAVAILABLE if server.failed_to_start else 0

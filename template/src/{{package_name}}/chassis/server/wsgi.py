@@ -26,9 +26,9 @@ from .. import logging
 from ..access_lines.wsgi import LineWriter
 from ..service import Service, service_of
 from ..settings import BaseChassisSettings
+from ..startup import EX_UNAVAILABLE
 from ..web.wsgi import lifespan
 
-EX_UNAVAILABLE = 69  # sysexits.h: something that the service depends on is not there
 # What the first process says to the worker.
 _DRAIN, _STOP = b"d", b"s"
 # Hands granian's records to the root logger, and so to the pipe that every other line goes through.
@@ -57,6 +57,12 @@ class DrainingServer(MPServer):
         stop = threading.Timer(delay_seconds, self._stop)
         stop.daemon = True
         stop.start()
+
+    def shutdown(self, exit_code: int = 0) -> None:
+        """Stop the worker, and end with the code of one that could not start."""
+        ended = [worker.inner.exitcode for worker in self.wrks]
+        end: Callable[[int], None] = super().shutdown
+        end(EX_UNAVAILABLE if EX_UNAVAILABLE in ended else exit_code)
 
     def _stop(self) -> None:
         os.write(self.to_worker, _STOP)
@@ -88,27 +94,37 @@ def serve(create_app: Callable[[], Any], settings: Any) -> int:
 
 
 def _load(create_app: Callable[[], Any], from_first: int, to_worker: int) -> Any:
-    """Make the application in the worker, open its resources, and have them closed when the worker ends."""
+    """Make the application in the worker, which serves it while its resources are opened in another thread."""
     os.close(to_worker)  # only the first process holds it, so that its end is seen here
     os.setpgrp()  # Ctrl-C in a terminal is for the first process; the worker stops when that says so
     app = create_app()
     service = service_of(app)
-    stack = ExitStack()
-    try:
-        stack.enter_context(service.get(LineWriter).in_background())
-        stack.enter_context(lifespan(service))
-    except Exception:
-        log.exception("startup_failed")
-        raise SystemExit(EX_UNAVAILABLE) from None
-    Finalize(None, stack.close, exitpriority=0)
-    threading.Thread(target=_listen, args=(from_first, service, stack), name="listen", daemon=True).start()
+    service.lifecycle.opening = True
+    opened = ExitStack()
+    opened.enter_context(service.get(LineWriter).in_background())
+    Finalize(None, opened.close, exitpriority=0)
+    threading.Thread(target=_open, args=(service, opened), name="open", daemon=True).start()
+    threading.Thread(target=_listen, args=(from_first, service, opened), name="listen", daemon=True).start()
     return app
+
+
+def _open(service: Service, opened: ExitStack) -> None:
+    """Open what the service needs; without it the worker ends."""
+    try:
+        opened.enter_context(lifespan(service))
+    except Exception:
+        if not service.lifecycle.draining:
+            log.exception("startup_failed")
+            opened.close()
+            os._exit(EX_UNAVAILABLE)
 
 
 def _listen(from_first: int, service: Service, opened: ExitStack) -> None:
     """Do as the first process says, and stop when it has died without a word."""
     while word := os.read(from_first, 1):
         if word == _DRAIN:
+            if service.lifecycle.opening and not service.lifecycle.draining:
+                os.kill(os.getppid(), signal.SIGTERM)  # there is nothing to drain: stop at once
             service.lifecycle.drain()
             continue
         # Threads cannot be stopped: requests that do not finish in time are left behind.

@@ -36,15 +36,13 @@ log = structlog.get_logger(__name__)
 
 @asynccontextmanager
 async def lifespan(service: Service) -> AsyncIterator[None]:
-    """Open what the features need in order, mark the service started, and close everything in reverse."""
+    """Open what the features need in order, and close everything in reverse."""
     retry = stamina.AsyncRetryingCaller(**policy(service))
     async with AsyncExitStack() as stack:
         for name, opener in service.lifespans:
             await retry(is_away(service), _open, stack, opener)
             log.info("dependency_opened", dependency=name)
-        service.lifecycle.mark_started()
         yield
-    service.lifecycle.mark_stopped()
 
 
 async def _open(stack: AsyncExitStack, opener: Lifespan) -> None:
@@ -60,6 +58,7 @@ class AsgiPass:
 
     def __init__(self, app: App, service: Service, route_of: Callable[[Scope], str | None]) -> None:
         self._app = app
+        self._service = service
         self._route_of = route_of
         self._edge = Edge(service, _encode)
         self._admissions = service.admissions
@@ -69,7 +68,7 @@ class AsgiPass:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, partial(self._note_life, send) if scope["type"] == "lifespan" else send)
             return
         head = {_WANTED[name]: value.decode("latin-1") for name, value in scope["headers"] if name in _WANTED}
         client = scope.get("client")
@@ -87,6 +86,19 @@ class AsgiPass:
                 await self._lines.add(context)
         finally:
             request_context.leave(token)
+
+    async def _note_life(self, send: Send, message: Message) -> None:
+        """Take note of how start and stop went: only the application knows when its own lifespan is open too."""
+        lifecycle = self._service.lifecycle
+        if message["type"] == "lifespan.startup.complete":
+            lifecycle.mark_started()
+        elif message["type"] == "lifespan.shutdown.complete":
+            lifecycle.mark_stopped()
+        elif message["type"] == "lifespan.startup.failed":
+            if not lifecycle.draining:
+                log.exception("startup_failed")
+            message["message"] = ""  # it was a traceback, which the server would log a second time
+        await send(message)
 
     async def _serve(self, exchange: _Exchange, scope: Scope, receive: Receive) -> None:
         """Run the application under the limits; whatever it raises becomes an answer."""

@@ -62,6 +62,8 @@ class Edge(Generic[HeaderText]):
 
     def refuse(self, context: RequestContext, head: Mapping[str, str]) -> Answer | None:
         """Return the answer to a request that must not reach the application, else None."""
+        if self.service.lifecycle.opening:
+            return self.failure(errors.UnavailableError("The service is starting."))
         if not self._allowed_host(head.get("host")):
             return self.failure(errors.BadRequestError("This host is not served here."))
         length = head.get("content-length")
