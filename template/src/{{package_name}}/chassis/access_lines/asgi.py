@@ -9,19 +9,19 @@ from ..request_context import RequestContext
 
 
 class LineWriter:
-    """Writes lines; when `add` returns, the line is written."""
+    """Writes lines before the loop's next turn is over."""
 
     def __init__(self, write: AccessLog) -> None:
         self._write = write
         self._ended: list[RequestContext] = []
 
-    async def add(self, context: RequestContext) -> None:
-        """Write the line of a request that has ended, with those of others that end in this turn of the loop."""
+    def add(self, context: RequestContext) -> None:
+        """Have the line of a request that has ended written, with those of others that end in this turn of the loop."""
         context.end()
+        if not self._ended:
+            asyncio.get_running_loop().call_soon(self._flush)
         self._ended.append(context)
-        try:
-            await asyncio.sleep(0)
-        finally:
-            ended, self._ended = self._ended, []
-            if ended:
-                self._write(ended)
+
+    def _flush(self) -> None:
+        ended, self._ended = self._ended, []
+        self._write(ended)

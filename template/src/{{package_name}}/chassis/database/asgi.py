@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
@@ -25,11 +25,9 @@ class Database:
         self._dialect = dialect
         self._sessions = async_sessionmaker(engine, expire_on_commit=False)
 
-    @asynccontextmanager
-    async def session(self) -> AsyncIterator[AsyncSession]:
+    def session(self) -> AbstractAsyncContextManager[AsyncSession]:
         """Open a unit of work: commit when the block ends well, roll back when it raises."""
-        async with self._sessions() as session, session.begin():
-            yield session
+        return self._sessions.begin()
 
     async def ping(self) -> None:
         """Ask whether the database is there and can be read."""

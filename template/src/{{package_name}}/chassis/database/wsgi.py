@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from sqlalchemy import Engine, create_engine
@@ -26,11 +26,9 @@ class Database:
         self._dialect = dialect
         self._sessions = sessionmaker(engine, expire_on_commit=False)
 
-    @contextmanager
-    def session(self) -> Iterator[Session]:
+    def session(self) -> AbstractContextManager[Session]:
         """Open a unit of work: commit when the block ends well, roll back when it raises."""
-        with self._sessions() as session, session.begin():
-            yield session
+        return self._sessions.begin()
 
     def ping(self) -> None:
         """Ask whether the database is there and can be read."""

@@ -112,6 +112,7 @@ def _open(service: Service, opened: ExitStack) -> None:
     """Open what the service needs; without it the worker ends."""
     try:
         opened.enter_context(lifespan(service))
+        opened.callback(service.lifecycle.drain)  # however the end comes about, it is told in this order
     except Exception:
         if not service.lifecycle.draining:
             log.exception("startup_failed")

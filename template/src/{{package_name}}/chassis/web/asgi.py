@@ -83,7 +83,7 @@ class AsgiPass:
                 await exchange.reply(await self._health(context), body_wanted=context.method != "HEAD")
             else:
                 await self._serve(exchange, scope, receive)
-                await self._lines.add(context)
+                self._lines.add(context)
         finally:
             request_context.leave(token)
 

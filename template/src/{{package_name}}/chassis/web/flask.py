@@ -7,17 +7,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any, TypeVar
 
-from flask import Flask, Response, current_app, request
+from flask import Flask, Request, Response, current_app, request
 from pydantic import BaseModel
 from pydantic import ValidationError as PydanticValidationError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import RoutingException
 from werkzeug.wrappers import Response as BaseResponse
 
-from .. import errors, problem, request_context
+from .. import errors, problem
 from ..service import Feature, Service, attach, build
 from ..settings import BaseChassisSettings
-from .wsgi import WsgiPass
+from .wsgi import Environ, WsgiPass
+
+_RULE = "chassis.rule"
 
 
 class Settings(BaseChassisSettings):
@@ -36,8 +38,8 @@ def install(app: Flask, settings: Any, features: Sequence[Feature]) -> Service:
     # What nobody handles goes on to the pass, which answers and logs it.
     app.config["PROPAGATE_EXCEPTIONS"] = True
     app.register_error_handler(HTTPException, partial(_on_http, service))
-    app.before_request(_tell_route)
-    app.wsgi_app = WsgiPass(app.wsgi_app, service)  # type: ignore[method-assign]
+    app.request_class = type("Request", (_KeepsRoute, app.request_class), {})
+    app.wsgi_app = WsgiPass(app.wsgi_app, service, _route_of)  # type: ignore[method-assign]
     return service
 
 
@@ -129,11 +131,19 @@ class _Endpoints:
         return self._app.view_functions.get(endpoint)
 
 
-def _tell_route() -> None:
-    """Let the logs know the route's template as soon as Flask has found it."""
-    context = request_context.current()
-    if context is not None and request.url_rule is not None:
-        context.find_route = partial(_template, request.url_rule.rule)
+class _KeepsRoute(Request):
+    """Leaves the route behind at the end of the request, when Flask takes the request out of the environment."""
+
+    def close(self) -> None:
+        self.environ[_RULE] = self.url_rule
+        super().close()
+
+
+def _route_of(environ: Environ) -> str | None:
+    """Return the template of the route that Flask has found; a hook of its own would cost more than all the ids."""
+    present = environ.get("werkzeug.request")
+    rule = environ.get(_RULE) if present is None else present.url_rule
+    return None if rule is None else _template(rule.rule)
 
 
 @lru_cache(maxsize=1024)

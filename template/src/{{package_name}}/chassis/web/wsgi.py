@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import stamina
@@ -60,10 +60,11 @@ def _open(stack: ExitStack, opener: Lifespan) -> None:
 class WsgiPass:
     """Wraps an application so that every request is identified, limited, answered and logged, even when it crashes."""
 
-    def __init__(self, app: App, service: Service) -> None:
+    def __init__(self, app: App, service: Service, route_of: Callable[[Environ], str | None]) -> None:
         self._app = app
         self._service = service
         self._admissions = service.admissions
+        self._route_of = route_of
         self._monitor = ThreadMonitor(service)
         self._deadlines = Deadlines(service.settings.request_timeout_seconds)
         self._lines = LineWriter(access_log(service.settings))
@@ -79,6 +80,7 @@ class WsgiPass:
         context = self._edge.open(
             environ["REQUEST_METHOD"], _path(environ), head, environ.get("REMOTE_ADDR", ""), environ["wsgi.url_scheme"]
         )
+        context.find_route = partial(self._route_of, environ)
         exchange = _Exchange(self._edge, self._lines, context, head, start_response)
         token = request_context.enter(context)
         try:
@@ -150,8 +152,10 @@ class _Exchange:
 
     def collect(self, body: Iterable[bytes]) -> list[bytes] | _Streamed:
         """Return what the application answered: small bodies whole, others as they come."""
-        length = next((value for name, value in self._headers if name.lower() == "content-length"), None)
-        if length is None or int(length) > _SENT_WHOLE_BYTES:
+        for name, value in self._headers:
+            if name.lower() == "content-length" and int(value) <= _SENT_WHOLE_BYTES:
+                break
+        else:
             return _Streamed(body, self._edge, self._lines, self.context)
         try:
             return [b"".join(body)]
