@@ -8,7 +8,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/.tools/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick lint format docs bench render where clean
+.PHONY: help setup demo test test-quick faults lint format docs bench render where clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -33,7 +33,10 @@ test: setup lint ## run the whole suite
 	@$(BIN)/python -m pytest -n auto --dist loadgroup
 
 test-quick: setup ## run what needs no installation, no container and no old release
-	@$(BIN)/python -m pytest -q -n auto --dist loadgroup -m "not stacks and not containers and not update"
+	@$(BIN)/python -m pytest -q -n auto --dist loadgroup -m "not stacks and not containers and not update and not faults"
+
+faults: setup ## break each sentence of the contract in each framework, and see its test turn red
+	@SEEN_RED=everywhere $(BIN)/python -m pytest -q tests/test_contract_faults.py
 
 lint: setup ## check the code of this repository, and the chassis where it lies
 	@$(BIN)/ruff check --quiet .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -19,6 +20,8 @@ from ..package import PACKAGE, ROOT, environment
 
 # How long a step of a process may take before the test fails: long, because a busy machine is no fault of the service.
 PATIENCE_SECONDS = 60
+# Where a process finds the application of the tests, and the service as it lies here.
+SOURCES = os.pathsep.join([str(ROOT), str(ROOT / "src")])
 
 
 def free_port() -> int:
@@ -36,7 +39,7 @@ class Process:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._stdout, self._stderr = folder / "stdout", folder / "stderr"
-        settings = {"ENVIRONMENT": "test", "PORT": str(self.port), "PYTHONPATH": str(ROOT)} | variables
+        settings = {"ENVIRONMENT": "test", "PORT": str(self.port), "PYTHONPATH": SOURCES} | variables
         with self._stdout.open("w") as out, self._stderr.open("w") as err:
             self.popen = subprocess.Popen(
                 [sys.executable, "-m", *(command or (PACKAGE, "serve"))],

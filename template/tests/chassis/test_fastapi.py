@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 from fastapi import APIRouter, FastAPI
+from starlette.requests import ClientDisconnect
 
 from ..package import module
-from .conftest import Start, settings_for_tests
+from .conftest import Logs, Start, settings_for_tests
 from .in_process import open_client
 
 
@@ -28,6 +29,16 @@ def test_the_document_says_which_errors_there_are(start: Start) -> None:
     assert {"400", "404", "405", "413", "415", "422", "500", "503", "504"} <= responses.keys()
     assert list(responses["422"]["content"]) == ["application/problem+json"]
     assert set(document["components"]["schemas"]["Problem"]["required"]) >= {"error_code", "error_id", "status"}
+
+
+def test_a_client_that_goes_away_is_no_fault_of_ours(start: Start, logs: Logs) -> None:
+    """A handler that reads the body itself hears of it by an exception; it is no failure of the service."""
+
+    def read() -> None:
+        raise ClientDisconnect
+
+    assert start({"read": read}).get("/api/here/read").status_code == 400
+    assert logs("request_failed") == []
 
 
 def test_the_page_alone_gets_the_sources_that_it_needs(start: Start) -> None:

@@ -141,12 +141,16 @@ def test_stopping_drains_first(folder: Path, signum: signal.Signals) -> None:
             assert answer.status_code == 200
             assert answer.headers["connection"] == "close"
 
+        slow = process.connect()
+        slow.sendall(b"GET /api/slow/2 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert get(process, "/health/live").status_code == 200  # asked later: the slow one is in flight by now
         process.send(signal.SIGTERM)  # nobody has to wait for the end of the drain
         until(lambda: refuses_connections(process))
         assert process.popen.poll() is None
         (folder / "release").touch()
-        assert read_all(in_flight).startswith(b"HTTP/1.1 200")
-        in_flight.close()
+        for connection in (in_flight, slow):
+            assert read_all(connection).startswith(b"HTTP/1.1 200")
+            connection.close()
         assert process.exit_code() == 0
         assert process.stderr == ""
 

@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr
 
 from ..package import PACKAGE, environment, module, program
 from .conftest import settings_for_tests
+from .process import SOURCES
 
 chassis_settings = module("chassis.settings")
 cli = module("chassis.cli")
@@ -62,10 +63,11 @@ def test_settings_cannot_be_changed_afterwards() -> None:
         settings_for_tests().port = 1
 
 
-def test_variables_of_others_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment is full of them."""
+def test_variables_of_others_are_ignored(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """The environment is full of them, and `.env` may serve others too."""
     monkeypatch.setenv("PORTAL", "7")
-    assert not problems()
+    (folder / ".env").write_text("PORTHOLE=8\nPORT=9000\n")
+    assert chassis_settings.load(module("chassis.features").ChassisSettings).port == 9000
 
 
 # -- refusing ----------------------------------------------------------------------------------------------------------
@@ -105,7 +107,7 @@ def test_the_process_exits_with_78(folder: Path) -> None:
     """EX_CONFIG of sysexits.h: an orchestrator can tell it from a crash. Nothing but the sentences is printed."""
     ran = subprocess.run(
         [sys.executable, "-m", PACKAGE, "serve"],
-        env=environment(folder, PORT="many", PYTHONPATH=""),
+        env=environment(folder, PORT="many", PYTHONPATH=SOURCES),
         cwd=folder,
         capture_output=True,
         text=True,
