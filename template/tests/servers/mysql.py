@@ -67,18 +67,18 @@ def server() -> str:
     return given_server()
 
 
-def start() -> tuple[Any, str]:
-    """Start a server of our own."""
+def start(*options: str) -> tuple[Any, str]:
+    """Start a server of our own; `options` are the server's, and have the last word."""
     here = Server("mysql")
     data = str(here.folder / "data")
     here.run(
         program("mariadb-install-db", "mariadb-server", _PLACES), "--no-defaults", "--skip-test-db",
         "--auth-root-authentication-method=normal", f"--datadir={data}",
     )  # fmt: skip
-    options = [*_CARELESS, f"port={here.port}", "bind-address=127.0.0.1", f"socket={here.folder}/s", f"datadir={data}"]
+    own = [*_CARELESS, f"port={here.port}", "bind-address=127.0.0.1", f"socket={here.folder}/s", f"datadir={data}"]
     url = f"mysql://root@127.0.0.1:{here.port}/test"
     here.start(
-        program("mariadbd", "mariadb-server", _PLACES), "--no-defaults", *(f"--{option}" for option in options),
+        program("mariadbd", "mariadb-server", _PLACES), "--no-defaults", *(f"--{option}" for option in own), *options,
         ready=lambda: connect(make_url(url)).close(),
     )  # fmt: skip
     with connect(make_url(url)) as connection, connection.cursor() as cursor:

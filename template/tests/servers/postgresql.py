@@ -60,18 +60,18 @@ def server() -> str:
     return given_server()
 
 
-def start() -> tuple[Any, str]:
-    """Start a server of our own."""
+def start(*options: str) -> tuple[Any, str]:
+    """Start a server of our own; `options` are the server's, and have the last word."""
     here = Server("postgresql")
     data = str(here.folder / "data")
     here.run(
         program("initdb", "postgresql", _PLACES), "--no-sync", "--auth=trust", "--username=test", "--encoding=UTF8",
         "--locale=C", "-D", data,
     )  # fmt: skip
-    options = [f"--{option}" for option in (*_CARELESS, f"port={here.port}", "listen_addresses=127.0.0.1")]
+    own = [f"--{option}" for option in (*_CARELESS, f"port={here.port}", "listen_addresses=127.0.0.1")]
     maintenance = f"postgresql://test@127.0.0.1:{here.port}/postgres"
     here.start(
-        program("postgres", "postgresql", _PLACES), "-D", data, "--unix_socket_directories=", *options,
+        program("postgres", "postgresql", _PLACES), "-D", data, "--unix_socket_directories=", *own, *options,
         ready=lambda: psycopg.connect(maintenance, connect_timeout=5).close(),
     )  # fmt: skip
     with psycopg.connect(maintenance, autocommit=True, connect_timeout=5) as connection:

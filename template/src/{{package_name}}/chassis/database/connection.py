@@ -11,6 +11,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from .. import errors
 from ..service import Translator
+from .circuit import guarded
 from .dialect import Dialect
 
 
@@ -21,14 +22,16 @@ def url_for(settings: Any, driver: str) -> URL:
 
 
 def set_up_connections(engine: Engine, dialect: Dialect, settings: Any) -> None:
-    """Have every new connection opened and prepared by the dialect."""
-    connect = dialect.connector(settings, engine.dialect.is_async)
+    """Have every new connection opened and prepared by the dialect, and a server that is silent left alone."""
+    is_async = engine.dialect.is_async
+    connector = dialect.connector(settings, is_async)
+    connect = guarded(engine, connector) if connector else None
 
     @event.listens_for(engine, "do_connect")
     def _(_dialect: Any, _record: Any, arguments: list[Any], options: dict[str, Any]) -> Any:
         if connect is None:
             return None
-        if not engine.dialect.is_async:
+        if not is_async:
             return connect(*arguments, **options)
         options["async_creator_fn"] = connect
         return None

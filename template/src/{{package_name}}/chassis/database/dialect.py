@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sqlalchemy import URL, Column, ColumnElement, Connection, Engine, Table
@@ -25,6 +26,19 @@ def wait_for_lock(try_to_lock: Callable[[], bool], timeout_seconds: float) -> No
         time.sleep(0.1)
 
 
+@dataclass(frozen=True, slots=True)
+class Connector:
+    """How a server is reached, and how long it is waited for: to open a connection, and for any one answer after that.
+
+    `set_patience(connection, seconds)` has a connection of the driver's wait for another time than the usual one.
+    """
+
+    connect: Callable[..., Any]
+    set_patience: Callable[[Any, float], None]
+    connect_seconds: float
+    patience_seconds: float
+
+
 class Dialect(Protocol):
     """A module of this form makes a database an option. `settings` are those of its own class `Settings`."""
 
@@ -39,8 +53,8 @@ class Dialect(Protocol):
     def engine_options(self, settings: Any) -> dict[str, Any]:
         """Return what `create_engine` is called with: pool, time-outs, connect arguments."""
 
-    def connector(self, settings: Any, is_async: bool) -> Callable[..., Any] | None:
-        """Return what opens a connection in the place of the driver's own function, if anything does."""
+    def connector(self, settings: Any, is_async: bool) -> Connector | None:
+        """Return what opens connections in the place of the driver's own function; None for what is no server."""
 
     def prepare(self, url: URL) -> None:
         """Make what must exist before the first connection."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, ClassVar
@@ -15,7 +15,7 @@ from sqlalchemy import FLOAT, URL, Column, ColumnElement, Connection, DateTime, 
 from sqlalchemy.ext.compiler import compiles
 
 from . import pool
-from .dialect import MigrationError, wait_for_lock
+from .dialect import Connector, MigrationError, wait_for_lock
 
 ASYNC_DRIVER = "mysql+aiomysql"
 SYNC_DRIVER = "mysql+pymysql"
@@ -68,15 +68,13 @@ def _session(limit_seconds: float) -> str:
     )
 
 
-def connector(settings: Any, is_async: bool) -> Callable[..., Any]:
+def connector(settings: Any, is_async: bool) -> Connector:
     """Bound every read: for a server that is frozen the drivers would wait for ever, one of them even to be greeted."""
-    connect_seconds, patience_seconds = settings.database_connect_timeout_seconds, pool.patience_seconds(settings)
+    connect_seconds, seconds = settings.database_connect_timeout_seconds, pool.patience_seconds(settings)
 
     def connect(*arguments: Any, **options: Any) -> Any:
-        connection = pymysql.connect(
-            *arguments, **options, read_timeout=connect_seconds, write_timeout=patience_seconds
-        )
-        connection._read_timeout = patience_seconds
+        connection = pymysql.connect(*arguments, **options, read_timeout=connect_seconds, write_timeout=seconds)
+        _set_patience(connection, seconds)
         pool.keep_alive(connection._sock, settings)
         return connection
 
@@ -88,10 +86,10 @@ def connector(settings: Any, is_async: bool) -> Callable[..., Any]:
         except TimeoutError:
             raise pymysql.OperationalError(CR.CR_SERVER_LOST, f"not connected within {connect_seconds} s") from None
         pool.keep_alive(connection._writer.transport.get_extra_info("socket"), settings)
-        connection._reader = _PatientReader(connection._reader, patience_seconds)
+        connection._reader = _PatientReader(connection._reader, seconds)
         return connection
 
-    return connect_async if is_async else connect
+    return Connector(connect_async if is_async else connect, _set_patience, connect_seconds, seconds)
 
 
 class _PatientReader:
@@ -99,14 +97,21 @@ class _PatientReader:
 
     def __init__(self, reader: asyncio.StreamReader, patience_seconds: float) -> None:
         self._reader = reader
-        self._patience_seconds = patience_seconds
+        self.patience_seconds = patience_seconds
 
     async def readexactly(self, count: int) -> bytes:
-        async with asyncio.timeout(self._patience_seconds):
+        async with asyncio.timeout(self.patience_seconds):
             return await self._reader.readexactly(count)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reader, name)
+
+
+def _set_patience(connection: Any, seconds: float) -> None:
+    if isinstance(connection, pymysql.Connection):
+        connection._read_timeout = seconds
+    else:
+        connection._reader.patience_seconds = seconds
 
 
 ping = pool.ping

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, TypeVar
 
@@ -14,7 +14,7 @@ from sqlalchemy import URL, Column, ColumnElement, Engine, Integer, Table, Text,
 from sqlalchemy import Connection as SqlConnection
 
 from . import pool
-from .dialect import wait_for_lock
+from .dialect import Connector, wait_for_lock
 
 ASYNC_DRIVER = "postgresql+psycopg_async"
 SYNC_DRIVER = "postgresql+psycopg"
@@ -114,20 +114,25 @@ class AsyncConnection(_Patient, psycopg.AsyncConnection[Any]):
             raise
 
 
-def connector(settings: Any, is_async: bool) -> Callable[..., Any]:
-    patience_seconds = pool.patience_seconds(settings)
+def connector(settings: Any, is_async: bool) -> Connector:
+    seconds = pool.patience_seconds(settings)
 
     def connect(*arguments: Any, **options: Any) -> Connection:
         connection = Connection.connect(*arguments, **options)
-        connection.patience_seconds = patience_seconds
+        connection.patience_seconds = seconds
         return connection
 
     async def connect_async(*arguments: Any, **options: Any) -> AsyncConnection:
         connection = await AsyncConnection.connect(*arguments, **options)
-        connection.patience_seconds = patience_seconds
+        connection.patience_seconds = seconds
         return connection
 
-    return connect_async if is_async else connect
+    opened_by = connect_async if is_async else connect
+    return Connector(opened_by, _set_patience, settings.database_connect_timeout_seconds, seconds)
+
+
+def _set_patience(connection: Any, seconds: float) -> None:
+    connection.patience_seconds = seconds
 
 
 ping = pool.ping

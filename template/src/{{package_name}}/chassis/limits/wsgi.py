@@ -9,8 +9,9 @@ from __future__ import annotations
 import ctypes
 import threading
 import time
+from queue import Empty, SimpleQueue
 
-from ..errors import DeadlineExceededError
+from ..errors import DeadlineExceededError, UnavailableError
 
 _set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
 
@@ -86,3 +87,34 @@ class Deadlines:
                     if watch.until < now and not watch.expired:
                         watch.expired = True
                         _raise_in_thread(watch.thread, DeadlineExceededError)
+
+
+# Threads that the server has besides those for requests, so that a probe is answered when all of these are stuck.
+SPARE_THREADS = 4
+_PATIENCE_SECONDS = 1.0
+
+
+class Slots:
+    """How many requests are worked on at once. When none of them ends for a while, those that wait are sent away."""
+
+    def __init__(self, count: int) -> None:
+        self._free: SimpleQueue[None] = SimpleQueue()
+        self._stuck = False
+        for _ in range(count):
+            self._free.put(None)
+
+    def take(self) -> None:
+        """Take a slot, which must be given back.
+
+        Raises:
+            UnavailableError: all are taken, and none has become free of late.
+        """
+        try:
+            self._free.get(timeout=0 if self._stuck else _PATIENCE_SECONDS)
+        except Empty:
+            self._stuck = True
+            raise UnavailableError() from None
+
+    def give_back(self) -> None:
+        self._stuck = False
+        self._free.put(None)

@@ -49,11 +49,11 @@ class CircuitBreaker:
         self._next_trial = 0.0
 
     @contextmanager
-    def guard(self) -> Iterator[None]:
+    def guard(self, is_failure: Callable[[BaseException], bool] | None = None) -> Iterator[None]:
         """Bracket one call: `with breaker.guard(): ...`, in asynchronous code too.
 
-        A block that ends well is a success, one that raises what `is_failure` calls so a failure. Anything else, a
-        cancellation for one, says nothing of the dependency.
+        A block that ends well is a success, one that raises what `is_failure` calls so a failure; a call may have its
+        own opinion of that. Anything else, a cancellation for one, says nothing of the dependency.
 
         Raises:
             CircuitOpenError: the circuit is open; `Retry-After` says until when.
@@ -62,7 +62,7 @@ class CircuitBreaker:
         try:
             yield
         except BaseException as error:
-            if self._is_failure(error):
+            if (is_failure or self._is_failure)(error):
                 self._failed(began, error)
             else:
                 self._undecided(began)

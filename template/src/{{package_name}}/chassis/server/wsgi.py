@@ -24,6 +24,7 @@ from pydantic import Field
 
 from .. import logging
 from ..access_lines.wsgi import LineWriter
+from ..limits.wsgi import SPARE_THREADS
 from ..service import Service, service_of
 from ..settings import BaseChassisSettings
 from ..startup import EX_UNAVAILABLE
@@ -40,7 +41,12 @@ log = structlog.get_logger(__name__)
 class Settings(BaseChassisSettings):
     """Server"""
 
-    server_threads: int = Field(8, ge=1, le=512, description="How many requests are worked on at once.")
+    server_threads: int = Field(
+        8,
+        ge=1,
+        le=512,
+        description="How many requests are worked on at once; when none of them ends, those that wait get 503.",
+    )
 
 
 class DrainingServer(MPServer):
@@ -81,7 +87,7 @@ def serve(create_app: Callable[[], Any], settings: Any) -> int:
         address=settings.host,
         port=settings.port,
         interface=Interfaces.WSGI,
-        blocking_threads=settings.server_threads,
+        blocking_threads=settings.server_threads + SPARE_THREADS,
         # The worker gives up by itself, in good order; it is killed only when it cannot even do that.
         workers_kill_timeout=round(settings.shutdown_timeout_seconds) + 2,
         websockets=False,

@@ -15,7 +15,7 @@ from ..access_lines.wsgi import LineWriter
 from ..access_log import access_log
 from ..health.monitor import HEADERS, PATHS
 from ..health.wsgi import ThreadMonitor
-from ..limits.wsgi import Deadlines
+from ..limits.wsgi import Deadlines, Slots
 from ..problem import Answer
 from ..request_context import RequestContext
 from ..service import Lifespan, Service
@@ -67,6 +67,7 @@ class WsgiPass:
         self._route_of = route_of
         self._monitor = ThreadMonitor(service)
         self._deadlines = Deadlines(service.settings.request_timeout_seconds)
+        self._slots = Slots(service.settings.server_threads)
         self._lines = LineWriter(access_log(service.settings))
         service.provide(self._lines)
 
@@ -94,12 +95,23 @@ class WsgiPass:
             request_context.leave(token)
 
     def _serve(self, exchange: _Exchange, environ: Environ) -> Iterable[bytes]:
-        """Run the application under the limits; whatever it raises becomes an answer."""
+        """Run the application when it has a thread to spare."""
         refusal = self._edge.refuse(exchange.context, exchange.head)
         if refusal is not None:
             return exchange.reply(refusal)
         if "transfer-encoding" in exchange.head:
             environ["wsgi.input"] = _CountedInput(environ["wsgi.input"], self._edge.max_body_bytes)
+        try:
+            self._slots.take()
+        except errors.UnavailableError as error:
+            return exchange.reply(self._edge.failure(error))
+        try:
+            return self._run(exchange, environ)
+        finally:
+            self._slots.give_back()
+
+    def _run(self, exchange: _Exchange, environ: Environ) -> Iterable[bytes]:
+        """Run the application under its deadline; whatever it raises becomes an answer."""
         watch = self._deadlines.start()
         try:
             try:
