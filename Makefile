@@ -8,7 +8,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/.tools/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick faults lint format docs bench render where clean
+.PHONY: help setup demo test test-quick faults lint format docs bench chaos render where clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -30,10 +30,11 @@ demo: setup ## render the default service, install it, start it, call it, stop i
 	@$(BIN)/python scripts/demo.py
 
 test: setup lint ## run the whole suite
-	@$(BIN)/python -m pytest -n auto --dist loadgroup
+	@$(BIN)/python -m pytest -n auto --dist loadgroup -m "not chaos"
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m chaos
 
 test-quick: setup ## run what needs no installation, no container and no old release
-	@$(BIN)/python -m pytest -q -n auto --dist loadgroup -m "not stacks and not containers and not update and not faults"
+	@$(BIN)/python -m pytest -q -n auto --dist loadgroup -m "not stacks and not containers and not update and not faults and not chaos"
 
 faults: setup ## break each sentence of the contract in each framework, and see its test turn red
 	@SEEN_RED=everywhere $(BIN)/python -m pytest -q tests/test_contract_faults.py
@@ -52,6 +53,9 @@ docs: setup ## write again what is generated: the settings' texts and docs/optio
 
 bench: setup ## measure the rendered services against bare ones, write docs/performance.md
 	@$(BIN)/python benchmarks/run.py
+
+chaos: setup ## have services live through every fault of their databases, write docs/reliability.md
+	@PYTHONPATH=tests $(BIN)/python -m chaos.table
 
 render: setup ## render a named stack: make render STACK=fastapi-sqlite (into rendered/)
 	@test -f "tests/answers/$(STACK).yml" || { echo "STACK must be one of: $(basename $(notdir $(wildcard tests/answers/*.yml)))"; exit 1; }

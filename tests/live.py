@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -70,10 +69,9 @@ class Live:
 @contextmanager
 def serve(service: Path, package: str, scratch: Path, settings: Mapping[str, str]) -> Iterator[Live]:
     """Start an installed service, migrated where it has a database, and stop it when the block ends."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    variables = {"PORT": str(port), "SHUTDOWN_DRAIN_SECONDS": "0"} | private_servers.settings(service, scratch)
+    port = private_servers.free_port()
+    variables = {"PORT": str(port), "SHUTDOWN_DRAIN_SECONDS": "0"}
+    variables |= {} if "DATABASE_URL" in settings else private_servers.settings(service, scratch)
     variables["RATE_LIMIT_DEFAULT"] = "1000000/minute"  # what tests send is no flood
     variables |= settings
     command = [str(service / ".venv" / "bin" / "python"), "-m", package]

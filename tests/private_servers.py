@@ -22,6 +22,17 @@ def _servers() -> Any:
     return sys.modules[name]
 
 
+def server_of(service: Path, feature: str = "database") -> Any:
+    """The module that starts servers of the kind which a service is made for; None when it needs none."""
+    return _servers().chosen(next(service.glob("src/*/chassis")), feature)
+
+
+def free_port() -> int:
+    """A port on which nothing listens."""
+    port: int = _servers().free_port()
+    return port
+
+
 def settings(service: Path, scratch: Path) -> dict[str, str]:
     """The variables that a service needs for a database and a cache that are its own and, by the folder, its test's."""
     found: dict[str, str] = _servers().settings(next(service.glob("src/*/chassis")), scratch)

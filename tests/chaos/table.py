@@ -1,0 +1,87 @@
+"""What came of every fault on every stack, as docs/reliability.md has it: `make chaos`."""
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from questions import ROOT, read_yaml
+from rendering import Renderer, export
+
+from chaos import leaks, trial, world
+from chaos.faults import FAULTS
+from chaos.watch import READY
+
+DOCUMENT = ROOT / "docs" / "reliability.md"
+STACKS = [f"{framework}-{database}" for database in ("postgresql", "mysql") for framework in ("fastapi", "flask")]
+MINUTES = 60
+COLUMNS = "requests", "2xx", "503", "other", "median ms", "p99 ms", "longest s", "unready after s", "recovery s"
+HEAD = f"| stack | fault | {' | '.join(COLUMNS)} |\n|---|---|{'---:|' * len(COLUMNS)}\n"
+HELD = "connections", "in use", "files", "threads", "tasks"
+LEAKS = f"| stack | faults | requests | {' | '.join(HELD)} |\n|---|---:|---:|{'---:|' * len(HELD)}\n"
+
+Say = Callable[[str], None]
+
+
+def line(stack: str, outcome: trial.Outcome) -> str:
+    """One row of the table."""
+    succeeded, unavailable, total = outcome.count(200, 201), outcome.count(503), len(outcome.requests)
+    unready = outcome.watch.first(READY, 503, outcome.began)
+    figures = [
+        *(total, succeeded, unavailable, total - succeeded - unavailable),
+        *(f"{outcome.percentile(share) * 1000:.0f}" for share in (0.5, 0.99)),
+        f"{outcome.longest_seconds:.1f}",
+        "-" if unready is None else f"{unready:.1f}",
+        f"{outcome.recovery_seconds:.1f}",
+    ]
+    return "| " + " | ".join(map(str, (stack, outcome.fault.name, *figures))) + " |\n"
+
+
+def measure(stack: str, renderer: Renderer, scratch: Path, say: Say) -> tuple[str, str, list[str]]:
+    """Have one stack go through everything: its rows, its row of leaks, and the promises that were broken."""
+    render = renderer(scratch / stack, read_yaml(ROOT / "tests" / "answers" / f"{stack}.yml"))
+    rows, broken = "", []
+    with world.running(render, scratch) as everything:
+        for fault in FAULTS:
+            outcome = trial.run(everything, fault, scratch)
+            rows += line(stack, outcome)
+            say(line(stack, outcome))
+            broken += [f"{stack}, {fault.name}: {promise}" for promise in trial.broken(outcome)]
+        before = leaks.count(everything)
+        requests = leaks.compressed_hour(everything, MINUTES, scratch)
+        broken += [f"{stack}, leaked: {leak}" for leak in leaks.leaked(everything, before)]
+        broken += [f"{stack}: {promise}" for promise in trial.lost(requests, everything.notes())]
+        after = asdict(leaks.count(everything))
+    counts = " | ".join(f"{was} → {after[name]}" for name, was in asdict(before).items())
+    leak = f"| {stack} | {MINUTES} | {len(requests)} | {counts} |\n"
+    say(leak)
+    return rows, leak, broken
+
+
+def page(rows: str, leaked: str) -> str:
+    """The document."""
+    text = (Path(__file__).with_name("page.md")).read_text(encoding="utf-8")
+    settings = "\n".join(f"{name}={value}" for name, value in world.SETTINGS.items())
+    return text.replace("ROWS\n", HEAD + rows).replace("LEAKS\n", LEAKS + leaked).replace("SETTINGS", settings)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("stacks", nargs="*", default=STACKS, help="which stacks; only all of them write the page")
+    stacks = parser.parse_args().stacks
+    rows, leaked = "", ""
+    broken: list[str] = []
+    print(HEAD, end="", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        renderer = Renderer(export(Path(folder) / "template"))
+        for stack in stacks:
+            found = measure(stack, renderer, Path(folder), lambda text: print(text, end="", flush=True))
+            rows, leaked, broken = rows + found[0], leaked + found[1], broken + found[2]
+    if stacks == STACKS:
+        DOCUMENT.write_text(page(rows, leaked), encoding="utf-8")
+    raise SystemExit("\n".join(broken) if broken else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""Probes of a service's health, many times a second, each path on a connection of its own."""
+
+import http.client
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+LIVE, READY, HEALTH = "/health/live", "/health/ready", "/health"
+PAUSE_SECONDS = 0.07
+HANG_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One answer of a health path, by the monotonic clock; status 0 is no answer."""
+
+    at: float
+    seconds: float
+    path: str
+    status: int
+    said: str
+
+    @property
+    def until(self) -> float:
+        return self.at + self.seconds
+
+
+class Watch:
+    """What the probes heard."""
+
+    def __init__(self, url: str) -> None:
+        self._address = urlsplit(url).netloc
+        self._stop = threading.Event()
+        self.heard: list[Probe] = []
+
+    def of(self, path: str, since: float = 0.0) -> list[Probe]:
+        return [probe for probe in self.heard if probe.path == path and probe.at >= since]
+
+    def first(self, path: str, status: int, since: float) -> float | None:
+        """How many seconds after `since` a path first answered with this status."""
+        return next((probe.until - since for probe in self.of(path, since) if probe.status == status), None)
+
+    def ready(self) -> bool:
+        """Whether the last probe found the service ready."""
+        probes = self.of(READY)
+        return bool(probes) and probes[-1].status == 200
+
+    def _probe(self, path: str) -> None:
+        connection = http.client.HTTPConnection(self._address, timeout=HANG_SECONDS)
+        while not self._stop.wait(PAUSE_SECONDS):
+            at, status, said = time.monotonic(), 0, ""
+            try:
+                connection.request("GET", path)
+                answer = connection.getresponse()
+                status, said = answer.status, json.loads(answer.read())["status"]
+            except (OSError, http.client.HTTPException):
+                connection.close()
+            self.heard.append(Probe(at, time.monotonic() - at, path, status, said))
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        threads = [threading.Thread(target=self._probe, args=(path,), daemon=True) for path in (LIVE, READY, HEALTH)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            for thread in threads:
+                thread.join(HANG_SECONDS + 1)

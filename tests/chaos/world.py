@@ -1,0 +1,99 @@
+"""A stack as it runs: its own server, the proxy before it, and the service behind it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import private_servers
+from live import Live, serve
+from questions import ROOT
+from rendering import Render
+from sqlalchemy import create_engine, make_url, text
+
+from chaos.faults import Target
+from chaos.proxy import Proxy
+
+# Shorter than the defaults, so that the faults are; a service may well be run with them.
+SETTINGS = {
+    "DATABASE_CONNECT_TIMEOUT_SECONDS": "2",
+    "DATABASE_STATEMENT_TIMEOUT_SECONDS": "2",
+    "DATABASE_POOL_TIMEOUT_SECONDS": "2",
+    "HEALTH_CHECK_TIMEOUT_SECONDS": "0.75",
+    "HEALTH_CHECK_INTERVAL_SECONDS": "0.5",
+    "REQUEST_TIMEOUT_SECONDS": "10",
+}
+# What an owner might add to see for herself what goes on.
+_TASKS = """
+    @app.get("/tasks")
+    async def tasks() -> int:
+        import asyncio
+
+        return len(asyncio.all_tasks())
+
+"""
+# A server that is killed must have kept what it has acknowledged; the power stays on. It is soon full.
+_CAREFUL = {
+    "postgresql": ["--synchronous_commit=on", "--max_connections=25"],
+    "mysql": ["--innodb-flush-log-at-trx-commit=2", "--max-connections=25"],
+}
+_DRIVERS = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql"}
+_CONNECTIONS = {
+    "postgresql": "SELECT count(*) FROM pg_stat_activity WHERE datname = 'test' AND pid <> pg_backend_pid()",
+    "mysql": "SELECT count(*) FROM information_schema.processlist WHERE db = 'test' AND id <> CONNECTION_ID()",
+}
+
+
+@dataclass
+class World:
+    """The service, and what it depends on."""
+
+    database: str
+    target: Target
+    live: Live
+
+    def notes(self) -> dict[str, str]:
+        """Every note by its title, read past the service."""
+        return {row[0]: row[1] for row in self._rows("SELECT title, body FROM notes")}
+
+    def connections(self) -> int:
+        """How many connections the server counts, without the one that asks."""
+        return int(self._rows(_CONNECTIONS[self.database])[0][0])
+
+    def _rows(self, query: str) -> list[tuple[str, str]]:
+        engine = create_engine(make_url(self.target.url).set(drivername=_DRIVERS[self.database]))
+        try:
+            with engine.connect() as connection:
+                return [tuple(row) for row in connection.execute(text(query))]
+        finally:
+            engine.dispose()
+
+
+@contextmanager
+def running(render: Render, scratch: Path) -> Iterator[World]:
+    """Start everything that a rendered stack needs, and stop it when the block ends."""
+    database = render.answers["database"]
+    prepare(render)
+    module = private_servers.server_of(render.path)
+    server, url = module.start(*_CAREFUL[database])
+    proxy = Proxy(private_servers.free_port(), server.port)
+    settings = SETTINGS | {
+        "DATABASE_URL": make_url(url).set(port=proxy.port).render_as_string(hide_password=False),
+        "PYTHONPATH": str(render.path / "src"),
+        "SERVICE_VERSION": "0.0.0",
+    }
+    try:
+        with serve(render.path, render.answers["package_name"], scratch, settings) as live:
+            yield World(database, Target(module, server, url, proxy), live)
+    finally:
+        proxy.stop()
+        server.remove()
+
+
+def prepare(render: Render) -> None:
+    """Have the service run with the libraries of this repository, and count its tasks where it has any."""
+    (render.path / ".venv").symlink_to(ROOT / ".venv")
+    if render.answers["interface"] == "asgi":
+        main = render.path / "src" / render.answers["package_name"] / "main.py"
+        before, returned, after = main.read_text().rpartition("    return app\n")
+        main.write_text(before + _TASKS.lstrip("\n") + returned + after)

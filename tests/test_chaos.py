@@ -1,0 +1,43 @@
+"""Services live through the failures of their databases, under load from another process, and keep promises."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from chaos import faults, leaks, table, trial, world
+from questions import ROOT, read_yaml
+from rendering import Renderer
+
+pytestmark = pytest.mark.chaos
+
+# What is enough to see a leak; `make chaos` has sixty.
+CYCLES = 16
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in table.STACKS]
+)
+def running(
+    request: pytest.FixtureRequest, renderer: Renderer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[world.World]:
+    """A stack that runs, on a server that is about to suffer. One service lives through all of it, never restarted."""
+    scratch = tmp_path_factory.mktemp("chaos")
+    answers = read_yaml(ROOT / "tests" / "answers" / f"{request.param}.yml")
+    with world.running(renderer(scratch / request.param, answers), scratch) as everything:
+        yield everything
+
+
+@pytest.mark.parametrize("fault", faults.FAULTS, ids=lambda fault: fault.name)
+def test_a_service_keeps_its_promises(running: world.World, fault: faults.Fault, tmp_path: Path) -> None:
+    """It stays alive, says how it is, answers 2xx or 503 in time, loses no write, and recovers by itself."""
+    outcome = trial.run(running, fault, tmp_path)
+    assert not trial.broken(outcome), table.line("this one", outcome)
+
+
+def test_nothing_is_leaked(running: world.World, tmp_path: Path) -> None:
+    """After many faults there are no more connections, files, threads and tasks than before; nothing was lost."""
+    before = leaks.count(running)
+    requests = leaks.compressed_hour(running, CYCLES, tmp_path)
+    assert {request.status for request in requests} <= {200, 201, 503}
+    assert not leaks.leaked(running, before)
+    assert not trial.lost(requests, running.notes())
