@@ -262,3 +262,14 @@ def test_opening_and_closing_are_one_line_each(start: Start, logs: Logs, breaker
     assert {line["dependency"] for line in lines} == {"prices"}
     assert (lines[0]["level"], lines[0]["failures"], lines[0]["cause"]) == ("warning", 3, "UnavailableError")
     assert lines[-1]["level"] == "info"
+
+
+def test_a_call_may_have_its_own_opinion_of_what_a_failure_is(breaker: Any) -> None:
+    """It counts for this call only."""
+    for _ in range(THRESHOLD - 1):
+        with suppress(KeyError), breaker.guard(lambda _error: True):
+            raise KeyError
+    fail(breaker, KeyError())
+    assert breaker.state == "closed"
+    fail(breaker)
+    assert breaker.state == "open"

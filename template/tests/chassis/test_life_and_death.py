@@ -14,7 +14,7 @@ import pytest
 
 from ..package import PACKAGE
 from .conftest import FAULTS
-from .process import Process, read_all, serving, until
+from .process import PATIENCE_SECONDS, Process, read_all, serving, until
 
 EVERY_LINE = {"timestamp", "level", "event", "logger", "service.name", "service.version", "deployment.environment.name"}
 
@@ -208,3 +208,27 @@ class Balancer:
                     self.served.append(client.get("/api/thread/nap").raise_for_status().status_code)
                 except httpx.HTTPError as error:
                     self.lost.append(repr(error))
+
+
+def test_a_service_that_is_stuck_still_answers_its_probes(folder: Path) -> None:
+    """However many requests wait for something that hangs: they hear 503 in time, or go on when it does."""
+    answers: list[httpx.Response] = []
+    with serving(folder, *FAULTS, SERVER_THREADS="2") as process:
+        stuck = [
+            threading.Thread(target=lambda: answers.append(get(process, "/api/thread/wait")), daemon=True)
+            for _ in range(12)
+        ]
+        for thread in stuck:
+            thread.start()
+        until(lambda: len(process.events("waiting")) >= 2)
+        for _ in range(20):
+            began = time.monotonic()
+            assert get(process, "/health/live").status_code == 200
+            assert get(process, "/health/ready").status_code == 200
+            assert time.monotonic() - began < 3
+        (folder / "release").touch()
+        for thread in stuck:
+            thread.join(PATIENCE_SECONDS)
+    assert {answer.status_code for answer in answers} <= {200, 503}
+    assert len(answers) == len(stuck)
+    assert all("retry-after" in answer.headers for answer in answers if answer.status_code == 503)
