@@ -14,26 +14,34 @@ pytestmark = pytest.mark.chaos
 CYCLES = 16
 
 
-@pytest.fixture(
-    scope="module", params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in table.STACKS]
-)
+TRIALS = [
+    pytest.param(stack, fault, marks=pytest.mark.xdist_group(stack), id=f"{stack}-{fault.name}")
+    for stack in table.STACKS
+    for fault in faults.faults_of(stack)
+]
+
+
+@pytest.fixture(scope="module")
 def running(
     request: pytest.FixtureRequest, renderer: Renderer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[world.World]:
-    """A stack that runs, on a server that is about to suffer. One service lives through all of it, never restarted."""
+    """A stack that runs, on servers that are about to suffer. One service lives through all of it, never restarted."""
     scratch = tmp_path_factory.mktemp("chaos")
     answers = read_yaml(ROOT / "tests" / "answers" / f"{request.param}.yml")
     with world.running(renderer(scratch / request.param, answers), scratch) as everything:
         yield everything
 
 
-@pytest.mark.parametrize("fault", faults.FAULTS, ids=lambda fault: fault.name)
+@pytest.mark.parametrize(("running", "fault"), TRIALS, indirect=["running"])
 def test_a_service_keeps_its_promises(running: world.World, fault: faults.Fault, tmp_path: Path) -> None:
     """It stays alive, says how it is, answers 2xx or 503 in time, loses no write, and recovers by itself."""
     outcome = trial.run(running, fault, tmp_path)
     assert not trial.broken(outcome), table.line("this one", outcome)
 
 
+@pytest.mark.parametrize(
+    "running", [pytest.param(stack, marks=pytest.mark.xdist_group(stack)) for stack in table.STACKS], indirect=True
+)
 def test_nothing_is_leaked(running: world.World, tmp_path: Path) -> None:
     """After many faults there are no more connections, files, threads and tasks than before; nothing was lost."""
     before = leaks.count(running)

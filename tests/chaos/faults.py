@@ -3,9 +3,11 @@
 import random
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
+
+import redis
 
 from chaos.proxy import Proxy
 
@@ -22,17 +24,21 @@ class Target:
 
 
 Deed = Callable[[Target], None]
+# What may come of a fault: nothing that a client would notice, some requests that fail, or none that succeeds. Without
+# its cache a service is degraded, and answers all the same.
+Effect = Literal["unnoticed", "some", "unready", "degraded"]
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault. While it lasts, for `seconds`, an outage leaves nothing to answer from; None: requests may fail."""
+    """One fault of the server that a service has for its database, or for its cache. It lasts `seconds`."""
 
     name: str
     begin: Deed
     end: Deed
     seconds: float
-    outage: bool | None = True
+    effect: Effect = "unready"
+    of: Literal["database", "cache"] = "database"
 
 
 def nothing(_target: Target) -> None:
@@ -65,22 +71,69 @@ def _say(words: str) -> Deed:
     return lambda target: target.proxy.say(words)
 
 
-FAULTS = [
-    Fault("none", nothing, nothing, 3, outage=False),
-    Fault("killed (kill -9)", _kill, lambda target: target.server.bring_back(), 2.5),
-    Fault("frozen (SIGSTOP)", lambda target: target.server.freeze(), lambda target: target.server.thaw(), 5),
-    Fault("cut in mid-transaction", _cut_often, nothing, 0, outage=None),
-    Fault("connections refused", _say("refuse"), _say("pass"), 2.5),
-    Fault("slow (0.08 s a round trip)", _say("delay 0.04"), _say("delay 0"), 2.5, outage=False),
-    Fault("crawling (3 s a round trip)", _say("delay 1.5"), _say("delay 0"), 5),
-    Fault("restarted", lambda target: target.server.stop(), lambda target: target.server.bring_back(), 0, outage=None),
-    Fault("out of connections", _fill, lambda target: target.held.close(), 2.5),
+def _fill_redis(target: Target) -> None:
+    """Take every client's place that there is, those of the service too."""
+    target.module.connect(target.url).config_set("maxclients", 10)
+    target.proxy.say("refuse")
+    with suppress(redis.RedisError):
+        while True:
+            client = redis.Redis.from_url(target.url, single_connection_client=True, socket_timeout=5)
+            target.held.callback(client.close)
+            client.ping()
+    target.proxy.say("pass")
+
+
+def _bring_back(target: Target) -> None:
+    target.server.bring_back()
+
+
+def _freeze(target: Target) -> None:
+    target.server.freeze()
+
+
+def _thaw(target: Target) -> None:
+    target.server.thaw()
+
+
+def _stop(target: Target) -> None:
+    target.server.stop()
+
+
+def _release(target: Target) -> None:
+    target.held.close()
+
+
+OF_DATABASE = [
+    Fault("none", nothing, nothing, 3, "unnoticed"),
+    Fault("database killed (kill -9)", _kill, _bring_back, 2.5),
+    Fault("database frozen (SIGSTOP)", _freeze, _thaw, 5),
+    Fault("database cut in mid-transaction", _cut_often, nothing, 0, "some"),
+    Fault("database refuses connections", _say("refuse"), _say("pass"), 2.5),
+    Fault("database slow (0.08 s a round trip)", _say("delay 0.04"), _say("delay 0"), 2.5, "unnoticed"),
+    Fault("database crawls (3 s a round trip)", _say("delay 1.5"), _say("delay 0"), 5),
+    Fault("database restarted", _stop, _bring_back, 0, "some"),
+    Fault("database out of connections", _fill, _release, 2.5),
 ]
+OF_CACHE = [
+    Fault("Redis killed (kill -9)", _kill, _bring_back, 2.5, "degraded", "cache"),
+    Fault("Redis frozen (SIGSTOP)", _freeze, _thaw, 2.5, "degraded", "cache"),
+    Fault("Redis cut", _cut_often, nothing, 0, "unnoticed", "cache"),
+    Fault("Redis refuses connections", _say("refuse"), _say("pass"), 2.5, "degraded", "cache"),
+    Fault("Redis crawls (3 s a round trip)", _say("delay 1.5"), _say("delay 0"), 2.5, "degraded", "cache"),
+    Fault("Redis restarted", _stop, _bring_back, 0, "unnoticed", "cache"),
+    Fault("Redis out of connections", _fill_redis, _release, 2.5, "degraded", "cache"),
+]
+
+
+def faults_of(stack: str) -> list[Fault]:
+    """What a named stack goes through."""
+    return OF_DATABASE + OF_CACHE if stack.endswith("-redis") else OF_DATABASE
+
 
 # What happens again and again in a compressed hour: what begins it, what ends it.
 SHORT: list[tuple[Deed, Deed]] = [
     (_say("cut"), nothing),
     (_say("refuse"), _say("pass")),
     (_say("delay 0.3"), _say("delay 0")),
-    (lambda target: target.server.freeze(), lambda target: target.server.thaw()),
+    (_freeze, _thaw),
 ]

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 LIVE, READY, HEALTH = "/health/live", "/health/ready", "/health"
+WELL = ("ready", "healthy")
+UNWELL: dict[str, tuple[str, ...]] = {READY: ("not ready",), HEALTH: ("unhealthy",)}
 PAUSE_SECONDS = 0.07
 HANG_SECONDS = 10
 
@@ -40,14 +42,13 @@ class Watch:
     def of(self, path: str, since: float = 0.0) -> list[Probe]:
         return [probe for probe in self.heard if probe.path == path and probe.at >= since]
 
-    def first(self, path: str, status: int, since: float) -> float | None:
-        """How many seconds after `since` a path first answered with this status."""
-        return next((probe.until - since for probe in self.of(path, since) if probe.status == status), None)
+    def first(self, path: str, said: tuple[str, ...], since: float) -> float | None:
+        """How many seconds after `since` a path first said one of these words."""
+        return next((probe.until - since for probe in self.of(path, since) if probe.said in said), None)
 
-    def ready(self) -> bool:
-        """Whether the last probe found the service ready."""
-        probes = self.of(READY)
-        return bool(probes) and probes[-1].status == 200
+    def well(self) -> bool:
+        """Whether the last probes found the service ready and healthy."""
+        return all(probes and probes[-1].said in WELL for probes in map(self.of, (READY, HEALTH)))
 
     def _probe(self, path: str) -> None:
         connection = http.client.HTTPConnection(self._address, timeout=HANG_SECONDS)

@@ -1,7 +1,7 @@
 """A stack as it runs: its own server, the proxy before it, and the service behind it."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,8 @@ SETTINGS = {
     "HEALTH_CHECK_TIMEOUT_SECONDS": "0.75",
     "HEALTH_CHECK_INTERVAL_SECONDS": "0.5",
     "REQUEST_TIMEOUT_SECONDS": "10",
+    # Redis is asked again every second.
+    "RATE_LIMIT_DEFAULT": "400/second",
 }
 # What an owner might add to see for herself what goes on.
 _TASKS = """
@@ -49,7 +51,7 @@ class World:
     """The service, and what it depends on."""
 
     database: str
-    target: Target
+    targets: dict[str, Target]
     live: Live
 
     def notes(self) -> dict[str, str]:
@@ -61,7 +63,7 @@ class World:
         return int(self._rows(_CONNECTIONS[self.database])[0][0])
 
     def _rows(self, query: str) -> list[tuple[str, str]]:
-        engine = create_engine(make_url(self.target.url).set(drivername=_DRIVERS[self.database]))
+        engine = create_engine(make_url(self.targets["database"].url).set(drivername=_DRIVERS[self.database]))
         try:
             with engine.connect() as connection:
                 return [tuple(row) for row in connection.execute(text(query))]
@@ -74,20 +76,30 @@ def running(render: Render, scratch: Path) -> Iterator[World]:
     """Start everything that a rendered stack needs, and stop it when the block ends."""
     database = render.answers["database"]
     prepare(render)
-    module = private_servers.server_of(render.path)
-    server, url = module.start(*_CAREFUL[database])
+    with ExitStack() as stack:
+        targets = {"database": _target(render.path, "database", _CAREFUL[database], stack)}
+        settings = SETTINGS | {"DATABASE_URL": _behind(targets["database"])}
+        if render.answers["cache"] == "redis":
+            targets["cache"] = _target(render.path, "cache", [], stack)
+            settings["REDIS_URL"] = _behind(targets["cache"])
+        settings |= {"PYTHONPATH": str(render.path / "src"), "SERVICE_VERSION": "0.0.0"}
+        live = stack.enter_context(serve(render.path, render.answers["package_name"], scratch, settings))
+        yield World(database, targets, live)
+
+
+def _target(service: Path, feature: str, options: list[str], stack: ExitStack) -> Target:
+    """Start a server and the proxy before it."""
+    module = private_servers.server_of(service, feature)
+    server, url = module.start(*options)
+    stack.callback(server.remove)
     proxy = Proxy(private_servers.free_port(), server.port)
-    settings = SETTINGS | {
-        "DATABASE_URL": make_url(url).set(port=proxy.port).render_as_string(hide_password=False),
-        "PYTHONPATH": str(render.path / "src"),
-        "SERVICE_VERSION": "0.0.0",
-    }
-    try:
-        with serve(render.path, render.answers["package_name"], scratch, settings) as live:
-            yield World(database, Target(module, server, url, proxy), live)
-    finally:
-        proxy.stop()
-        server.remove()
+    stack.callback(proxy.stop)
+    return Target(module, server, url, proxy)
+
+
+def _behind(target: Target) -> str:
+    """The URL of a server, by way of its proxy."""
+    return target.url.replace(f":{target.server.port}/", f":{target.proxy.port}/")
 
 
 def prepare(render: Render) -> None:
