@@ -37,6 +37,7 @@ class Request:
     status: int
     retry_after: bool
     wrong: str = ""
+    error: str = ""
 
     @property
     def until(self) -> float:
@@ -67,7 +68,7 @@ class Client(threading.Thread):
         status, headers, seconds = self._ask("POST", NOTES, {"title": title, "body": title})
         if status == 201:
             self._kept[headers["location"]] = title
-        return Request(self._begin, seconds, title, True, status, "retry-after" in headers)
+        return Request(self._begin, seconds, title, True, status, "retry-after" in headers, error=self._error)
 
     def _read(self) -> Request:
         path = random.choice(list(self._kept))  # noqa: S311
@@ -76,15 +77,17 @@ class Client(threading.Thread):
         wrong = "lost" if status == 404 else ""
         if status == 200 and (self._found["title"], self._found["body"]) != (title, title):
             wrong = "another note"
-        return Request(self._begin, seconds, title, False, status, "retry-after" in headers, wrong)
+        return Request(self._begin, seconds, title, False, status, "retry-after" in headers, wrong, self._error)
 
     def _ask(self, method: str, path: str, content: object = None) -> tuple[int, dict[str, str], float]:
         body = json.dumps(content) if content else None
+        self._error = ""
         try:
             self._connection.request(method, path, body, {"content-type": "application/json"})
             answer = self._connection.getresponse()
             self._found = json.loads(answer.read())
-        except (OSError, http.client.HTTPException):
+        except (OSError, http.client.HTTPException) as error:
+            self._error = repr(error)
             self._connection.close()
             return 0, {}, time.monotonic() - self._begin
         headers = {name.lower(): value for name, value in answer.getheaders()}

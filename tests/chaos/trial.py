@@ -81,9 +81,9 @@ def broken(outcome: Outcome) -> list[str]:
 
 def _of_requests(outcome: Outcome) -> list[str]:
     requests, found = outcome.requests, []
-    other = sorted({request.status for request in requests} - {200, 201, 503})
+    other = [request for request in requests if request.status not in (200, 201, 503)]
     if other:
-        found.append(f"answers that are neither 2xx nor 503: {other}")
+        found.append(f"neither 2xx nor 503: {sorted({(request.status, request.error) for request in other})}")
     dumb = [request for request in requests if request.status == 503 and not request.retry_after]
     if dumb:
         found.append(f"{len(dumb)} of 503 without Retry-After")

@@ -12,7 +12,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from .. import errors
 from ..service import Translator
 from .circuit import guarded
-from .dialect import Dialect
+from .dialect import Connector, Dialect
 
 
 def url_for(settings: Any, driver: str) -> URL:
@@ -25,7 +25,7 @@ def set_up_connections(engine: Engine, dialect: Dialect, settings: Any) -> None:
     """Have every new connection opened and prepared by the dialect, and a server that is silent left alone."""
     is_async = engine.dialect.is_async
     connector = dialect.connector(settings, is_async)
-    connect = guarded(engine, connector) if connector else None
+    connect = guarded(engine, connector) if isinstance(connector, Connector) else connector
 
     @event.listens_for(engine, "do_connect")
     def _(_dialect: Any, _record: Any, arguments: list[Any], options: dict[str, Any]) -> Any:

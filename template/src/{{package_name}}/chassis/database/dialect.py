@@ -53,8 +53,8 @@ class Dialect(Protocol):
     def engine_options(self, settings: Any) -> dict[str, Any]:
         """Return what `create_engine` is called with: pool, time-outs, connect arguments."""
 
-    def connector(self, settings: Any, is_async: bool) -> Connector | None:
-        """Return what opens connections in the place of the driver's own function; None for what is no server."""
+    def connector(self, settings: Any, is_async: bool) -> Connector | Callable[..., Any] | None:
+        """Return what opens connections in the place of the driver's own function: of a server, or just a function."""
 
     def prepare(self, url: URL) -> None:
         """Make what must exist before the first connection."""

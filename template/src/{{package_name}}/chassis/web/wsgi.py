@@ -104,7 +104,10 @@ class WsgiPass:
         try:
             self._slots.take()
         except errors.UnavailableError as error:
-            return exchange.reply(self._edge.failure(error))
+            answer = self._edge.failure(error)
+            # The server closes a connection on which half a request was read; the client has to know (RFC 9112, 9.6).
+            answer.headers["connection"] = "close"
+            return exchange.reply(answer)
         try:
             return self._run(exchange, environ)
         finally:
