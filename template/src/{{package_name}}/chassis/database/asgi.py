@@ -75,4 +75,4 @@ class DatabaseFeature:
         backup.add_commands(commands, self._dialect)
 
     def production_rows(self) -> tuple[Row, ...]:
-        return production.ROWS
+        return production.rows(self._dialect)

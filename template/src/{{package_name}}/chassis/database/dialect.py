@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from sqlalchemy import URL, Column, ColumnElement, Connection, Engine, Table
@@ -44,8 +45,10 @@ class Dialect(Protocol):
 
     ASYNC_DRIVER: str
     SYNC_DRIVER: str
+
     # What makes the next transaction see one moment of the whole database, and stand in nobody's way.
-    SNAPSHOT: Sequence[str]
+    @property
+    def SNAPSHOT(self) -> Sequence[str]: ...  # noqa: N802
 
     @property
     def Settings(self) -> type[DatabaseSettings]: ...  # noqa: N802
@@ -83,3 +86,6 @@ class Dialect(Protocol):
 
     def restoring(self, connection: Connection, tables: Sequence[Table]) -> AbstractContextManager[object]:
         """Let rows come in any order inside of this, which is one transaction; their keys are counted on from there."""
+
+    def scratch(self, url: URL, folder: Path) -> AbstractContextManager[URL]:
+        """Lend an empty database of the same kind, in `folder` or on the same server, which is gone afterwards."""

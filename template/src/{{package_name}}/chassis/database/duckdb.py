@@ -26,6 +26,7 @@ SYNC_DRIVER = "duckdb"
 SNAPSHOT: Sequence[str] = ()
 
 prepare = file.prepare
+scratch = file.scratch
 
 
 class Settings(DatabaseSettings):

@@ -26,6 +26,12 @@ def prepare(url: URL) -> None:
 
 
 @contextmanager
+def scratch(url: URL, folder: Path) -> Iterator[URL]:
+    """Lend a file that is not there yet; the folder goes with it."""
+    yield url.set(database=str(folder / "scratch"))
+
+
+@contextmanager
 def migration_lock(engine: Engine, timeout_seconds: float) -> Iterator[None]:
     """Lock a file beside the database; the lock goes with the process that holds it, so none is ever left behind."""
     path = path_of(engine.url)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field, SecretStr
-from sqlalchemy import Connection, text
+from sqlalchemy import URL, Connection, create_engine, text
 
 from . import Settings as DatabaseSettings
 
 # The server is asked to end a statement first, because it says what happened. This much later the client gives up.
 GRACE_SECONDS = 1.0
+_SCRATCH_CONNECT_SECONDS = 5
 
 
 class Settings(DatabaseSettings):
@@ -54,6 +59,25 @@ def pool_options(settings: Any) -> dict[str, Any]:
 
 def ping(connection: Connection) -> None:
     connection.execute(text("SELECT 1"))
+
+
+@contextmanager
+def scratch(url: URL, _folder: Path) -> Iterator[URL]:
+    """Create a database on the same server, and drop it afterwards."""
+    name = f"{url.database}_scratch_{secrets.token_hex(4)}"
+    engine = create_engine(
+        url, isolation_level="AUTOCOMMIT", connect_args={"connect_timeout": _SCRATCH_CONNECT_SECONDS}
+    )
+    quoted = engine.dialect.identifier_preparer.quote(name)
+    try:
+        with engine.connect() as connection:
+            connection.exec_driver_sql(f"CREATE DATABASE {quoted}")
+            try:
+                yield url.set(database=name)
+            finally:
+                connection.exec_driver_sql(f"DROP DATABASE {quoted}")
+    finally:
+        engine.dispose()
 
 
 def patience_seconds(settings: Any) -> float:

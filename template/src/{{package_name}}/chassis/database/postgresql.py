@@ -136,6 +136,7 @@ def _set_patience(connection: Any, seconds: float) -> None:
 
 
 ping = pool.ping
+scratch = pool.scratch
 
 
 def prepare(_url: URL) -> None:

@@ -21,6 +21,7 @@ SYNC_DRIVER = "sqlite+pysqlite"
 SNAPSHOT = ("BEGIN",)
 
 prepare = file.prepare
+scratch = file.scratch
 migration_lock = file.migration_lock
 
 # How long a writer waits for another one before it gives up, in seconds.

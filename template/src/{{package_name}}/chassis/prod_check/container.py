@@ -65,9 +65,9 @@ def _probes(subject: Subject) -> Finding:
 
 
 def _grace(subject: Subject) -> Finding:
-    services = _services(subject)
+    services = {name: service for name, service in _services(subject).items() if "ports" in service}
     if not services:
-        return not_checked("there is no compose.yaml here")
+        return not_checked("no compose.yaml here starts what clients call")
     if subject.settings is None:
         return verdict(False, "cannot be told before the settings are valid")
     needed = subject.settings.shutdown_drain_seconds + subject.settings.shutdown_timeout_seconds

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from ..cli import Program
 
+_LONGEST_COMMAND_SECONDS = 3600  # a backup of a large database
+
 Outcome = Literal["passed", "failed", "not_checked"]
 
 
@@ -45,17 +47,17 @@ class Subject:
         """Tell whether the source lies here; in an image only the installed package does."""
         return (self.folder / "pyproject.toml").is_file()
 
-    def run(self, *command: str, text: str = "", timeout_seconds: float = 300) -> subprocess.CompletedProcess[str]:
-        """Run a command in the folder, with the settings that are judged."""
+    def run(self, *command: str, text: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in the folder, with the settings that are judged and `variables` in the place of some."""
         return subprocess.run(
             command,
             cwd=self.folder,
-            env=dict(self.variables),
+            env={**self.variables, **variables},
             input=text,
             capture_output=True,
             text=True,
             check=False,
-            timeout=timeout_seconds,
+            timeout=_LONGEST_COMMAND_SECONDS,
         )
 
 
