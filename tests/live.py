@@ -54,7 +54,7 @@ class Live:
     process: "subprocess.Popen[bytes]"
     log: Path
 
-    def wait_until_ready(self, seconds: float = 30) -> None:
+    def wait_until_ready(self, seconds: float = 90) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
