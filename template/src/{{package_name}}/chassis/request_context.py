@@ -92,7 +92,8 @@ def parse_traceparent(header: str | None) -> tuple[str, str, str]:
     """Return trace id, span id and flags of a W3C `traceparent`, or new ids when there is none or it is malformed."""
     match = _TRACEPARENT.fullmatch(header) if header else None
     if match is None:
-        return new_id(), new_span_id(), "00"
+        drawn = f"{random.getrandbits(192) | 1:048x}"  # one draw for both; an id is not all zero (3.2.2.4)
+        return drawn[:32], drawn[32:], "00"
     return match[1], match[2], match[3]
 
 
