@@ -11,8 +11,8 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import Column, MetaData, String, Table, insert, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Column, Integer, MetaData, String, Table, insert, select
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ..package import ROOT, module, program
@@ -24,6 +24,7 @@ from .test_errors import assert_is_problem
 from .unit_of_work import sessions
 
 cli = module("chassis.cli")
+errors = module("chassis.errors")
 
 
 @pytest.fixture
@@ -54,6 +55,22 @@ def test_a_session_is_one_unit_of_work(start: Start, things: None, fails: bool, 
     with sessions(services[0]) as in_session, pytest.raises(KeyError) if fails else nullcontext():
         in_session(inserts, KeyError if fails else None)
     assert rows("SELECT name FROM things ORDER BY name") == found
+
+
+def test_a_number_beyond_the_column_is_not_found_and_not_stored(folder: Path) -> None:
+    """Where a database refuses even to look for it, the answer is 404, and 422 to whoever wants to store it."""
+    run("CREATE TABLE counted (id INTEGER)")()
+    counted = Table("counted", MetaData(), Column("id", Integer))
+    translate = module("chassis.database.connection").translator(dialect)
+    looked_for, stored = select(counted).where(counted.c.id == 2**40), insert(counted).values(id=2**40)
+    meanings = []
+    for statement in (looked_for, stored):
+        try:
+            with engine() as opened, opened.connect() as connection:
+                connection.execute(statement)
+        except DBAPIError as refused:
+            meanings.append((statement, type(translate(refused))))
+    assert set(meanings) <= {(looked_for, errors.NotFoundError), (stored, errors.ValidationError)}
 
 
 def test_a_duplicate_is_a_conflict(start: Start, things: None) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import SecretStr
 from sqlalchemy import URL, Engine, Pool, QueuePool, event, make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from .. import errors
 from ..service import Translator
 from .circuit import guarded
 from .dialect import Connector, Dialect
+
+_INTEGER = range(-(2**31), 2**31)
 
 
 def url_for(settings: Any, driver: str) -> URL:
@@ -50,7 +53,7 @@ def pool_numbers(pool: Pool) -> dict[str, int]:
 
 
 def translator(dialect: Dialect) -> Translator:
-    """Return what says 409 of a duplicate and 503 of a database that is away."""
+    """Return what says 409 of a duplicate, 503 of a database that is away, 404 or 422 of a number that is too large."""
 
     def translate(error: BaseException) -> errors.ServiceError | None:
         if isinstance(error, PoolTimeout):
@@ -61,6 +64,17 @@ def translator(dialect: Dialect) -> Translator:
             return errors.ConflictError()
         if error.connection_invalidated or dialect.is_transient(error):
             return errors.UnavailableError()
-        return None
+        return _beyond_the_column(error)
 
     return translate
+
+
+def _beyond_the_column(error: DBAPIError) -> errors.ServiceError | None:
+    """Say of a number that no column of 32 bits holds, as a client may write it into a path, what it means."""
+    parameters = error.params or ()
+    values = parameters.values() if isinstance(parameters, Mapping) else parameters
+    if not isinstance(error, DataError) or all(value in _INTEGER for value in values if isinstance(value, int)):
+        return None
+    if (error.statement or "").startswith("SELECT"):
+        return errors.NotFoundError()
+    return errors.ValidationError("A number is too large to be stored.")
