@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 from copier import run_copy, run_recopy
+from live import install
+from live import run as installed_run
 from owner import develop
 from planting import each, put, swap
 from questions import ROOT, read_yaml
@@ -275,6 +277,26 @@ def test_a_database_is_not_taken_from_code_that_stores_in_it(releases: Releases,
     assert files(project) == before
     update(project, releases.new, database="none", domain_storage="memory")
     assert not (project / "src/my_service/chassis/database").exists()
+
+
+@pytest.mark.stacks
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"framework": "fastapi"}, {"database": "postgresql", "cache": "redis"}),
+        ({"framework": "flask"}, {"database": "mysql"}),
+    ],
+    ids=["postgresql and redis", "mysql"],
+)
+def test_a_first_release_with_another_database_passes_its_own_check(
+    before: Answers, after: Answers, releases: Releases, service: Service
+) -> None:
+    """A service of the first release that is updated to another database passes its own tests on that database."""
+    project = service(releases.path, releases.old[0], before)
+    update(project, releases.new, **after)
+    install(project)
+    output = installed_run("make", "check", cwd=project, DOCKER="false")
+    assert "Required test coverage of 80.0% reached" in output, output
 
 
 def test_another_framework_keeps_what_the_owner_wrote(releases: Releases, service: Service) -> None:
