@@ -56,7 +56,18 @@ def test_every_error_has_been_seen_red() -> None:
 def services(renderer: Renderer, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """A service of each framework."""
     folder = tmp_path_factory.mktemp("services")
-    return [renderer(folder / framework, {"framework": framework}).path for framework in ("fastapi", "flask")]
+    found = [renderer(folder / framework, {"framework": framework}).path for framework in ("fastapi", "flask")]
+    for service in found:
+        name_as_installed(service)
+    return found
+
+
+def name_as_installed(service: Path) -> None:
+    """Leave what an installation leaves, so that the package has a version to be asked for; nothing else is needed."""
+    name = chassis(service).parent.name
+    notes = service / "src" / f"{name}-0.1.0.dist-info" / "METADATA"
+    notes.parent.mkdir()
+    notes.write_text(f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 0.1.0\n", encoding="utf-8")
 
 
 def places(services: list[Path]) -> Iterator[tuple[dict[str, str], list[Path]]]:
