@@ -15,12 +15,14 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from ..package import PACKAGE, ROOT, environment
+from ..package import PACKAGE, ROOT, environment, module, program
 from .conftest import Start
 from .process import serving, until
 from .sql import dialect, engine, rows, run
 from .test_errors import assert_is_problem
 from .unit_of_work import in_request
+
+cli = module("chassis.cli")
 
 # A statement that lasts for hours, unless it is interrupted.
 FOREVER = "SELECT count(*) FROM range(1000000000000) AS numbers WHERE hash(range) = 1"
@@ -233,3 +235,44 @@ def test_a_service_waits_until_the_one_before_it_has_ended(folder: Path) -> None
         release.start()
         with serving(folder, PACKAGE, "serve", STARTUP_TIMEOUT_SECONDS="60") as process:
             assert "database" in [line["dependency"] for line in process.events("dependency_opened")]
+
+
+# -- backups -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_restored_table_is_as_it_was_with_what_only_duckdb_has(folder: Path) -> None:
+    """Its index, comments and constraints, the steps of its keys, and values within values."""
+    (folder / "migrations").symlink_to(ROOT / "migrations")
+    assert cli.main(program(), ["migrate"]) == 0
+    run(
+        "CREATE SEQUENCE steps INCREMENT BY 5 START 5",
+        "CREATE TABLE ships (id BIGINT DEFAULT nextval('steps') PRIMARY KEY, mate BIGINT REFERENCES ships (id),"
+        " crew STRUCT(name VARCHAR, ports VARCHAR[]), sail TIMESTAMP_NS, age INTERVAL,"
+        " word VARCHAR DEFAULT 'a, , ''b' CHECK (word <> ', , )'))",
+        "CREATE TABLE oars (ship BIGINT REFERENCES ships (id), length INTEGER, twice INTEGER AS (2 * length))",
+        "CREATE UNIQUE INDEX one_word ON ships (word)",
+        "COMMENT ON TABLE ships IS 'a fleet'",
+        "COMMENT ON COLUMN ships.word IS 'of honour'",
+        "INSERT INTO ships (crew, sail, age, word) VALUES"
+        " ({'name': 'O''Hara, \"Al\"', 'ports': ['a, b', NULL]}, '2026-07-01 00:00:00.123456789', '1 month', 'yes')",
+        "INSERT INTO ships (mate) VALUES (5)",
+        "UPDATE ships SET sail = NULL WHERE id = 10",
+        "INSERT INTO oars VALUES (10, 3)",
+    )()
+    states = [
+        "SELECT ships::VARCHAR FROM ships",
+        "SELECT oars::VARCHAR FROM oars",
+        "SELECT sql || comment FROM duckdb_tables() ORDER BY ALL",
+        "SELECT (table_name, constraint_type, constraint_column_names)::VARCHAR FROM duckdb_constraints() ORDER BY ALL",
+        "SELECT sql FROM duckdb_indexes()",
+        "SELECT comment FROM duckdb_columns() ORDER BY ALL",
+    ]
+    before = [rows(state) for state in states]
+    assert cli.main(program(), ["backup"]) == 0
+    (file,) = (folder / "backups").glob("*.backup")
+    for _ in range(2):
+        run("UPDATE ships SET sail = NULL", "DELETE FROM oars")()
+        assert cli.main(program(), ["restore", "--replace", str(file)]) == 0
+        assert [rows(state) for state in states] == before
+        assert rows("SELECT nextval('steps')") == [11]
+    assert rows("SELECT increment_by FROM duckdb_sequences() WHERE sequence_name = 'steps'") == [5]

@@ -23,6 +23,9 @@ SLEEP = "SELECT SLEEP({seconds})"
 _numbers = count(1)
 _made: dict[Path, URL] = {}
 
+# What other databases have and this one has not.
+LACKS = frozenset[str]()
+
 
 def url(folder: Path) -> str:
     """Return the URL of the database of the test that runs in `folder`; it is made on first use."""

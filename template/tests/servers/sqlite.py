@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+# What other databases have and this one has not.
+LACKS = frozenset[str]()
+
 
 def url(folder: Path) -> str:
     """Return the URL of the database of the test that runs in `folder`."""

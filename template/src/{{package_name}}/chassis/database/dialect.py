@@ -84,6 +84,9 @@ class Dialect(Protocol):
     def stored(self, column: Column[Any]) -> ColumnElement[Any]:
         """Return what reads a column so that nothing of its value is lost, in a form that an INSERT takes back."""
 
+    def delete_rows(self, connection: Connection, tables: Sequence[Table]) -> None:
+        """Delete every row of tables of which each stands after those that it points to."""
+
     def restoring(self, connection: Connection, tables: Sequence[Table]) -> AbstractContextManager[object]:
         """Let rows come in any order inside of this, which is one transaction; their keys are counted on from there."""
 

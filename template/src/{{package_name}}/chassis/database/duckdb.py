@@ -11,13 +11,26 @@ import duckdb
 from duckdb_sqlalchemy import ConnectionWrapper
 from duckdb_sqlalchemy import Dialect as DuckDBDialect
 from pydantic import Field
-from sqlalchemy import URL, AsyncAdaptedQueuePool, Column, ColumnElement, Connection, Engine, Pool, Table, Text, text
+from sqlalchemy import (
+    URL,
+    AsyncAdaptedQueuePool,
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    LargeBinary,
+    Pool,
+    Text,
+    cast,
+    text,
+)
 from sqlalchemy.dialects import registry
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.compiler import compiles
 
 from . import Settings as DatabaseSettings
 from . import file, in_process
+from .backup import duckdb as backup
 from .dialect import MigrationError
 
 ASYNC_DRIVER = "duckdb+threads"
@@ -159,14 +172,12 @@ def is_conflict(error: Exception) -> bool:
 
 
 def stored(column: Column[Any]) -> ColumnElement[Any]:
-    """What is read is what an INSERT takes back."""
-    return column
+    """Take a value as the database writes it, nested ones too, and bytes as they are; it reads it back by itself."""
+    return column if isinstance(column.type, LargeBinary) else cast(column, Text)
 
 
-@contextmanager
-def restoring(_connection: Connection, _tables: Sequence[Table]) -> Iterator[None]:
-    """Rows come in an order that foreign keys allow; these are looked at at once."""
-    yield
+delete_rows = backup.delete_rows
+restoring = backup.restoring
 
 
 def _is_open_elsewhere(error: Exception) -> bool:

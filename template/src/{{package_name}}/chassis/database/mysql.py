@@ -15,6 +15,7 @@ from sqlalchemy import FLOAT, URL, Column, ColumnElement, Connection, DateTime, 
 from sqlalchemy.ext.compiler import compiles
 
 from . import pool
+from .backup import tables as stored_tables
 from .dialect import Connector, MigrationError, wait_for_lock
 
 ASYNC_DRIVER = "mysql+aiomysql"
@@ -157,6 +158,9 @@ def _code(error: Exception) -> int | None:
 def stored(column: Column[Any]) -> ColumnElement[Any]:
     """Have a FLOAT written with all its digits, of which it shows six."""
     return column + literal_column("0e0") if isinstance(column.type, FLOAT) else column
+
+
+delete_rows = stored_tables.delete_rows
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from sqlalchemy import URL, Column, ColumnElement, Engine, Integer, Table, Text,
 from sqlalchemy import Connection as SqlConnection
 
 from . import pool
+from .backup import tables as stored_tables
 from .dialect import Connector, wait_for_lock
 
 ASYNC_DRIVER = "postgresql+psycopg_async"
@@ -177,6 +178,9 @@ def _sqlstate(error: Exception) -> str | None:
 def stored(column: Column[Any]) -> ColumnElement[Any]:
     """Take a value as the server writes it, of whatever type it is; it reads it back by itself."""
     return cast(column, Text)
+
+
+delete_rows = stored_tables.delete_rows
 
 
 @contextmanager

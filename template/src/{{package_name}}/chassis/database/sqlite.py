@@ -14,6 +14,7 @@ from sqlalchemy.ext.compiler import compiles
 
 from . import Settings as DatabaseSettings
 from . import file
+from .backup import tables as stored_tables
 
 ASYNC_DRIVER = "sqlite+aiosqlite"
 SYNC_DRIVER = "sqlite+pysqlite"
@@ -85,6 +86,9 @@ def is_conflict(error: Exception) -> bool:
 def stored(column: Column[Any]) -> ColumnElement[Any]:
     """What is stored is a number, a text or bytes, whatever the column is called."""
     return column
+
+
+delete_rows = stored_tables.delete_rows
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import sqlalchemy
 from alembic import command
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, Insert, Table, bindparam, delete, insert
+from sqlalchemy import Connection, Insert, Table, bindparam, insert
 from sqlalchemy.exc import DBAPIError
 
 from .. import jobs, migrations
@@ -47,8 +47,7 @@ def restore(path: Path, settings: Any, dialect: Dialect, *, replace: bool) -> in
             with connection.begin(), dialect.restoring(connection, here):
                 if not (is_new or replace) and tables.hold_rows(connection, here):
                     raise BackupError("the database holds rows; say --replace (REPLACE=yes) to have them deleted")
-                for table in reversed(here):
-                    connection.execute(delete(table))
+                dialect.delete_rows(connection, here)
                 return _fill(connection, here, found, key)
         except DBAPIError as error:
             if jobs.is_away(error, dialect):

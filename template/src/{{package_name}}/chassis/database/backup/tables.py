@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Column, Connection, MetaData, Table, inspect, select
+from sqlalchemy import Column, Connection, MetaData, Table, delete, inspect, select
 from sqlalchemy.exc import SAWarning
 
 # Alembic's own; what is in it stands in the header of a backup.
@@ -39,3 +39,9 @@ def columns(table: Table) -> Sequence[Column[Any]]:
 
 def hold_rows(connection: Connection, tables: Sequence[Table]) -> bool:
     return any(connection.execute(select(1).select_from(table).limit(1)).first() for table in tables)
+
+
+def delete_rows(connection: Connection, tables: Sequence[Table]) -> None:
+    """Delete every row of tables of which each stands after those that it points to."""
+    for table in reversed(tables):
+        connection.execute(delete(table))
