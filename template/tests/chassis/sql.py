@@ -15,6 +15,8 @@ from .conftest import settings_for_tests
 server = servers.chosen(ROOT / "src" / PACKAGE / "chassis")
 assert server is not None
 dialect = module(f"chassis.database.{server.__name__.rpartition('.')[2]}")
+# What other databases have and this one has not.
+LACKS: frozenset[str] = server.LACKS
 connection = module("chassis.database.connection")
 
 

@@ -26,7 +26,7 @@ import sqlalchemy as sa
 
 from ..package import PACKAGE, ROOT, environment, module, program
 from .process import PATIENCE_SECONDS, Process, until
-from .sql import engine, rows, run, server, tables
+from .sql import LACKS, engine, rows, run, tables
 
 cli = module("chassis.cli")
 archive = module("chassis.database.backup.archive")
@@ -38,8 +38,8 @@ BackupError = module("chassis.database.backup").BackupError
 KEY = base64.b64encode(bytes(range(32))).decode()
 OTHER_KEY = base64.b64encode(bytes(32)).decode()
 TREE = "INSERT INTO captains (id, name, mentor_id) VALUES "
-STORED = "computed and stored" not in server.LACKS
-CIRCLE = () if "circles" in server.LACKS else ("UPDATE captains SET mentor_id = 3 WHERE id = 1",)
+STORED = "computed and stored" not in LACKS
+CIRCLE = () if "circles" in LACKS else ("UPDATE captains SET mentor_id = 3 WHERE id = 1",)
 
 FIRST = """
 import sqlalchemy as sa
@@ -66,7 +66,7 @@ def upgrade():
 def downgrade():
     for name in ("boats", "captains", "ports"):
         op.drop_table(name)
-""".replace("IDENTITY", "" if "identity" in server.LACKS else "sa.Identity(always=True),")
+""".replace("IDENTITY", "" if "identity" in LACKS else "sa.Identity(always=True),")
 SECOND = """
 import sqlalchemy as sa
 from alembic import op

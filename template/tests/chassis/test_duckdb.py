@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -16,8 +20,8 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from ..package import PACKAGE, ROOT, environment, module, program
-from .conftest import Start
-from .process import serving, until
+from .conftest import Logs, Start, settings_for_tests
+from .process import Process, serving, until
 from .sql import dialect, engine, rows, run
 from .test_errors import assert_is_problem
 from .unit_of_work import in_request
@@ -56,6 +60,10 @@ def at_once() -> Iterator[Callable[..., Future[httpx.Response]]]:
 def counted(folder: Path) -> None:
     """A table with one number in it, and a name that may stand once."""
     run("CREATE TABLE counted (number BIGINT, name VARCHAR UNIQUE)", "INSERT INTO counted VALUES (0, 'one')")()
+
+
+def newest(folder: Path) -> Path:
+    return max((folder / "backups").glob("*.backup"))
 
 
 # -- one writer, many readers ------------------------------------------------------------------------------------------
@@ -209,12 +217,22 @@ def test_a_lost_file_makes_the_service_unready(start: Start, folder: Path) -> No
 # -- one process -------------------------------------------------------------------------------------------------------
 
 
-def test_migrate_is_refused_while_another_process_has_the_file(folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("command", "failure"),
+    [(["migrate"], "The migration was not run"), (["restore", "any.backup", "--replace"], "Nothing was restored")],
+    ids=["migrate", "restore"],
+)
+def test_what_needs_the_file_for_itself_is_refused_while_the_service_has_it(
+    folder: Path, command: list[str], failure: str
+) -> None:
     """With a sentence that says what to do."""
     (folder / "migrations").symlink_to(ROOT / "migrations")
+    assert cli.main(program(), ["migrate"]) == 0
+    assert cli.main(program(), ["backup"]) == 0
+    newest(folder).rename(folder / "any.backup")
     with engine() as opened, opened.connect():
         done = subprocess.run(
-            [sys.executable, "-m", PACKAGE, "migrate"],
+            [sys.executable, "-m", PACKAGE, *command],
             cwd=folder,
             env=environment(folder, PYTHONPATH=str(ROOT)),
             capture_output=True,
@@ -223,8 +241,9 @@ def test_migrate_is_refused_while_another_process_has_the_file(folder: Path) -> 
             timeout=60,
         )
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.endswith("the service; stop it, migrate, and start it again\n")
-    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith(failure)
+    assert done.stderr.endswith("the service; stop it, and start it again afterwards\n")
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_service_waits_until_the_one_before_it_has_ended(folder: Path) -> None:
@@ -269,10 +288,112 @@ def test_a_restored_table_is_as_it_was_with_what_only_duckdb_has(folder: Path) -
     ]
     before = [rows(state) for state in states]
     assert cli.main(program(), ["backup"]) == 0
-    (file,) = (folder / "backups").glob("*.backup")
+    file = newest(folder)
     for _ in range(2):
         run("UPDATE ships SET sail = NULL", "DELETE FROM oars")()
         assert cli.main(program(), ["restore", "--replace", str(file)]) == 0
         assert [rows(state) for state in states] == before
         assert rows("SELECT nextval('steps')") == [11]
     assert rows("SELECT increment_by FROM duckdb_sequences() WHERE sequence_name = 'steps'") == [5]
+
+
+def test_the_service_makes_backups_when_it_is_asked(migrated: None, folder: Path) -> None:
+    """It alone has the file open. Only its own user may ask; a killed service leaves nothing that stands in the way."""
+    socket_path = folder / "test.duckdb.backup-socket"
+    with serving(folder, PACKAGE, "serve", SHUTDOWN_DRAIN_SECONDS="0") as process:
+        assert stat.S_IMODE(socket_path.stat().st_mode) == 0o600
+        assert cli.main(program(), ["backup"]) == 0
+        until(lambda: process.events("backup_made"))
+        assert process.events("backup_made")[0]["path"] == str(newest(folder))
+        newest(folder).unlink()
+        kill_worker(process)
+    assert socket_path.exists()
+    assert cli.main(program(), ["backup"]) == 0, "nobody listens, so the command makes it"
+    newest(folder).unlink()
+    with serving(folder, PACKAGE, "serve", SHUTDOWN_DRAIN_SECONDS="0") as process:
+        assert cli.main(program(), ["backup"]) == 0
+        until(lambda: process.events("backup_made"))
+        process.send(signal.SIGTERM)
+        assert process.exit_code() == 0
+    assert not socket_path.exists()
+
+
+def kill_worker(process: Process) -> None:
+    """Kill the process, and the one it has started to serve."""
+    found = subprocess.run(
+        ["pgrep", "-P", str(process.popen.pid)], capture_output=True, text=True, check=False, timeout=10
+    )
+    for pid in (*map(int, found.stdout.split()), process.popen.pid):
+        os.kill(pid, signal.SIGKILL)
+    process.popen.wait(60)
+
+
+def test_why_the_service_made_no_backup_is_said_by_the_command(
+    start: Start, capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    """In a sentence, with exit code 1; the service goes on."""
+    client = start()
+    assert cli.main(program(), ["backup"]) == 1
+    assert capsys.readouterr().err.endswith("The backup was not made: the database has no schema yet; run migrate\n")
+    (folder / "backups").write_text("in the way")
+    (folder / "migrations").symlink_to(ROOT / "migrations")
+    assert cli.main(program(), ["migrate"]) == 0
+    assert cli.main(program(), ["backup"]) == 1
+    assert "File exists" in capsys.readouterr().err
+    assert client.get("/health/ready").status_code == 200
+
+
+def test_a_service_that_gives_no_answer_is_not_waited_for_longer_than_said(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """For BACKUP_TIMEOUT_SECONDS; and one that has gone is seen at once."""
+    monkeypatch.setenv("BACKUP_TIMEOUT_SECONDS", "0.3")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("test.duckdb.backup-socket")
+        listener.listen()
+        assert cli.main(program(), ["backup"]) == 1
+        assert "the service gave no answer for 0.3 s" in capsys.readouterr().err
+
+
+def test_who_asks_for_a_backup_and_says_nothing_holds_nobody_up(migrated: None, start: Start) -> None:
+    """Its turn is over after a while, and at once when it goes."""
+    start()
+    with socket.socket(socket.AF_UNIX) as silent, socket.socket(socket.AF_UNIX) as gone:
+        silent.connect("test.duckdb.backup-socket")
+        gone.connect("test.duckdb.backup-socket")
+        gone.close()
+        assert cli.main(program(), ["backup"]) == 0
+
+
+def test_a_service_that_ends_gives_the_backup_up(migrated: None, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not wait for its end; nothing is left behind, and whoever asked is told."""
+    dump = module("chassis.database.backup.dump")
+    is_writing, may_go_on = threading.Event(), threading.Event()
+
+    def slowly(*arguments: Any) -> Iterator[Any]:
+        for row in rows_of(*arguments):
+            is_writing.set()
+            assert may_go_on.wait(60)
+            yield row
+
+    rows_of = dump._rows
+    monkeypatch.setattr(dump, "_rows", slowly)
+    run("CREATE TABLE many AS SELECT range AS number FROM range(3)")()
+    by_service = module("chassis.database.backup.by_service")
+    settings = settings_for_tests()
+    with ThreadPoolExecutor(1) as pool:
+        with by_service._offered(settings, dialect):
+            asked = pool.submit(by_service.ask, settings, dialect.SYNC_DRIVER)
+            assert is_writing.wait(60)
+            threading.Timer(0.2, may_go_on.set).start()
+        with pytest.raises(module("chassis.database.backup").BackupError, match="the service is ending"):
+            asked.result(60)
+    assert not list((folder / "backups").iterdir())
+
+
+def test_a_path_that_is_too_long_for_a_socket_is_said(migrated: None, start: Start, logs: Logs, folder: Path) -> None:
+    """The service serves all the same; its backup is made while it stands still."""
+    deep = folder / ("d" * 100)
+    start(database_url=f"duckdb:///{deep}/test.duckdb")
+    (line,) = logs("backups_not_offered")
+    assert line["reason"].endswith("is too long for a socket: have the database where its path is shorter")

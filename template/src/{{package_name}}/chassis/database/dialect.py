@@ -7,11 +7,14 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import URL, Column, ColumnElement, Connection, Engine, Table
 
 from . import Settings as DatabaseSettings
+
+if TYPE_CHECKING:
+    from .backup.dump import Made
 
 
 class MigrationError(Exception):
@@ -80,6 +83,9 @@ class Dialect(Protocol):
 
     def is_conflict(self, error: Exception) -> bool:
         """Tell whether the statement contradicts what is stored: 409."""
+
+    def ask_service(self, settings: Any) -> Made | None:
+        """Have the running service make a backup, when it keeps others out; None: it does not run, or does not."""
 
     def stored(self, column: Column[Any]) -> ColumnElement[Any]:
         """Return what reads a column so that nothing of its value is lost, in a form that an INSERT takes back."""

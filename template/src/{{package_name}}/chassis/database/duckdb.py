@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import duckdb
 from duckdb_sqlalchemy import ConnectionWrapper
@@ -30,8 +30,11 @@ from sqlalchemy.ext.compiler import compiles
 
 from . import Settings as DatabaseSettings
 from . import file, in_process
-from .backup import duckdb as backup
+from .backup import anew, by_service
 from .dialect import MigrationError
+
+if TYPE_CHECKING:
+    from .backup.dump import Made
 
 ASYNC_DRIVER = "duckdb+threads"
 SYNC_DRIVER = "duckdb"
@@ -40,6 +43,7 @@ SNAPSHOT: Sequence[str] = ()
 
 prepare = file.prepare
 scratch = file.scratch
+BackupFeature = by_service.BackupFeature
 
 
 class Settings(DatabaseSettings):
@@ -139,7 +143,7 @@ def migration_lock(engine: Engine, timeout_seconds: float) -> Iterator[None]:
             if not _is_open_elsewhere(error):
                 raise
             raise MigrationError(
-                "another process has the database open, most likely the service; stop it, migrate, and start it again"
+                "another process has the database open, most likely the service; stop it, and start it again afterwards"
             ) from error
         yield
 
@@ -171,13 +175,17 @@ def is_conflict(error: Exception) -> bool:
     return isinstance(cause, kinds) and "duplicate key" in str(cause).lower()
 
 
+def ask_service(settings: Any) -> Made | None:
+    return by_service.ask(settings, SYNC_DRIVER)
+
+
 def stored(column: Column[Any]) -> ColumnElement[Any]:
     """Take a value as the database writes it, nested ones too, and bytes as they are; it reads it back by itself."""
     return column if isinstance(column.type, LargeBinary) else cast(column, Text)
 
 
-delete_rows = backup.delete_rows
-restoring = backup.restoring
+delete_rows = anew.delete_rows
+restoring = anew.restoring
 
 
 def _is_open_elsewhere(error: Exception) -> bool:

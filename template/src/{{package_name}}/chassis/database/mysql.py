@@ -155,6 +155,10 @@ def _code(error: Exception) -> int | None:
     return arguments[0] if arguments and isinstance(arguments[0], int) else None
 
 
+def ask_service(_settings: Any) -> None:
+    """The database lets other processes in."""
+
+
 def stored(column: Column[Any]) -> ColumnElement[Any]:
     """Have a FLOAT written with all its digits, of which it shows six."""
     return column + literal_column("0e0") if isinstance(column.type, FLOAT) else column

@@ -175,6 +175,10 @@ def _sqlstate(error: Exception) -> str | None:
     return getattr(getattr(error, "orig", None), "sqlstate", None)
 
 
+def ask_service(_settings: Any) -> None:
+    """The database lets other processes in."""
+
+
 def stored(column: Column[Any]) -> ColumnElement[Any]:
     """Take a value as the server writes it, of whatever type it is; it reads it back by itself."""
     return cast(column, Text)

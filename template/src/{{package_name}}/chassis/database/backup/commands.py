@@ -74,7 +74,7 @@ def _every_day(settings: Any, at: time_of_day, dialect: Dialect) -> None:
 def _make(settings: Any, dialect: Dialect) -> Made:
     from . import dump  # with the library of ciphers, which the service itself does not need
 
-    return dump.make(settings, dialect)
+    return dialect.ask_service(settings) or dump.make(settings, dialect)
 
 
 def _sentence(made: Made) -> str:

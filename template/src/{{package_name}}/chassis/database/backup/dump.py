@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,11 +32,11 @@ class Made:
     deleted: int
 
 
-def make(settings: Any, dialect: Dialect) -> Made:
+def make(settings: Any, dialect: Dialect, is_ending: Callable[[], bool] = lambda: False) -> Made:
     """Write one backup and read it back, then delete those that have had their time.
 
     Raises:
-        BackupError: the database was never migrated, or holds what cannot be kept.
+        BackupError: the database was never migrated, or holds what cannot be kept; or `is_ending()` became true.
     """
     began, key = time.monotonic(), key_of(settings)
     with jobs.exclusive(settings, dialect, settings.backup_timeout_seconds) as connection:
@@ -57,7 +57,7 @@ def make(settings: Any, dialect: Dialect) -> Made:
             raise BackupError("the database has no schema yet; run migrate")
         path = files.path_for(settings.backup_directory, settings.service_name, moment)
         with files.new_file(path) as (part, file):
-            counts = archive.write(file, header, _rows(connection, found, dialect), key)
+            counts = archive.write(file, header, _rows(connection, found, dialect, is_ending), key)
             file.flush()
             written = archive.Archive(part)
             written.check_sum()
@@ -66,13 +66,17 @@ def make(settings: Any, dialect: Dialect) -> Made:
     return Made(path, counts.total(), path.stat().st_size, time.monotonic() - began, len(deleted))
 
 
-def _rows(connection: Connection, found: Sequence[Table], dialect: Dialect) -> Iterator[archive.Row]:
+def _rows(
+    connection: Connection, found: Sequence[Table], dialect: Dialect, is_ending: Callable[[], bool]
+) -> Iterator[archive.Row]:
     """Yield every row as the driver gives it, before SQLAlchemy makes anything of it."""
     connection = connection.execution_options(yield_per=_BATCH)
     for table in found:
         wanted = [type_coerce(dialect.stored(column), NullType()) for column in tables.columns(table)]
         name = str(table.name)
         for row in connection.execute(select(*wanted)):
+            if is_ending():
+                raise BackupError("the service is ending")
             yield name, row
 
 
