@@ -30,7 +30,7 @@ demo: setup ## render the default service, install it, start it, call it, stop i
 	@$(BIN)/python scripts/demo.py
 
 test: setup lint ## run the whole suite
-	@$(BIN)/python -m pytest -n auto --dist loadgroup -m "not chaos"
+	@$(BIN)/python -m pytest -n auto --dist loadgroup -m "not chaos and not faults"
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m chaos
 
 test-quick: setup ## run what needs no installation, no container and no old release
