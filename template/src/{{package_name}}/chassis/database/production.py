@@ -52,7 +52,8 @@ def _backup(dialect: Dialect, subject: Subject) -> Finding:
         if made.returncode != 0:
             return verdict(False, last_line(made))
         with _empty_database(dialect, subject, folder) as url:
-            restored = subject.run(sys.executable, "-m", subject.package, "restore", _only(folder), DATABASE_URL=url)
+            file = _file(made.stdout)
+            restored = subject.run(sys.executable, "-m", subject.package, "restore", file, DATABASE_URL=url)
     if restored.returncode != 0:
         return verdict(False, last_line(restored))
     before, after = (re.findall(r"(-?\d+) rows", done.stdout)[-1] for done in (made, restored))
@@ -69,6 +70,7 @@ def _empty_database(dialect: Dialect, subject: Subject, folder: Path) -> Iterato
         yield url.render_as_string(hide_password=False)
 
 
-def _only(folder: Path) -> str:
-    (file,) = folder.glob("*.backup")
-    return str(file)
+def _file(said: str) -> str:
+    """Return what `backup` has made: a service that makes it itself has a folder of its own for it."""
+    path: str = re.findall(r"^(.+): -?\d+ rows", said, re.MULTILINE)[-1]
+    return path
