@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from layout_rules import Faults, template_files
-from questions import asked, questions, values
+from questions import asked, questions, recorded, values
 
 
 def _destinations(root: Path) -> set[str]:
@@ -31,6 +31,6 @@ def nothing_is_removed(old: Path, new: Path) -> Faults:
 
 def retired_names_are_kept(old: Path, new: Path) -> Faults:
     """A question that a major release drops stays known, or the answers files that hold it stop an update."""
-    known = {*asked(new), *questions(new)["retired_names"]["default"]}
-    before = {*asked(old), *questions(old)["retired_names"]["default"]}
-    return [f"{name}: neither asked nor retired" for name in sorted(before - known)]
+    known = {*recorded(new), *questions(new)["retired_names"]["default"]}
+    before = {*recorded(old), *questions(old)["retired_names"]["default"]}
+    return [f"{name}: neither recorded nor retired" for name in sorted(before - known)]

@@ -246,7 +246,7 @@ def test_a_removal_is_seen(plant: Plant, fault: str, template: Path, planted: Pa
 def test_a_dropped_question_must_be_retired(template: Path, planted: Path) -> None:
     """A question that is gone and not in `retired_names` is named: it would stop updates half-way."""
     swap("options/project.yml", "owner:\n", "keeper:\n")(planted)
-    assert release_rules.retired_names_are_kept(template, planted) == ["owner: neither asked nor retired"]
+    assert release_rules.retired_names_are_kept(template, planted) == ["owner: neither recorded nor retired"]
 
 
 def test_an_overlay_folder_may_move(planted: Path) -> None:
