@@ -104,10 +104,7 @@ class WsgiPass:
         try:
             self._slots.take()
         except errors.UnavailableError as error:
-            answer = self._edge.failure(error)
-            # The server closes a connection on which half a request was read; the client has to know (RFC 9112, 9.6).
-            answer.headers["connection"] = "close"
-            return exchange.reply(answer)
+            return exchange.reply(self._edge.failure(error))
         try:
             return self._run(exchange, environ)
         finally:
@@ -183,6 +180,9 @@ class _Exchange:
         self._headers = list(answer.headers.items())
         if answer.status != 204:  # an answer that has no body has no length either (RFC 9110, 8.6)
             self._headers.append(("content-length", str(len(answer.body))))
+        if self.head.get("content-length", "0") != "0" or "transfer-encoding" in self.head:
+            # The server closes a connection on which half a request was read; the client has to know (RFC 9112, 9.6).
+            self._headers.append(("connection", "close"))
         self.start()
         return [b"" if self.context.method == "HEAD" else answer.body]
 
