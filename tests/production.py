@@ -119,5 +119,5 @@ FAULTS: dict[str, Fault] = {
     "grace": text("compose.yaml", "stop_grace_period: 60s", "stop_grace_period: 10s"),
     "service": text("src/{package}/main.py", "install(app, settings, FEATURES)", "install(app, settings, ())"),
     "migrations": text("src/{package}/notes/models.py", "tag: Mapped[", "color: Mapped[str]\n    tag: Mapped["),
-    "backup": text("src/{package}/chassis/database/backup/restore.py", "return _fill(", "return -_fill("),
+    "backup": text("src/{package}/chassis/database/backup/restore.py", "return _fill(", "return 1 + _fill("),
 }
