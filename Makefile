@@ -29,9 +29,8 @@ setup: .venv/.ready ## install the tools of this repository
 demo: setup ## render the default service, install it, start it, call it, stop it
 	@$(BIN)/python scripts/demo.py
 
-test: setup lint ## run the whole suite
+test: setup lint ## run the suite; what only long or quiet runs show is `make faults` and `make chaos`
 	@$(BIN)/python -m pytest -n auto --dist loadgroup -m "not chaos and not faults"
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m chaos
 
 test-quick: setup ## run what needs no installation, no container and no old release
 	@$(BIN)/python -m pytest -q -n auto --dist loadgroup -m "not stacks and not containers and not update and not faults and not chaos"
