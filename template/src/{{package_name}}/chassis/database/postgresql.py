@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,9 @@ from sqlalchemy import Connection as SqlConnection
 from . import pool
 from .backup import tables as stored_tables
 from .dialect import Connector, wait_for_lock
+
+# It warns of errors that it leaves to the one that comes with them, which is told.
+logging.getLogger("psycopg").setLevel(logging.ERROR)
 
 ASYNC_DRIVER = "postgresql+psycopg_async"
 SYNC_DRIVER = "postgresql+psycopg"
