@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ..prod_check.row import Finding, Row, Subject, last_line, verdict
+from ..prod_check.row import Finding, Row, Subject, last_line, unknown_before_valid, verdict
 from .connection import url_for
 from .dialect import Dialect
 
@@ -37,7 +37,7 @@ def rows(dialect: Dialect) -> tuple[Row, ...]:
 
 def _migrations(subject: Subject) -> Finding:
     if subject.settings is None:
-        return verdict(False, "cannot be told before the settings are valid")
+        return unknown_before_valid()
     done = subject.run(sys.executable, "-m", subject.package, "migrate", "check")
     return verdict(done.returncode == 0, "models and database agree" if done.returncode == 0 else last_line(done))
 
@@ -45,7 +45,7 @@ def _migrations(subject: Subject) -> Finding:
 def _backup(dialect: Dialect, subject: Subject) -> Finding:
     """Make one in a folder of its own, and restore it into a database that is gone afterwards."""
     if subject.settings is None:
-        return verdict(False, "cannot be told before the settings are valid")
+        return unknown_before_valid()
     with TemporaryDirectory() as name:
         folder = Path(name)
         made = subject.run(sys.executable, "-m", subject.package, "backup", BACKUP_DIRECTORY=name)

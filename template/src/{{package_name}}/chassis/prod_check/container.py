@@ -6,7 +6,7 @@ import re
 from importlib import import_module
 from typing import Any
 
-from .row import Finding, Row, Subject, not_checked, verdict
+from .row import Finding, Row, Subject, not_checked, unknown_before_valid, verdict
 
 _PROBE = "/health/live"
 
@@ -69,7 +69,7 @@ def _grace(subject: Subject) -> Finding:
     if not services:
         return not_checked("no compose.yaml here starts what clients call")
     if subject.settings is None:
-        return verdict(False, "cannot be told before the settings are valid")
+        return unknown_before_valid()
     needed = subject.settings.shutdown_drain_seconds + subject.settings.shutdown_timeout_seconds
     said = {name: str(service.get("stop_grace_period", "10s")) for name, service in services.items()}
     short = [f"{name} {period}" for name, period in said.items() if _seconds(period) < needed]

@@ -77,6 +77,11 @@ def verdict(holds: bool, evidence: str) -> Finding:
     return Finding("passed" if holds else "failed", evidence)
 
 
+def unknown_before_valid() -> Finding:
+    """Return what is said of a row that needs the settings, while they are not valid."""
+    return verdict(False, "cannot be told before the settings are valid")
+
+
 def not_checked(why: str) -> Finding:
     return Finding("not_checked", why)
 

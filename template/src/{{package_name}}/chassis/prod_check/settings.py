@@ -11,7 +11,7 @@ from dotenv import dotenv_values
 
 from .. import settings as chassis_settings
 from ..settings import BaseChassisSettings, SettingsError
-from .row import Finding, Row, Subject, verdict
+from .row import Finding, Row, Subject, unknown_before_valid, verdict
 
 _LONGEST_REQUEST_SECONDS = 120
 _LARGEST_BODY_BYTES = 100_000_000
@@ -61,7 +61,7 @@ def _when_valid(holds: Callable[[Any], bool], *names: str) -> Callable[[Subject]
 
     def check(subject: Subject) -> Finding:
         if subject.settings is None:
-            return verdict(False, "cannot be told before the settings are valid")
+            return unknown_before_valid()
         return verdict(holds(subject.settings), _in_force(subject, tuple(map(chassis_settings.variable, names))))
 
     return check
