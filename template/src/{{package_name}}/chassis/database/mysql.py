@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import pymysql  # type: ignore[import-untyped]
 from pymysql.constants import CR  # type: ignore[import-untyped]
-from sqlalchemy import FLOAT, URL, Column, ColumnElement, Connection, DateTime, Engine, Table, literal_column, text
+from sqlalchemy import FLOAT, Column, ColumnElement, Connection, DateTime, Engine, Table, literal_column, text
 from sqlalchemy.ext.compiler import compiles
 
 from . import pool
@@ -115,12 +115,11 @@ def _set_patience(connection: Any, seconds: float) -> None:
         connection._reader.patience_seconds = seconds
 
 
+prepare = pool.prepare
+on_connect = pool.on_connect
 ping = pool.ping
+ask_service = pool.ask_service
 scratch = pool.scratch
-
-
-def prepare(_url: URL) -> None:
-    """The database is made by whoever runs the server."""
 
 
 @contextmanager
@@ -138,10 +137,6 @@ def migration_lock(engine: Engine, timeout_seconds: float) -> Iterator[None]:
             connection.execute(text(f"SELECT RELEASE_LOCK({name})"))
 
 
-def on_connect(_connection: Any) -> None:
-    """Everything was said when the connection was opened."""
-
-
 def is_transient(error: Exception) -> bool:
     return _code(error) in _TRANSIENT
 
@@ -153,10 +148,6 @@ def is_conflict(error: Exception) -> bool:
 def _code(error: Exception) -> int | None:
     arguments = getattr(getattr(error, "orig", None), "args", ())
     return arguments[0] if arguments and isinstance(arguments[0], int) else None
-
-
-def ask_service(_settings: Any) -> None:
-    """The database lets other processes in."""
 
 
 def stored(column: Column[Any]) -> ColumnElement[Any]:

@@ -57,6 +57,18 @@ def pool_options(settings: Any) -> dict[str, Any]:
     }
 
 
+def prepare(_url: URL) -> None:
+    """The database is made by whoever runs the server."""
+
+
+def on_connect(_connection: Any) -> None:
+    """Everything was said when the connection was opened."""
+
+
+def ask_service(_settings: Any) -> None:
+    """The database lets other processes in."""
+
+
 def ping(connection: Connection) -> None:
     connection.execute(text("SELECT 1"))
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeVar
 import psycopg
 from psycopg import waiting
 from psycopg.pq import TransactionStatus
-from sqlalchemy import URL, Column, ColumnElement, Engine, Integer, Table, Text, cast, func, select, text
+from sqlalchemy import Column, ColumnElement, Engine, Integer, Table, Text, cast, func, select, text
 from sqlalchemy import Connection as SqlConnection
 
 from . import pool
@@ -140,12 +140,11 @@ def _set_patience(connection: Any, seconds: float) -> None:
     connection.patience_seconds = seconds
 
 
+prepare = pool.prepare
+on_connect = pool.on_connect
 ping = pool.ping
+ask_service = pool.ask_service
 scratch = pool.scratch
-
-
-def prepare(_url: URL) -> None:
-    """The database is made by whoever runs the server."""
 
 
 @contextmanager
@@ -158,10 +157,6 @@ def migration_lock(engine: Engine, timeout_seconds: float) -> Iterator[None]:
             yield
         finally:
             connection.execute(text("SELECT pg_advisory_unlock(:key)").bindparams(key=_MIGRATION_LOCK))
-
-
-def on_connect(_connection: Any) -> None:
-    """Everything was said when the connection was opened."""
 
 
 def is_transient(error: Exception) -> bool:
@@ -177,10 +172,6 @@ def is_conflict(error: Exception) -> bool:
 
 def _sqlstate(error: Exception) -> str | None:
     return getattr(getattr(error, "orig", None), "sqlstate", None)
-
-
-def ask_service(_settings: Any) -> None:
-    """The database lets other processes in."""
 
 
 def stored(column: Column[Any]) -> ColumnElement[Any]:
