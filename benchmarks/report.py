@@ -32,8 +32,9 @@ ratios mean something elsewhere; the microseconds beside them belong to the mach
 - The rendered service is the default render of its framework with its default settings, served by the function that
   `python -m <package> serve` calls, with the routes of the benchmark added. It writes a JSON line a request into a pipe
   that another process empties, as in a container.
-- All servers run at once. Every case is measured once a round, in a new random order, for {rounds} rounds; ratios are
-  of medians. The bare application is measured twice: how far that is from 1.00 is how far off the others may be.
+- All servers run at once. Every case is measured once a round, in a new random order, for {rounds} rounds. A ratio is
+  the median of the rounds' own ratios, because what slows the machine for a while slows both sides of a round. The bare
+  application is measured twice: how far that is from 1.00 is how far off the others may be.
 """
 LAYERS = """
 The example's layers are the route `GET /api/v1/notes/{id}` with its router, service and repository; the bare
@@ -81,8 +82,8 @@ def markdown(served: Mapping[str, list[Case]], rendered: list[Time], rounds: int
 
 
 def _serving_table(framework: str, cases: list[Case]) -> str:
-    medians = {case.label: case.median_us for case in cases}
-    rows = [(case.label, f"{case.median_us / medians[case.base]:.2f}", f"{case.median_us:.0f}") for case in cases]
+    named = {case.label: case for case in cases}
+    rows = [(case.label, f"{case.ratio_to(named[case.base]):.2f}", f"{case.median_us:.0f}") for case in cases]
     return f"\n### {SERVERS[framework]}\n\n" + _table(("request", "of bare", "CPU microseconds"), rows)
 
 

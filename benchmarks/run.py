@@ -18,7 +18,7 @@ RENDERS = 7
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=31, help="rounds of requests (default 31)")
+    parser.add_argument("--rounds", type=int, default=45, help="rounds of requests (default 45)")
     parser.add_argument("--quick", action="store_true", help="few rounds, few requests, no file")
     options = parser.parse_args()
     rounds, scale = (2, 0.1) if options.quick else (options.rounds, 1.0)

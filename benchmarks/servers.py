@@ -18,6 +18,10 @@ APPS = Path(__file__).parent / "apps"
 START_SECONDS = 30
 
 
+class NotReadyError(Exception):
+    """The service answers, and cannot serve yet."""
+
+
 @dataclass(frozen=True)
 class Server:
     """A service that answers on `port`."""
@@ -37,6 +41,8 @@ class Server:
         try:
             connection.request(method, path, body, {"content-type": "application/json"} if body else {})
             answer = connection.getresponse()
+            if answer.status == 503:
+                raise NotReadyError(f"{method} {path} was answered with 503")
             if answer.status >= 300:
                 raise RuntimeError(f"{method} {path} was answered with {answer.status}")
             return answer.read()
@@ -97,7 +103,7 @@ def _wait(server: Server, process: subprocess.Popen[bytes], faults: Path) -> Non
     while time.monotonic() < until and process.poll() is None:
         try:
             server.get("/hello")
-        except OSError:
+        except (OSError, NotReadyError):
             time.sleep(0.1)
         else:
             return

@@ -32,10 +32,14 @@ class Case:
     def median_us(self) -> float:
         return statistics.median(self.samples_us)
 
+    def ratio_to(self, base: "Case") -> float:
+        """Return the median of the rounds' own ratios: what slows the machine for a while slows both of a round."""
+        return statistics.median(own / other for own, other in zip(self.samples_us, base.samples_us, strict=True))
+
 
 def cases(scale: float) -> list[Case]:
     """Return what is measured; the second of two equal cases is the noise figure."""
-    hello, row = int(3000 * scale), int(800 * scale)
+    hello, row = int(2000 * scale), int(500 * scale)
     return [
         Case("hello, bare", "bare", "/hello", hello, "hello, bare"),
         Case("the same once more (A/A)", "bare again", "/hello", hello, "hello, bare"),

@@ -12,6 +12,7 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from my_service.chassis.database import sqlite
 from my_service.chassis.database.asgi import Database
 from my_service.chassis.features import serve
 from my_service.chassis.service import Service, attach, service_of
@@ -45,7 +46,7 @@ def bare() -> FastAPI:
     app = FastAPI()
     engine = create_async_engine("sqlite+aiosqlite:///data/service.db")
     service = Service(load(Settings))
-    service.provide(Database(engine))
+    service.provide(Database(engine, sqlite))
     attach(app, service)
     app.include_router(notes, prefix="/api/v1")
     return add_routes(app, async_sessionmaker(engine, expire_on_commit=False).begin)

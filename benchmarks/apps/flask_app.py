@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from flask import Flask, Response
 from granian.constants import Interfaces
 from granian.server import MPServer
+from my_service.chassis.database import sqlite
 from my_service.chassis.database.wsgi import Database
 from my_service.chassis.features import serve
 from my_service.chassis.service import Service, service_of
@@ -47,7 +48,7 @@ def bare() -> Flask:
     app = Flask(__name__)
     engine = create_engine("sqlite:///data/service.db")
     service = app.extensions["chassis"] = Service(load(Settings))
-    service.provide(Database(engine))
+    service.provide(Database(engine, sqlite))
     app.register_blueprint(notes, url_prefix="/api/v1/notes")
     return add_routes(app, sessionmaker(engine, expire_on_commit=False).begin)
 

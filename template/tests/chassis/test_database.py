@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import Column, Integer, MetaData, String, Table, insert, select
+from sqlalchemy import Column, Integer, MetaData, String, Table, insert, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -102,6 +102,19 @@ def test_a_fault_of_ours_is_internal(start: Start, logs: Logs, things: None, sta
     assert statement in logs("request_failed")[0]["exception"]
 
 
+def test_no_value_of_a_statement_is_logged(start: Start, logs: Logs) -> None:
+    """It came from a client, and may be a password: the error's text names the statement only."""
+
+    def fail() -> None:
+        with engine() as opened, opened.connect() as connected:
+            connected.execute(text("SELECT * FROM nowhere WHERE name = :name"), {"name": "from a client"})
+
+    assert start({"fail": fail}).get("/api/here/fail").status_code == 500
+    (line,) = logs("request_failed")
+    assert "FROM nowhere" in line["exception"]
+    assert "from a client" not in line["exception"]
+
+
 def test_a_pool_without_a_free_connection_is_unavailable(start: Start) -> None:
     """It passes, too."""
 
@@ -134,6 +147,8 @@ def test_a_kill_loses_no_write_that_was_acknowledged(folder: Path) -> None:
         process.exit_code()
     with serving(folder, "tests.chassis.sql_server", "serve") as process:
         answers.append(httpx.get(f"{process.url}/api/here/write", timeout=10).status_code)
+        process.send(signal.SIGTERM)
+        process.exit_code()
     assert answers == [200] * 51
     assert rows("SELECT count(*) FROM written") == [51]
 

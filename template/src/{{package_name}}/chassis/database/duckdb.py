@@ -28,7 +28,6 @@ from sqlalchemy.dialects import registry
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.compiler import compiles
 
-from . import Settings as DatabaseSettings
 from . import file, in_process
 from .backup import anew, by_service
 from .dialect import MigrationError
@@ -46,19 +45,13 @@ scratch = file.scratch
 BackupFeature = by_service.BackupFeature
 
 
-class Settings(DatabaseSettings):
+class Settings(file.Settings):
     """Database"""
 
     url_schemes: ClassVar = ("duckdb",)
     url_example: ClassVar = "duckdb:///data/service.duckdb"
 
     database_url: str = Field("duckdb:///data/service.duckdb", description="Where the data is, as an SQLAlchemy URL.")
-    database_pool_size: int = Field(
-        10, ge=1, description="How many statements may run at a time, each in a thread of its own."
-    )
-    database_pool_timeout_seconds: float = Field(
-        5.0, gt=0, description="How long a request waits for a free connection; then it gets 503."
-    )
     database_statement_timeout_seconds: float = Field(
         5.0, gt=0, description="How long a statement may take, and how long a writer waits for another one; then 503."
     )
@@ -109,13 +102,7 @@ def engine_options(settings: Any) -> dict[str, Any]:
     }
     if settings.database_temp_directory:
         config["temp_directory"] = settings.database_temp_directory
-    return {
-        "pool_size": settings.database_pool_size,
-        "max_overflow": 0,
-        "pool_timeout": settings.database_pool_timeout_seconds,
-        "hide_parameters": True,  # what clients send belongs in no log
-        "connect_args": {"config": config},
-    }
+    return file.pool_options(settings) | {"connect_args": {"config": config}}
 
 
 def connector(settings: Any, is_async: bool) -> Callable[..., Any]:

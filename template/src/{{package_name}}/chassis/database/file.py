@@ -1,4 +1,4 @@
-"""What the databases have in common that are a file of the service's own: its folder, and the lock of a migration."""
+"""What the databases have in common that are a file of the service's own: connections, folder, lock of a migration."""
 
 from __future__ import annotations
 
@@ -6,11 +6,34 @@ import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
+from pydantic import Field
 from sqlalchemy import URL, Engine
 
+from . import Settings as DatabaseSettings
 from .dialect import wait_for_lock
+
+
+class Settings(DatabaseSettings):
+    """Database connections"""
+
+    database_pool_size: int = Field(
+        10, ge=1, description="How many connections are kept open, each asynchronous one with a thread of its own."
+    )
+    database_pool_timeout_seconds: float = Field(
+        5.0, gt=0, description="How long a request waits for a free connection; then it gets 503."
+    )
+
+
+def pool_options(settings: Any) -> dict[str, Any]:
+    """Return the options of `create_engine` that are the same for every driver."""
+    return {
+        "pool_size": settings.database_pool_size,
+        "max_overflow": 0,
+        "pool_timeout": settings.database_pool_timeout_seconds,
+        "hide_parameters": True,  # what clients send belongs in no log
+    }
 
 
 def path_of(url: URL) -> Path | None:

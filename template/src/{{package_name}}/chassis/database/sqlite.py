@@ -12,7 +12,6 @@ from sqlalchemy import BigInteger, Column, ColumnElement, Connection, Table, tex
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.ext.compiler import compiles
 
-from . import Settings as DatabaseSettings
 from . import file
 from .backup import tables as stored_tables
 
@@ -30,7 +29,7 @@ _BUSY_TIMEOUT_SECONDS = 5
 _TRANSIENT = ("database is locked", "database table is locked", "unable to open database file", "disk i/o error")
 
 
-class Settings(DatabaseSettings):
+class Settings(file.Settings):
     """Database"""
 
     url_schemes: ClassVar = ("sqlite",)
@@ -45,8 +44,8 @@ def _any_size(_type: BigInteger, _compiler: Any, **_options: Any) -> str:
     return "INTEGER"
 
 
-def engine_options(_settings: Any) -> dict[str, Any]:
-    return {"connect_args": {"timeout": _BUSY_TIMEOUT_SECONDS, "uri": True}}
+def engine_options(settings: Any) -> dict[str, Any]:
+    return file.pool_options(settings) | {"connect_args": {"timeout": _BUSY_TIMEOUT_SECONDS, "uri": True}}
 
 
 def connector(_settings: Any, _is_async: bool) -> None:
