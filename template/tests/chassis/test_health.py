@@ -235,6 +235,17 @@ def test_a_check_has_health_check_timeout_seconds(start: Start) -> None:
     assert (answer.status_code, answer.json()["checks"]["slow"]["status"]) == (503, "timeout")
 
 
+def test_a_check_may_have_a_share_of_the_time_only(start: Start) -> None:
+    """What answers in milliseconds, or not at all, is told of before the others."""
+    release = threading.Event()
+    client = start(
+        install=with_checks(Check("hangs", lambda: release.wait(9), timeout_share=0.01)), health_check_timeout_seconds=5
+    )
+    checks = client.get("/health").json()["checks"]
+    release.set()
+    assert (checks["hangs"]["status"], checks["hangs"]["error"]) == ("timeout", "no result within 0.05 s")
+
+
 def test_results_are_kept_for_the_interval(start: Start) -> None:
     """Probes within HEALTH_CHECK_INTERVAL_SECONDS cost nothing; the next one after it measures again."""
     kept, renewed = Counted(), Counted()

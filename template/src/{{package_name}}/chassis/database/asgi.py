@@ -67,7 +67,9 @@ class DatabaseFeature:
         database = open_database(service.settings, self._dialect)
         service.provide(database)
         service.translators.append(translator(self._dialect))
-        service.health.add(Check("database", database.ping, critical=True, show=database.pool_numbers))
+        # With a result kept for a second, and the default time-out, health tells the truth within two seconds.
+        check = Check("database", database.ping, critical=True, show=database.pool_numbers, timeout_share=0.4)
+        service.health.add(check)
         service.lifespans.append(("database", database.lifespan))
 
     def add_commands(self, commands: Any) -> None:

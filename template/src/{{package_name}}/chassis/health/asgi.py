@@ -33,10 +33,10 @@ class AsyncMonitor(Monitor):
 
     async def _run(self, check: Check) -> Result:
         try:
-            async with asyncio.timeout(self.timeout_seconds):
+            async with asyncio.timeout(self.limit_seconds(check)):
                 return self.result(check, await self._measured(check))
         except TimeoutError:
-            return self.result(check, self.late())
+            return self.result(check, self.late(check))
 
     async def _measured(self, check: Check) -> Run:
         """Await what is asynchronous here, and what blocks in a thread."""

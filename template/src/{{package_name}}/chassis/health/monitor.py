@@ -36,7 +36,7 @@ class Monitor:
 
     def __init__(self, service: Service, clock: Callable[[], float] = time.monotonic) -> None:
         self.service = service
-        self.timeout_seconds: float = service.settings.health_check_timeout_seconds
+        self._timeout_seconds: float = service.settings.health_check_timeout_seconds
         self._interval_seconds: float = service.settings.health_check_interval_seconds
         self._clock = clock
         self._fresh_until = float("-inf")
@@ -63,9 +63,13 @@ class Monitor:
         Thread(target=lambda: future.set_result(self._measure(check)), name=f"health-{check.name}", daemon=True).start()
         return future
 
-    def late(self) -> Run:
+    def limit_seconds(self, check: Check) -> float:
+        """Return how long a measurement may take."""
+        return self._timeout_seconds * check.timeout_share
+
+    def late(self, check: Check) -> Run:
         """Return what stands for a measurement that is not back in time."""
-        return Run(self.timeout_seconds * 1000, failure=TimeoutError())
+        return Run(self.limit_seconds(check) * 1000, failure=TimeoutError())
 
     def result(self, check: Check, run: Run) -> Result:
         """Judge one run; a failure never shows its own text."""
@@ -95,7 +99,7 @@ class Monitor:
         if isinstance(failure, CheckFailedError):
             return Outcome("error", str(failure))
         if isinstance(failure, TimeoutError):
-            return Outcome("timeout", f"no result within {self.timeout_seconds} s")
+            return Outcome("timeout", f"no result within {self.limit_seconds(check):g} s")
         return Outcome("error", "the check failed")
 
     # -- the endpoints -------------------------------------------------------------------------------------------------

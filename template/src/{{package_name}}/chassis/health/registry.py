@@ -28,13 +28,15 @@ class Check:
     """One thing to watch. `measure` (synchronous or asynchronous) raises when it is down; what it returns is judged.
 
     A synchronous measurement runs in a thread, so it may block. What `show` returns is shown whatever was found, even
-    while the measurement fails or hangs; it must not wait for anything.
+    while the measurement fails or hangs; it must not wait for anything. `timeout_share` is the part of
+    `HEALTH_CHECK_TIMEOUT_SECONDS` that it may take: less than all for what answers in milliseconds, or not at all.
     """
 
     name: str
     measure: Callable[[], Any | Awaitable[Any]]
     critical: bool = False
     show: Callable[[], Mapping[str, Any]] = dict
+    timeout_share: float = 1.0
 
     def judge(self, measured: Any) -> Outcome:
         """Say what the measured value means; a mapping is shown as details."""

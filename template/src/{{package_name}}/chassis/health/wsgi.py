@@ -32,13 +32,14 @@ class ThreadMonitor(Monitor):
             return self._run_all() if kept is None else kept
 
     def _run_all(self) -> list[Result]:
-        deadline = time.monotonic() + self.timeout_seconds
+        began = time.monotonic()
         running = [(check, self.start(check)) for check in self.service.health.checks]
         results = []
         for check, future in running:
+            left_seconds = began + self.limit_seconds(check) - time.monotonic()
             try:
-                run = future.result(timeout=max(0.0, deadline - time.monotonic()))
+                run = future.result(timeout=max(0.0, left_seconds))
             except TimeoutError:
-                run = self.late()
+                run = self.late(check)
             results.append(self.result(check, run))
         return self.keep(results)
