@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pymysql  # type: ignore[import-untyped]
 from pymysql.constants import CR  # type: ignore[import-untyped]
-from sqlalchemy import FLOAT, Column, ColumnElement, Connection, DateTime, Engine, Table, literal_column, text
+from sqlalchemy import FLOAT, URL, Column, ColumnElement, Connection, DateTime, Engine, Table, literal_column, text
 from sqlalchemy.ext.compiler import compiles
 
 from . import pool
@@ -119,7 +120,16 @@ prepare = pool.prepare
 on_connect = pool.on_connect
 ping = pool.ping
 ask_service = pool.ask_service
-scratch = pool.scratch
+
+
+def scratch(url: URL, folder: Path) -> AbstractContextManager[URL]:
+    """Create a database on the same server, which writes and orders letters as this one does."""
+    return pool.scratch(url, folder, _letters)
+
+
+def _letters(connection: Connection) -> str:
+    names = connection.execute(text("SELECT @@character_set_database, @@collation_database")).one()
+    return " CHARACTER SET {} COLLATE {}".format(*names)
 
 
 @contextmanager

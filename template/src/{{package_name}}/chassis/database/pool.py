@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -74,8 +74,8 @@ def ping(connection: Connection) -> None:
 
 
 @contextmanager
-def scratch(url: URL, _folder: Path) -> Iterator[URL]:
-    """Create a database on the same server, and drop it afterwards."""
+def scratch(url: URL, _folder: Path, options: Callable[[Connection], str] = lambda _connection: "") -> Iterator[URL]:
+    """Create a database on the same server, with the `options` of this one, and drop it afterwards."""
     name = f"{url.database}_scratch_{secrets.token_hex(4)}"
     engine = create_engine(
         url, isolation_level="AUTOCOMMIT", connect_args={"connect_timeout": _SCRATCH_CONNECT_SECONDS}
@@ -83,7 +83,7 @@ def scratch(url: URL, _folder: Path) -> Iterator[URL]:
     quoted = engine.dialect.identifier_preparer.quote(name)
     try:
         with engine.connect() as connection:
-            connection.exec_driver_sql(f"CREATE DATABASE {quoted}")
+            connection.exec_driver_sql(f"CREATE DATABASE {quoted}{options(connection)}")
             try:
                 yield url.set(database=name)
             finally:
