@@ -146,7 +146,7 @@ def test_a_kill_loses_no_write_that_was_acknowledged(folder: Path) -> None:
         answers = [httpx.get(f"{process.url}/api/here/write", timeout=10).status_code for _ in range(50)]
         process.send(signal.SIGKILL)
         process.exit_code()
-    with serving(folder, "tests.chassis.sql_server", "serve") as process:
+    with serving(folder, "tests.chassis.sql_server", "serve", SHUTDOWN_DRAIN_SECONDS="0") as process:
         answers.append(httpx.get(f"{process.url}/api/here/write", timeout=10).status_code)
         process.send(signal.SIGTERM)
         process.exit_code()
