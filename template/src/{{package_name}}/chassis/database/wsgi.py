@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.orm import Session, sessionmaker
 
-from ..health.registry import Check
+from ..health.registry import QUICK, Check
 from ..prod_check.row import Row
 from ..service import Service
 from . import migrations, production
@@ -68,9 +68,8 @@ class DatabaseFeature:
         database = open_database(service.settings, self._dialect)
         service.provide(database)
         service.translators.append(translator(self._dialect))
-        # With a result kept for a second, and the default time-out, health tells the truth within two seconds.
-        check = Check("database", database.ping, critical=True, show=database.pool_numbers, timeout_share=0.4)
-        service.health.add(check)
+        show = database.pool_numbers
+        service.health.add(Check("database", database.ping, critical=True, show=show, timeout_share=QUICK))
         service.lifespans.append(("database", database.lifespan))
 
     def add_commands(self, commands: Any) -> None:

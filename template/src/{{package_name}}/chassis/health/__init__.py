@@ -11,7 +11,7 @@ class Settings(BaseChassisSettings):
     """Health"""
 
     health_check_timeout_seconds: float = Field(
-        2.0, gt=0, description="How long one check may take; that of a database, two fifths of it."
+        2.0, gt=0, description="How long one check may take; what asks the database has two fifths of it."
     )
     health_check_interval_seconds: float = Field(
         1.0, ge=0, description="How long results are kept, so that probes cost the dependencies nothing."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date, timedelta
 
 from ..chassis.health.checks import Gaps
+from ..chassis.health.registry import QUICK
 from ..chassis.service import service_of
 from .models import utc_now
 from .repository import open_repository
@@ -20,4 +21,4 @@ def watch(app: object) -> None:
         async with open_repository(service) as notes:
             return await notes.days(utc_now().date() - timedelta(days=DAYS))
 
-    service.health.add(Gaps("notes", days, days=DAYS, since_first=True))
+    service.health.add(Gaps("notes", days, days=DAYS, since_first=True, timeout_share=QUICK))
