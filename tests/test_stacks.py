@@ -97,6 +97,13 @@ def test_every_line_of_the_log_is_one_json_object(live: Live) -> None:
         assert {"timestamp", "level", "event", "logger", "service.name"} <= json.loads(line).keys(), line
 
 
+@pytest.mark.only_stacks("fastapi-sqlite", "flask-postgresql")
+def test_a_service_that_serves_is_without_what_only_commands_need(stack: Path, package: str) -> None:
+    """Alembic, and what it needs, would be a tenth of the time that a start takes."""
+    found = f"import sys, {package}.main; print(*sorted({{'alembic', 'mako'}} & sys.modules.keys()))"
+    assert run(str(stack / ".venv/bin/python"), "-c", found, cwd=stack).strip() == ""
+
+
 @pytest.mark.only_stacks("fastapi-sqlite", "flask-none")
 def test_the_example_goes_with_its_folder_and_one_line(stack: Path, tmp_path: Path) -> None:
     """Without the folder of notes, its tests, its revision and its lines in main.py the service is green."""

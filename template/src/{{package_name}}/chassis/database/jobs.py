@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from alembic.util import CommandError
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.exc import DBAPIError
 
@@ -37,6 +36,8 @@ def exclusive(settings: Any, dialect: Dialect, statement_timeout_seconds: float)
 
 def run(work: Callable[[], None], failure: str, dialect: Dialect) -> int:
     """Do what a command is for. What stands in its way is a sentence on stderr, and an exit code."""
+    from alembic.util import CommandError  # a service that serves starts sooner without Alembic
+
     try:
         work()
     except (BackupError, CommandError, MigrationError, OSError) as error:

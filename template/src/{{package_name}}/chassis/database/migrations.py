@@ -8,8 +8,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import Connection
 
 from .. import settings as chassis_settings
@@ -19,6 +17,8 @@ from .dialect import Dialect, MigrationError
 from .types import UtcDateTime
 
 if TYPE_CHECKING:
+    from alembic.config import Config
+
     from ..cli import Program
 
 FOLDER = Path("migrations")
@@ -38,24 +38,28 @@ def add_commands(commands: Any, dialect: Dialect) -> None:
     actions = parser.add_subparsers(metavar="ACTION")
     down = actions.add_parser("downgrade", help="go back to a revision; `base` is an empty database")
     down.add_argument("revision")
-    down.set_defaults(action=lambda config, options: command.downgrade(config, options.revision))
+    down.set_defaults(action=lambda command, config, options: command.downgrade(config, options.revision))
     new = actions.add_parser("revision", help="write a revision from the difference between models and database")
     new.add_argument("message")
-    new.set_defaults(action=lambda config, options: command.revision(config, options.message, autogenerate=True))
+    new.set_defaults(
+        action=lambda command, config, options: command.revision(config, options.message, autogenerate=True)
+    )
     check = actions.add_parser("check", help="fail when models and database differ")
-    check.set_defaults(action=lambda config, options: command.check(config))
+    check.set_defaults(action=lambda command, config, _options: command.check(config))
 
 
 def _migrate(program: Program, options: argparse.Namespace, dialect: Dialect) -> int:
+    from alembic import command  # a service that serves starts sooner without Alembic
+
     settings: Any = chassis_settings.load(program.settings)
     import_module(program.app.partition(":")[0])  # the models register themselves when they are imported
-    action = getattr(options, "action", lambda config, options: command.upgrade(config, "head"))
+    action = getattr(options, "action", lambda command, config, _options: command.upgrade(config, "head"))
 
     def work() -> None:
         timeout_seconds = settings.database_migration_timeout_seconds
         require_folder()
         with jobs.exclusive(settings, dialect, timeout_seconds) as connection:
-            action(config_for(connection), options)
+            action(command, config_for(connection), options)
 
     return jobs.run(work, "The migration was not run", dialect)
 
@@ -72,6 +76,8 @@ def require_folder() -> None:
 
 def config_for(connection: Connection) -> Config:
     """Return what Alembic works with."""
+    from alembic.config import Config
+
     config = Config(attributes={"connection": connection, "metadata": Base.metadata, "render_item": _render_item})
     config.set_main_option("script_location", str(FOLDER))
     for name, value in _FORMAT_REVISIONS.items():

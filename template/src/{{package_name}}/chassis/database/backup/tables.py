@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Column, Connection, MetaData, Table, delete, inspect, select
 from sqlalchemy.exc import SAWarning
 
@@ -16,6 +15,8 @@ _REVISIONS = "alembic_version"
 
 def revision_of(connection: Connection) -> str:
     """Return the schema's revision; nothing where no migration was run."""
+    from alembic.runtime.migration import MigrationContext  # a service that serves starts sooner without Alembic
+
     return ",".join(sorted(MigrationContext.configure(connection).get_current_heads()))
 
 
