@@ -7,9 +7,6 @@ UV := .tools/bin/uv
 BIN := .venv/bin
 export PATH := $(CURDIR)/.tools/bin:$(PATH)
 
-# One more than there are cores: services that start, stop and wait leave them idle.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
-
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-quick faults lint format docs bench chaos render where clean
 
@@ -33,10 +30,10 @@ demo: setup ## render the default service, install it, start it, call it, stop i
 	@$(BIN)/python scripts/demo.py
 
 test: setup lint ## run the suite; what only long or quiet runs show is `make faults` and `make chaos`
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not chaos and not faults"
+	@$(BIN)/python -m pytest -n auto --dist loadgroup -m "not chaos and not faults"
 
 test-quick: setup ## run what needs no installation, no container and no old release
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup -m "not stacks and not containers and not update and not faults and not chaos"
+	@$(BIN)/python -m pytest -q -n auto --dist loadgroup -m "not stacks and not containers and not update and not faults and not chaos"
 
 faults: setup ## break each sentence of the contract in each framework, and see its test turn red
 	@SEEN_RED=everywhere $(BIN)/python -m pytest -q tests/test_contract_faults.py

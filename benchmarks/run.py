@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=45, help="rounds of requests (default 45)")
     parser.add_argument("--quick", action="store_true", help="few rounds, few requests, no file")
     options = parser.parse_args()
-    rounds, scale = (2, 0.1) if options.quick else (options.rounds, 1.0)
+    rounds, scale = (1, 0.05) if options.quick else (options.rounds, 1.0)
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         template = renders.export(Path(folder) / "source")
