@@ -28,6 +28,7 @@ from sqlalchemy.dialects import registry
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.compiler import compiles
 
+from . import Settings as DatabaseSettings
 from . import file, in_process
 from .backup import anew, by_service
 from .dialect import MigrationError
@@ -45,13 +46,19 @@ scratch = file.scratch
 BackupFeature = by_service.BackupFeature
 
 
-class Settings(file.Settings):
+class Settings(DatabaseSettings):
     """Database"""
 
     url_schemes: ClassVar = ("duckdb",)
     url_example: ClassVar = "duckdb:///data/service.duckdb"
 
     database_url: str = Field("duckdb:///data/service.duckdb", description="Where the data is, as an SQLAlchemy URL.")
+    database_pool_size: int = Field(
+        10, ge=1, description="How many statements may run at a time, each in a thread of its own."
+    )
+    database_pool_timeout_seconds: float = Field(
+        5.0, gt=0, description="How long a request waits for a free connection; then it gets 503."
+    )
     database_statement_timeout_seconds: float = Field(
         5.0, gt=0, description="How long a statement may take, and how long a writer waits for another one; then 503."
     )

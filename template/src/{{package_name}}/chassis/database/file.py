@@ -8,22 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from pydantic import Field
 from sqlalchemy import URL, Engine
 
-from . import Settings as DatabaseSettings
 from .dialect import wait_for_lock
-
-
-class Settings(DatabaseSettings):
-    """Database connections"""
-
-    database_pool_size: int = Field(
-        10, ge=1, description="How many connections are kept open, each asynchronous one with a thread of its own."
-    )
-    database_pool_timeout_seconds: float = Field(
-        5.0, gt=0, description="How long a request waits for a free connection; then it gets 503."
-    )
 
 
 def pool_options(settings: Any) -> dict[str, Any]:

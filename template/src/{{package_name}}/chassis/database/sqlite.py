@@ -12,6 +12,7 @@ from sqlalchemy import BigInteger, Column, ColumnElement, Connection, Table, tex
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.ext.compiler import compiles
 
+from . import Settings as DatabaseSettings
 from . import file
 from .backup import tables as stored_tables
 
@@ -29,13 +30,17 @@ _BUSY_TIMEOUT_SECONDS = 5
 _TRANSIENT = ("database is locked", "database table is locked", "unable to open database file", "disk i/o error")
 
 
-class Settings(file.Settings):
+class Settings(DatabaseSettings):
     """Database"""
 
     url_schemes: ClassVar = ("sqlite",)
     url_example: ClassVar = "sqlite:///data/service.db"
 
     database_url: str = Field("sqlite:///data/service.db", description="Where the data is, as an SQLAlchemy URL.")
+    database_pool_size: int = Field(10, ge=1, description="How many connections are kept open.")
+    database_pool_timeout_seconds: float = Field(
+        5.0, gt=0, description="How long a request waits for a free connection; then it gets 503."
+    )
 
 
 @compiles(BigInteger, "sqlite")
