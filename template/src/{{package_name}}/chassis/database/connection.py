@@ -26,6 +26,7 @@ def url_for(settings: Any, driver: str) -> URL:
 
 def set_up_connections(engine: Engine, dialect: Dialect, settings: Any) -> None:
     """Have every new connection opened and prepared by the dialect, and a server that is silent left alone."""
+    engine.hide_parameters = True  # what clients send belongs in no log
     is_async = engine.dialect.is_async
     connector = dialect.connector(settings, is_async)
     connect = guarded(engine, connector) if isinstance(connector, Connector) else connector

@@ -19,7 +19,6 @@ def pool_options(settings: Any) -> dict[str, Any]:
         "pool_size": settings.database_pool_size,
         "max_overflow": 0,
         "pool_timeout": settings.database_pool_timeout_seconds,
-        "hide_parameters": True,  # what clients send belongs in no log
     }
 
 

@@ -53,7 +53,6 @@ def pool_options(settings: Any) -> dict[str, Any]:
         "pool_timeout": settings.database_pool_timeout_seconds,
         "pool_recycle": settings.database_pool_recycle_seconds,
         "pool_pre_ping": settings.database_pool_pre_ping,
-        "hide_parameters": True,  # what clients send belongs in no log
     }
 
 
