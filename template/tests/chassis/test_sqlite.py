@@ -31,6 +31,12 @@ def test_a_database_that_is_busy_is_unavailable_until_it_is_not(
     assert client.get("/api/here/insert").status_code == 200
 
 
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
+def test_a_database_in_memory_needs_no_pool(start: Start, url: str) -> None:
+    """It has one connection, or one for each thread, whatever the pool's settings are."""
+    assert start(database_url=url).get("/health/ready").status_code == 200
+
+
 @pytest.mark.parametrize("fate", ["lost", "overwritten"])
 def test_a_file_that_cannot_be_read_makes_the_service_unready(start: Start, folder: Path, fate: str) -> None:
     """Connections that have it open would go on as if nothing had happened; how they are used is shown all the same."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from urllib.parse import quote
 
 from pydantic import Field
-from sqlalchemy import BigInteger, Column, ColumnElement, Connection, Table, text
+from sqlalchemy import BigInteger, Column, ColumnElement, Connection, Table, make_url, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.ext.compiler import compiles
 
@@ -50,7 +50,9 @@ def _any_size(_type: BigInteger, _compiler: Any, **_options: Any) -> str:
 
 
 def engine_options(settings: Any) -> dict[str, Any]:
-    return file.pool_options(settings) | {"connect_args": {"timeout": _BUSY_TIMEOUT_SECONDS, "uri": True}}
+    options = {"connect_args": {"timeout": _BUSY_TIMEOUT_SECONDS, "uri": True}}
+    in_memory = file.path_of(make_url(settings.database_url)) is None
+    return options if in_memory else file.pool_options(settings) | options
 
 
 def connector(_settings: Any, _is_async: bool) -> None:
