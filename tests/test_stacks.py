@@ -71,7 +71,7 @@ def test_the_production_checklist_passes(production: Production) -> None:
 
 
 @pytest.mark.usefixtures("checked")
-@pytest.mark.only_stacks("flask-postgresql")
+@pytest.mark.only_stacks("fastapi-sqlite", "flask-postgresql")
 @pytest.mark.parametrize("name", FAULTS)
 def test_the_production_checklist_names_the_fault(name: str, production: Production) -> None:
     """A planted fault makes its row fail, with exit code 1."""
