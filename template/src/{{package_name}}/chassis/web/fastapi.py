@@ -80,8 +80,9 @@ def install(app: FastAPI, settings: Any, features: Sequence[Feature]) -> Service
     return service
 
 
-def service_for(request: Request) -> Service:
+async def service_for(request: Request) -> Service:
     """Return the service of the application that serves a request; a dependency for routers."""
+    # Asynchronous, though it waits for nothing: FastAPI would send it through a thread on every request.
     return service_of(request.app)
 
 
