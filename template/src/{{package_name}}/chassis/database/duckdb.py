@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import duckdb
@@ -35,6 +37,10 @@ from .dialect import MigrationError
 
 if TYPE_CHECKING:
     from .backup.dump import Made
+
+# The driver looks for pandas with every parameter; where there is none, that takes longer than most statements.
+if find_spec("pandas") is None:
+    sys.modules["pandas"] = None  # type: ignore[assignment]
 
 ASYNC_DRIVER = "duckdb+threads"
 SYNC_DRIVER = "duckdb"

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Column, Connection, ForeignKeyConstraint, Inspector, Table, event, func, select
+from sqlalchemy import Column, Connection, Inspector, Table, event, func, select
 from sqlalchemy.schema import DropTable, SetColumnComment, SetTableComment
 
 from . import BackupError
+from .tables import keys_to_itself
 
 _HERE = "WHERE database_name = current_database() AND schema_name = current_schema()"
 # What is in quotes, or a comma after which nothing comes.
@@ -78,22 +79,15 @@ def _completed(statement: str, table: Table, quote: Any) -> str:
         [
             f", FOREIGN KEY ({', '.join(quote.format_column(column) for column in key.columns)}) REFERENCES"
             f" {quote.format_table(table)} ({', '.join(quote.format_column(one.column) for one in key.elements)})"
-            for key in _to_itself(table)
+            for key in keys_to_itself(table)
         ]
     )
     return _EMPTY_PLACE.sub(lambda found: found[1] or next(texts, ""), statement)
 
 
-def _to_itself(table: Table) -> list[ForeignKeyConstraint]:
-    return [key for key in table.foreign_key_constraints if key.referred_table is table]
-
-
 @contextmanager
 def restoring(connection: Connection, tables: Sequence[Table]) -> Iterator[None]:
     """Rows come in an order that foreign keys allow. Sequences go on after the highest key."""
-    if any(_to_itself(table) for table in tables):
-        # A row does not see those that come in the same statement.
-        connection.execution_options(insertmanyvalues_page_size=1)
     yield
     counted: dict[str, list[Column[Any]]] = defaultdict(list)
     for column in (column for table in tables for column in table.columns):

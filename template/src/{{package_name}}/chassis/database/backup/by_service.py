@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,6 +105,8 @@ def _offered(settings: Any, dialect: Dialect) -> Iterator[None]:
             yield
         finally:
             is_ending.set()
+            with suppress(OSError), socket.socket(socket.AF_UNIX) as visitor:
+                visitor.connect(str(path))  # for whom the thread wakes at once
             path.unlink(missing_ok=True)
             thread.join(_PATIENCE_SECONDS)
 

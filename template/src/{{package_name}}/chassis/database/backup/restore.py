@@ -113,4 +113,7 @@ def _fill(connection: Connection, here: Sequence[Table], found: Archive, key: by
 def _insert(table: Table, names: Sequence[str]) -> Insert:
     """Return an INSERT of values as they are: without a type, SQLAlchemy makes nothing of them."""
     plain = sqlalchemy.table(table.name, *map(sqlalchemy.column, names))
-    return insert(plain).values({name: bindparam(f"v{number}") for number, name in enumerate(names)})
+    # To DuckDB a row cannot point to one that comes in the same statement.
+    rows_at_once = 1 if tables.keys_to_itself(table) else _BATCH
+    values: dict[str, Any] = {name: bindparam(f"v{number}") for number, name in enumerate(names)}
+    return insert(plain).values(values).execution_options(insertmanyvalues_page_size=rows_at_once)

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Column, Connection, MetaData, Table, delete, inspect, select, text
+from sqlalchemy import Column, Connection, ForeignKeyConstraint, MetaData, Table, delete, inspect, select, text
 from sqlalchemy.exc import SAWarning
 
 # Alembic's own; what is in it stands in the header of a backup.
@@ -36,6 +36,10 @@ def read(connection: Connection) -> list[Table]:
 def columns(table: Table) -> Sequence[Column[Any]]:
     """Return the columns that are stored; the others are worked out from these."""
     return [column for column in table.columns if column.computed is None]
+
+
+def keys_to_itself(table: Table) -> list[ForeignKeyConstraint]:
+    return [key for key in table.foreign_key_constraints if key.referred_table is table]
 
 
 def hold_rows(connection: Connection, tables: Sequence[Table]) -> bool:
