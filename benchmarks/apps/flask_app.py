@@ -15,6 +15,7 @@ from granian.server import MPServer
 from my_service.chassis.database import sqlite
 from my_service.chassis.database.wsgi import Database
 from my_service.chassis.features import serve
+from my_service.chassis.limits.wsgi import SPARE_THREADS
 from my_service.chassis.service import Service, service_of
 from my_service.chassis.settings import load
 from my_service.main import create_app
@@ -67,7 +68,7 @@ def main(variant: str) -> None:
         "app",
         port=int(os.environ["PORT"]),
         interface=Interfaces.WSGI,
-        blocking_threads=settings.server_threads,
+        blocking_threads=settings.server_threads + SPARE_THREADS,
         log_access=variant == "logging",
         websockets=False,
     )

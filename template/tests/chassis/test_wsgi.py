@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
+from ..package import module
 from .conftest import Start
+from .process import PATIENCE_SECONDS
+
+errors = module("chassis.errors")
+limits = module("chassis.limits.wsgi")
 
 
 @pytest.mark.parametrize(("content", "ends"), [(b" " * 1001, True), (b"", False)], ids=["body", "no body"])
@@ -13,3 +23,76 @@ def test_a_refusal_with_its_body_unread_says_that_the_connection_ends(start: Sta
     answer = start(max_request_body_bytes=1000).post("/nowhere", content=content)
     assert answer.status_code == (413 if ends else 404)
     assert ("connection" in answer.headers) == ends
+
+
+# -- slots -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(16) as pool:
+        yield pool
+
+
+def test_who_waits_gets_a_slot_that_becomes_free(threads: ThreadPoolExecutor) -> None:
+    """Even when nobody ends another request after that."""
+    slots = limits.Slots(1)
+    slots.take()
+    late = threads.submit(slots.take)
+    slots.give_back()
+    late.result(PATIENCE_SECONDS)
+
+
+def test_who_waits_has_a_turn_however_busy_the_others_are(threads: ThreadPoolExecutor) -> None:
+    """A thread that takes every slot it gives back hands it over in the end, and loses none."""
+    slots, enough = limits.Slots(1), threading.Event()
+
+    def work() -> None:
+        while not enough.is_set():
+            slots.take()
+            time.sleep(0.002)
+            slots.give_back()
+
+    slots.take()
+    late = [threads.submit(slots.take) for _ in range(3)]
+    busy = threads.submit(work)
+    slots.give_back()
+    for one in late:
+        one.result(PATIENCE_SECONDS)
+        slots.give_back()
+    enough.set()
+    busy.result(PATIENCE_SECONDS)
+    slots.take()
+
+
+def test_when_no_request_ends_those_that_wait_are_sent_away() -> None:
+    """The first after a while, others at once, nobody any more when one has ended."""
+    slots = limits.Slots(2)
+    slots.take()
+    slots.take()
+    with pytest.raises(errors.UnavailableError):
+        slots.take()
+    began = time.monotonic()
+    with pytest.raises(errors.UnavailableError):
+        slots.take()
+    assert time.monotonic() - began < 0.5
+    slots.give_back()
+    slots.take()
+
+
+def test_no_more_are_worked_on_than_there_are_slots(threads: ThreadPoolExecutor) -> None:
+    """Whoever comes, waits and goes meanwhile."""
+    slots, at_once, most = limits.Slots(3), [], []
+
+    def work() -> None:
+        for _ in range(200):
+            slots.take()
+            at_once.append(None)
+            most.append(len(at_once))
+            time.sleep(0.0001)
+            at_once.pop()
+            slots.give_back()
+
+    for one in [threads.submit(work) for _ in range(8)]:
+        one.result(PATIENCE_SECONDS)
+    assert max(most) <= 3

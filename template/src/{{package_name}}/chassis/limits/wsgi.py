@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import threading
 import time
-from queue import Empty, SimpleQueue
+from collections import deque
 
 from ..errors import DeadlineExceededError, UnavailableError
 
@@ -93,19 +93,32 @@ class Deadlines:
 SPARE_THREADS = 4
 # How long a request waits while none of the others ends.
 _PATIENCE_SECONDS = 0.75
-# A thread that has ended a request goes on with the next one before it is the turn of those that wait. Otherwise they
+# Whoever has ended a request goes on with the next one, unless somebody has waited for this long. Otherwise threads
 # would take turns at every request, and one that reads a row would cost a third more under load.
-_PAUSE_SECONDS = 0.01
+_TURN_SECONDS = 0.02
+
+
+# How often whoever waits looks for a slot that nobody took.
+_INTERVAL_SECONDS = 2 * _TURN_SECONDS
+
+
+class _Turn:
+    """A request that waits; `signal` is released when it is handed the slot of another one."""
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        self.signal = threading.Lock()  # an Event would do, at ten times the cost
+        self.signal.acquire()
 
 
 class Slots:
     """How many requests are worked on at once. When none of them ends for a while, those that wait are sent away."""
 
     def __init__(self, count: int) -> None:
-        self._free: SimpleQueue[None] = SimpleQueue()
+        self._free = [None] * count
+        self._waiting: deque[_Turn] = deque()
+        self._lock = threading.Lock()
         self._stuck = False
-        for _ in range(count):
-            self._free.put(None)
 
     def take(self) -> None:
         """Take a slot, which must be given back.
@@ -113,21 +126,42 @@ class Slots:
         Raises:
             UnavailableError: all are taken, and none has become free of late.
         """
-        try:
-            self._free.get_nowait()
-        except Empty:
-            self._wait()
+        if not self._take_free():
+            self._wait(_Turn(time.monotonic()))
 
     def give_back(self) -> None:
         self._stuck = False
-        self._free.put(None)
+        if not (self._waiting and self._handed_over()):
+            self._free.append(None)
 
-    def _wait(self) -> None:
+    def _take_free(self) -> bool:
+        try:
+            self._free.pop()
+        except IndexError:
+            return False
+        return True
+
+    def _handed_over(self) -> bool:
+        """Hand a slot to who has waited for longest, if that was long enough."""
+        with self._lock:
+            if not self._waiting or time.monotonic() < self._waiting[0].since + _TURN_SECONDS:
+                return False
+            self._waiting.popleft().signal.release()
+            return True
+
+    def _wait(self, turn: _Turn) -> None:
         if self._stuck:
             raise UnavailableError()
-        time.sleep(_PAUSE_SECONDS)
-        try:
-            self._free.get(timeout=_PATIENCE_SECONDS)
-        except Empty:
+        self._waiting.append(turn)
+        while not turn.signal.acquire(timeout=_INTERVAL_SECONDS):
+            with self._lock:
+                if turn not in self._waiting:
+                    return  # it was handed one just now
+                is_free = self._take_free()
+                if not is_free and time.monotonic() < turn.since + _PATIENCE_SECONDS:
+                    continue
+                self._waiting.remove(turn)
+            if is_free:
+                return
             self._stuck = True
-            raise UnavailableError() from None
+            raise UnavailableError()
