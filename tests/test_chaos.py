@@ -46,9 +46,13 @@ def test_a_service_keeps_its_promises(running: world.World, fault: faults.Fault,
 )
 def test_nothing_is_leaked(running: world.World, tmp_path: Path) -> None:
     """After many faults there are no more connections, files, threads and tasks than before; nothing was lost."""
-    leaks.compressed_hour(running, WARM_UP, tmp_path)
-    before = leaks.count(running)
-    requests = leaks.compressed_hour(running, CYCLES, tmp_path)
+    requests = leaks.compressed_hour(running, WARM_UP, tmp_path)
+    for _ in range(2):  # a pool that fills has grown once, a leak grows again
+        before = leaks.count(running)
+        requests += leaks.compressed_hour(running, CYCLES, tmp_path)
+        leaked = leaks.leaked(running, before)
+        if not leaked:
+            break
     assert {request.status for request in requests} <= {200, 201, 503}
-    assert not leaks.leaked(running, before)
+    assert not leaked
     assert not trial.lost(requests, running.notes())
