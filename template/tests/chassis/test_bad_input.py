@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-import httpx
 import pytest
 
 from .process import Process
@@ -20,7 +19,7 @@ def unharmed(running: Process) -> Iterator[Process]:
     """Whatever is sent, nothing fails behind the answers, and the service lives on."""
     before = len(running.lines)
     yield running
-    assert httpx.get(f"{running.url}/api/things/7").status_code == 200
+    assert running.get("/api/things/7").status_code == 200
     assert [line for line in running.lines[before:] if line["level"] in ("error", "critical")] == []
     assert running.stderr == ""
 
@@ -149,7 +148,7 @@ def test_two_request_ids_are_answered_with_one(process: Process) -> None:
 def test_no_header_names_a_product(process: Process) -> None:
     """An attacker should have to find out. (A server that insists on the header may send an empty one.)"""
     for path in ("/api/things/7", "/nowhere", "/health/live"):
-        headers = httpx.get(process.url + path).headers
+        headers = process.get(path).headers
         assert headers.get("server", "") == ""
         assert "x-powered-by" not in headers
 
@@ -170,7 +169,7 @@ def test_a_large_body_is_refused_before_it_is_sent(process: Process) -> None:
 
 def test_nothing_of_one_request_leaks_into_the_next_on_its_connection(process: Process) -> None:
     """Three requests over one connection, the second a failure: each answers under its own id."""
-    with httpx.Client(base_url=process.url) as client:
+    with process.client() as client:
         first = client.get("/api/things/7", headers={"X-Request-ID": "one", "X-Correlation-ID": "one"})
         second = client.get("/api/things/many", headers={"X-Request-ID": "two"})
         third = client.get("/api/things/7")

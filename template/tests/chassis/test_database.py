@@ -10,7 +10,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from sqlalchemy import Column, Integer, MetaData, String, Table, insert, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -144,11 +143,11 @@ def test_a_kill_loses_no_write_that_was_acknowledged(folder: Path) -> None:
     """Nor does it double one: what a client heard 200 of is there after SIGKILL, and after the start that follows."""
     run(TABLE)()
     with serving(folder, "tests.chassis.sql_server", "serve") as process:
-        answers = [httpx.get(f"{process.url}/api/here/write", timeout=10).status_code for _ in range(50)]
+        answers = [process.get("/api/here/write").status_code for _ in range(50)]
         process.send(signal.SIGKILL)
         process.exit_code()
     with serving(folder, "tests.chassis.sql_server", "serve", SHUTDOWN_DRAIN_SECONDS="0") as process:
-        answers.append(httpx.get(f"{process.url}/api/here/write", timeout=10).status_code)
+        answers.append(process.get("/api/here/write").status_code)
         process.send(signal.SIGTERM)
         process.exit_code()
     assert answers == [200] * 51

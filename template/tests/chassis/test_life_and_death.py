@@ -19,18 +19,13 @@ from .process import PATIENCE_SECONDS, Process, read_all, serving, until
 EVERY_LINE = {"timestamp", "level", "event", "logger", "service.name", "service.version", "deployment.environment.name"}
 
 
-def get(process: Process, path: str) -> httpx.Response:
-    """Ask over a connection of its own."""
-    return httpx.get(process.url + path, timeout=10)
-
-
 # -- start -------------------------------------------------------------------------------------------------------------
 
 
 def test_the_service_starts_serves_and_stops(folder: Path) -> None:
     """`python -m <package> serve`: every line on stdout is JSON of one form, each step is one line, exit code 0."""
     with serving(folder, PACKAGE, "serve", SHUTDOWN_DRAIN_SECONDS="0") as process:
-        assert get(process, "/health/started").status_code == 200
+        assert process.get("/health/started").status_code == 200
         process.send(signal.SIGTERM)
         assert process.exit_code() == 0
         assert process.stderr == ""
@@ -58,10 +53,10 @@ def test_a_dependency_that_never_comes_ends_the_start(folder: Path) -> None:
 def test_probes_and_clients_are_answered_while_it_starts(folder: Path) -> None:
     """Alive, neither started nor ready, 503 with Retry-After to everybody else; then the dependency comes."""
     with serving(folder, *FAULTS, **AWAY, STARTUP_TIMEOUT_SECONDS="60", started=False) as process:
-        assert get(process, "/health/live").status_code == 200
-        assert get(process, "/health/started").status_code == 503
-        assert get(process, "/health/ready").status_code == 503
-        answer = get(process, "/api/things/7")
+        assert process.get("/health/live").status_code == 200
+        assert process.get("/health/started").status_code == 503
+        assert process.get("/health/ready").status_code == 503
+        answer = process.get("/api/things/7")
         assert (answer.status_code, answer.json()["error_code"]) == (503, "UNAVAILABLE")
         assert int(answer.headers["retry-after"]) > 0
         assert answer.headers["content-type"] == "application/problem+json"
@@ -69,8 +64,8 @@ def test_probes_and_clients_are_answered_while_it_starts(folder: Path) -> None:
 
         (folder / "release").touch()
         process.wait_until_started()
-        assert get(process, "/health/ready").status_code == 200
-        assert get(process, "/api/things/7").status_code == 200
+        assert process.get("/health/ready").status_code == 200
+        assert process.get("/api/things/7").status_code == 200
         assert [line["dependency"] for line in process.events("dependency_opened")][-1] == "faulty"
         assert len(process.events("service_started")) == 1
 
@@ -89,7 +84,7 @@ def test_a_service_that_is_starting_stops_at_once(folder: Path) -> None:
 
 def test_whoever_writes_writes_the_same_form(running: Process) -> None:
     """Our lines, a library's, Python's warnings and the server's own come out of one pipe; stderr stays empty."""
-    assert get(running, "/api/here/print").status_code == 200
+    assert running.get("/api/here/print").status_code == 200
     until(lambda: any("said by Python" in line["event"] for line in running.lines))
     assert {"said_by_us", "said by a library", "service_started"} <= {line["event"] for line in running.lines}
     assert all(line.keys() >= EVERY_LINE for line in running.lines)
@@ -98,7 +93,7 @@ def test_whoever_writes_writes_the_same_form(running: Process) -> None:
 
 def test_a_crash_is_logged_once_and_so_is_its_request(running: Process) -> None:
     """No server writes the traceback a second time."""
-    answer = httpx.get(f"{running.url}/api/here/crash", headers={"X-Request-ID": "crash"})
+    answer = running.get("/api/here/crash", {"X-Request-ID": "crash"})
     assert answer.status_code == 500
     until(lambda: lines_of(running, "request_finished", "crash"))
     (failed,) = [line for line in running.lines if "hunter2" in str(line)]
@@ -128,22 +123,22 @@ def lines_of(process: Process, event: str, request_id: str) -> list[dict[str, An
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_stopping_drains_first(folder: Path, signum: signal.Signals) -> None:
     """Not ready, still serving with `Connection: close`; then no new connection, what is in flight finishes; exit 0."""
-    with serving(folder, *FAULTS, SHUTDOWN_DRAIN_SECONDS="60") as process, httpx.Client(base_url=process.url) as kept:
+    with serving(folder, *FAULTS, SHUTDOWN_DRAIN_SECONDS="60") as process, process.client() as kept:
         assert "connection" not in kept.get("/api/things/7").headers
         in_flight = process.connect()
         in_flight.sendall(b"GET /api/thread/wait HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         until(lambda: process.events("waiting"))
 
         process.send(signum)
-        until(lambda: get(process, "/health/ready").status_code == 503)
-        assert get(process, "/health/live").status_code == 200
-        for answer in (kept.get("/api/things/7"), get(process, "/api/things/8")):
+        until(lambda: process.get("/health/ready").status_code == 503)
+        assert process.get("/health/live").status_code == 200
+        for answer in (kept.get("/api/things/7"), process.get("/api/things/8")):
             assert answer.status_code == 200
             assert answer.headers["connection"] == "close"
 
         slow = process.connect()
         slow.sendall(b"GET /api/slow/2 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        assert get(process, "/health/live").status_code == 200  # asked later: the slow one is in flight by now
+        assert process.get("/health/live").status_code == 200  # asked later: the slow one is in flight by now
         process.send(signal.SIGTERM)  # nobody has to wait for the end of the drain
         until(lambda: refuses_connections(process))
         assert process.popen.poll() is None
@@ -184,7 +179,7 @@ def test_under_load_no_request_is_lost(folder: Path) -> None:
             client.start()
         until(lambda: len(balancer.served) > 50)
         process.send(signal.SIGTERM)
-        until(lambda: get(process, "/health/ready").status_code == 503)
+        until(lambda: process.get("/health/ready").status_code == 503)
         balancer.ready = False  # the balancer has noticed; its requests in flight must still be answered
         for client in clients:
             client.join()
@@ -196,13 +191,13 @@ class Balancer:
     """Sends requests over kept connections for as long as it takes the service for ready."""
 
     def __init__(self, process: Process) -> None:
-        self._url = process.url
+        self._process = process
         self.ready = True
         self.served: list[int] = []
         self.lost: list[str] = []
 
     def ask_until_not_ready(self) -> None:
-        with httpx.Client(base_url=self._url) as client:
+        with self._process.client() as client:
             while self.ready:
                 try:
                     self.served.append(client.get("/api/thread/nap").raise_for_status().status_code)
@@ -215,7 +210,7 @@ def test_a_service_that_is_stuck_still_answers_its_probes(folder: Path) -> None:
     answers: list[httpx.Response] = []
     with serving(folder, *FAULTS, SERVER_THREADS="2") as process:
         stuck = [
-            threading.Thread(target=lambda: answers.append(get(process, "/api/thread/wait")), daemon=True)
+            threading.Thread(target=lambda: answers.append(process.get("/api/thread/wait")), daemon=True)
             for _ in range(12)
         ]
         for thread in stuck:
@@ -223,8 +218,8 @@ def test_a_service_that_is_stuck_still_answers_its_probes(folder: Path) -> None:
         until(lambda: len(process.events("waiting")) >= 2)
         for _ in range(20):
             began = time.monotonic()
-            assert get(process, "/health/live").status_code == 200
-            assert get(process, "/health/ready").status_code == 200
+            assert process.get("/health/live").status_code == 200
+            assert process.get("/health/ready").status_code == 200
             assert time.monotonic() - began < 3
         (folder / "release").touch()
         for thread in stuck:

@@ -9,7 +9,6 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import httpx
 import sqlalchemy as sa
 
 from ..chassis.process import PATIENCE_SECONDS, Process, serving, until
@@ -34,14 +33,14 @@ def command(folder: Path, *arguments: str) -> str:
 class Writer(threading.Thread):
     """A client that writes notes until it is told to stop; `acknowledged` are those that the service has taken."""
 
-    def __init__(self, url: str, name: str) -> None:
+    def __init__(self, process: Process, name: str) -> None:
         super().__init__()
-        self._url, self._name = url, name
+        self._process, self._name = process, name
         self._enough = threading.Event()
         self.acknowledged: list[dict[str, Any]] = []
 
     def run(self) -> None:
-        with httpx.Client(base_url=self._url, timeout=PATIENCE_SECONDS) as client:
+        with self._process.client() as client:
             while not self._enough.is_set():
                 title = f"{self._name} {len(self.acknowledged)}"
                 answer = client.post("/api/v1/notes", json={"title": title, "body": "Ť🚢", "tag": self._name})
@@ -60,7 +59,7 @@ def stop(process: Process) -> None:
 def test_what_was_acknowledged_before_the_backup_is_there_after_the_disaster(migrated: None, folder: Path) -> None:
     """Backed up while clients write, lost with all its tables, brought back, served again, and every note is itself."""
     with serving(folder, PACKAGE, "serve", SHUTDOWN_DRAIN_SECONDS="0") as process:
-        writers = [Writer(process.url, name) for name in ("port", "starboard")]
+        writers = [Writer(process, name) for name in ("port", "starboard")]
         for writer in writers:
             writer.start()
         until(lambda: all(len(writer.acknowledged) > 20 for writer in writers))
@@ -79,8 +78,8 @@ def test_what_was_acknowledged_before_the_backup_is_there_after_the_disaster(mig
     (file,) = (folder / "backups").glob("*.backup")
     command(folder, "restore", str(file))
     with serving(folder, PACKAGE, "serve", SHUTDOWN_DRAIN_SECONDS="0") as process:
-        with httpx.Client(base_url=process.url) as client:
+        with process.client() as client:
             assert [client.get(f"/api/v1/notes/{note['id']}").json() for note in before] == before
-        made = httpx.post(f"{process.url}/api/v1/notes", json={"title": "Afterwards"}).raise_for_status().json()
+            made = client.post("/api/v1/notes", json={"title": "Afterwards"}).raise_for_status().json()
         assert made["id"] > max(note["id"] for note in before)
         stop(process)
