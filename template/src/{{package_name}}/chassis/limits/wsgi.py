@@ -108,7 +108,7 @@ class _Turn:
     def __init__(self, since: float) -> None:
         self.since = since
         self.signal = threading.Lock()  # an Event would do, at ten times the cost
-        self.signal.acquire()
+        self.signal.acquire(blocking=False)
 
 
 class Slots:
