@@ -37,7 +37,9 @@ class Settings(DatabaseSettings):
     url_example: ClassVar = "sqlite:///data/service.db"
 
     database_url: str = Field("sqlite:///data/service.db", description="Where the data is, as an SQLAlchemy URL.")
-    database_pool_size: int = Field(10, ge=1, description="How many connections are kept open.")
+    database_pool_size: int = Field(
+        16, ge=1, description="How many connections are kept open; what waits for one costs more than it does."
+    )
     database_pool_timeout_seconds: float = Field(
         5.0, gt=0, description="How long a request waits for a free connection; then it gets 503."
     )
