@@ -184,6 +184,23 @@ def test_a_5xx_is_logged_once_with_everything(start: Start, logs: Logs, way: str
     assert line["http.route"].startswith(f"/api/{way}/")
 
 
+@pytest.mark.parametrize("status", [500, 503])
+def test_a_5xx_that_the_framework_raises_is_logged_with_its_cause(start: Start, logs: Logs, status: int) -> None:
+    """What the answer does not say is in the log: where it was raised, with what, and because of what."""
+    start().get(f"/api/things/refused/{status}")
+    (line,) = logs("request_failed")
+    assert "Traceback" in line["exception"]
+    assert "KeyError: 'the cause'" in line["exception"]
+
+
+def test_a_5xx_for_being_late_is_logged_with_where_the_time_went(start: Start, logs: Logs) -> None:
+    """The traceback ends in the code that took it."""
+    assert start(request_timeout_seconds=0.1).get("/api/slow/5").status_code == 504
+    (line,) = logs("request_failed")
+    assert "Traceback" in line["exception"]
+    assert "application.py" in line["exception"]
+
+
 def test_a_4xx_is_no_failure_of_ours(start: Start, logs: Logs) -> None:
     """It has its access line, and no other."""
     start().get("/nowhere")

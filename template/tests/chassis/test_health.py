@@ -14,6 +14,7 @@ import pytest
 
 from ..package import module
 from .conftest import Logs, Start
+from .test_errors import assert_is_problem
 
 Check = module("chassis.health.registry").Check
 CheckFailedError = module("chassis.health.registry").CheckFailedError
@@ -139,6 +140,33 @@ def test_a_check_reports_what_it_found(start: Start) -> None:
     assert found["latency_ms"] == round(found["latency_ms"], 2)
     assert found["last_success"].endswith("Z")
     assert len(found) == 6
+
+
+@pytest.mark.parametrize(
+    "details",
+    [{"wei": 2**70}, {"name": "\ud800"}, {(1, 2): "pair"}, {"made": {1}}],
+    ids=["number", "text", "key", "set"],
+)
+def test_whatever_a_check_shows_can_be_sent(start: Start, details: dict[Any, Any]) -> None:
+    """A value that JSON does not know does not take the report with it."""
+    answer = start(install=with_checks(Check("pool", lambda: details))).get("/health")
+    assert answer.status_code == 200
+    assert answer.json()["checks"]["pool"]["status"] == "ok"
+
+
+def test_a_check_that_cannot_show_anything_is_judged_all_the_same(start: Start, logs: Logs) -> None:
+    """The log says that something is missing."""
+    client = start(install=with_checks(Check("pool", lambda: None, show=broken)))
+    assert client.get("/health").json()["checks"]["pool"]["status"] == "ok"
+    assert [line["check"] for line in logs("health_details_missing")] == ["pool"]
+
+
+def test_a_fault_of_the_report_itself_is_answered_like_any_other(start: Start) -> None:
+    """With a problem body, an id and the security headers."""
+    client = start(install=lambda service: service.health.checks.append("no check"))
+    answer = client.get("/health")
+    assert_is_problem(answer, 500, "INTERNAL")
+    assert client.get("/health/live").status_code == 200
 
 
 def test_a_failed_check_says_a_safe_phrase(start: Start) -> None:

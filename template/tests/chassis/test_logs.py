@@ -7,12 +7,17 @@ import logging
 import re
 import sys
 import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import structlog
+from pydantic import BaseModel
 
+from ..package import module
 from .conftest import Logs, Start
 
 ALWAYS = {
@@ -23,6 +28,10 @@ IN_A_REQUEST = {
 }  # fmt: skip
 
 log = structlog.get_logger("orders")
+
+# A value that contains itself.
+ENDLESS: list[Any] = []
+ENDLESS.append(ENDLESS)
 
 
 # -- the form of a line ------------------------------------------------------------------------------------------------
@@ -117,6 +126,18 @@ def test_their_exceptions_keep_the_traceback(start: Start, logs: Logs) -> None:
         assert "Traceback" in line["exception"]
 
 
+def test_an_exception_that_is_told_of_later_keeps_its_traceback(start: Start, logs: Logs) -> None:
+    """An event loop tells of a task's failure when nobody is handling it any more."""
+    start()
+    try:
+        raise KeyError("lost")
+    except KeyError as error:
+        kept = error
+    logging.getLogger("library").error("failed", exc_info=(KeyError, kept, kept.__traceback__))
+    log.error("failed", exc_info=kept)
+    assert ["KeyError: 'lost'" in line["exception"] for line in logs("failed")] == [True, True]
+
+
 def test_warnings_of_python_are_log_lines(start: Start, logs: Logs) -> None:
     """A deprecated call does not write past the pipe."""
     start()
@@ -181,6 +202,42 @@ def test_secrets_are_redacted_by_the_name_of_their_key(start: Start, logs: Logs,
     assert "hunter2" not in str(logs())
 
 
+class Credentials(BaseModel):
+    user: str = "ann"
+    password: str = "hunter2"
+
+
+@dataclass(slots=True)
+class Account:
+    password: str = "hunter2"
+
+
+class Headers:
+    """As the frameworks have them: no mapping, because a name may stand in them twice."""
+
+    def items(self) -> Iterator[tuple[str, str]]:
+        yield "Authorization", "hunter2"
+
+    def __repr__(self) -> str:
+        return str(list(self.items()))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Credentials(), Account(), Headers(), [Account()], [(b"authorization", b"hunter2"), (b"accept", b"*/*")],
+        [["cookie", "hunter2"]], {"http.request.header.authorization": "hunter2"}, {b"x-api-key": "hunter2"},
+    ],
+    ids=["model", "dataclass", "headers", "in a list", "pairs", "lists", "attribute", "bytes"],
+)  # fmt: skip
+def test_whatever_has_keys_is_redacted(start: Start, logs: Logs, value: Any) -> None:
+    """Models, dataclasses and headers are written with their contents, so they are looked into first."""
+    start()
+    log.info("order_placed", value=value)
+    assert len(logs("order_placed")) == 1
+    assert "hunter2" not in str(logs())
+
+
 @pytest.mark.parametrize("key", ["author", "tokens_left", "passwords_changed", "note"])
 def test_other_keys_are_left_alone(start: Start, logs: Logs, key: str) -> None:
     """Redaction goes by whole names and by endings."""
@@ -194,14 +251,31 @@ def test_other_keys_are_left_alone(start: Start, logs: Logs, key: str) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["two\nlines", "\ud800", 2**70, float("nan"), float("inf"), b"\xff", object(), {1: {2, 3}}, Path("/x"), None],
+    [
+        "two\nlines", "\ud800", 2**70, float("nan"), float("inf"), b"\xff", object(), {1: {2, 3}}, Path("/x"), None,
+        ENDLESS, Mock(), Account, {(1, 2): 2**70}, [2**70, "\ud800"],
+    ],
     ids=repr,
-)
+)  # fmt: skip
 def test_no_value_loses_or_breaks_a_line(start: Start, logs: Logs, value: Any) -> None:
     """A newline does not forge a second event; what JSON does not know is written as text."""
     start()
     log.info("order_placed", value=value)
     assert len(logs("order_placed")) == 1
+
+
+@pytest.mark.parametrize("user_id", [2**70, "\ud800"], ids=["number", "surrogate"])
+def test_no_user_id_loses_an_access_line(start: Start, logs: Logs, user_id: Any) -> None:
+    """Neither its own nor that of the next request, which may be written together with it."""
+
+    def work() -> None:
+        context = module("chassis.request_context").current()
+        context.user_id = user_id
+
+    client = start({"work": work})
+    client.get("/api/here/work")
+    client.get("/nowhere")
+    assert len(logs("request_finished")) == 2
 
 
 # -- the other places and forms ----------------------------------------------------------------------------------------

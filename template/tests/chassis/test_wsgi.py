@@ -13,8 +13,10 @@ from ..package import module
 from .conftest import Start
 from .process import PATIENCE_SECONDS
 
+access_lines = module("chassis.access_lines.wsgi")
 errors = module("chassis.errors")
 limits = module("chassis.limits.wsgi")
+RequestContext = module("chassis.request_context").RequestContext
 
 
 @pytest.mark.parametrize(("content", "ends"), [(b" " * 1001, True), (b"", False)], ids=["body", "no body"])
@@ -23,6 +25,25 @@ def test_a_refusal_with_its_body_unread_says_that_the_connection_ends(start: Sta
     answer = start(max_request_body_bytes=1000).post("/nowhere", content=content)
     assert answer.status_code == (413 if ends else 404)
     assert ("connection" in answer.headers) == ends
+
+
+def test_lines_are_written_after_one_write_has_failed() -> None:
+    """A disk that is full for a moment must not end the thread that writes them."""
+    failed, written = threading.Event(), threading.Event()
+
+    def write(_ended: object) -> None:
+        if failed.is_set():
+            written.set()
+        else:
+            failed.set()
+            raise OSError("no space left on device")
+
+    lines = access_lines.LineWriter(write)
+    with lines.in_background():
+        lines.add(RequestContext("first", "", "", "GET", "/", ""))
+        assert failed.wait(PATIENCE_SECONDS)
+        lines.add(RequestContext("second", "", "", "GET", "/", ""))
+        assert written.wait(PATIENCE_SECONDS)
 
 
 # -- slots -------------------------------------------------------------------------------------------------------------

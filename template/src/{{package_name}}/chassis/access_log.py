@@ -14,6 +14,7 @@ import orjson
 import structlog
 
 from . import request_context
+from .json_text import to_json
 from .log_sink import SINK
 from .logging import service_fields, utc_now
 from .request_context import RequestContext
@@ -49,7 +50,10 @@ def _direct(settings: Any) -> AccessLog:
         fields = context.log_fields()
         fields["http.response.status_code"] = context.status
         fields["duration_ms"] = round(context.duration_seconds * 1000, 3)
-        return orjson.dumps(fields, default=repr, option=orjson.OPT_APPEND_NEWLINE)[1:]
+        try:
+            return orjson.dumps(fields, default=repr, option=orjson.OPT_APPEND_NEWLINE)[1:]
+        except TypeError:  # the user's id may be anything
+            return to_json(fields)[1:] + b"\n"
 
     def write(ended: Sequence[RequestContext]) -> None:
         head = b'{"timestamp":"' + utc_now().encode() + b'"' + beginning

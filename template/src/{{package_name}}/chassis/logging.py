@@ -5,7 +5,6 @@ Log with `structlog.get_logger(__name__).info("note_created", note_id=7)`: an ev
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import MutableMapping
@@ -13,11 +12,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-import orjson
 import structlog
 from pydantic import Field, ValidationInfo, field_validator
 
 from . import request_context
+from .json_text import to_json
 from .log_sink import SINK
 from .redaction import redact_event
 from .service import Service
@@ -109,7 +108,8 @@ class _PipeHandler(logging.Handler):
 
 def configure(settings: Any) -> None:
     """Set up structlog and the standard library's logging; calling it again replaces what was there."""
-    processors = [_ServiceFields(settings), redact_event, structlog.processors.format_exc_info, *_renderers(settings)]
+    # A traceback becomes text first: redaction would take its three parts for a list.
+    processors = [_ServiceFields(settings), structlog.processors.format_exc_info, redact_event, *_renderers(settings)]
     structlog.configure(
         processors=[_name_logger, *processors],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(settings.log_level)),
@@ -149,10 +149,7 @@ def _renderers(settings: Any) -> list[Any]:
 
 
 def _to_json(_logger: object, _method: str, event: Event) -> bytes:
-    try:
-        return orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS)
-    except TypeError:  # a lone surrogate, an integer over 64 bits: a log line is never lost over its content
-        return json.dumps(event, default=repr).encode()
+    return to_json(event)
 
 
 def _to_bytes(_logger: object, _method: str, line: str) -> bytes:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import uuid4
 
-import orjson
 import structlog
 
 from . import errors, request_context
+from .json_text import to_json
 from .logging import utc_now
 from .service import Service
 
@@ -26,9 +26,12 @@ class Answer(NamedTuple):
     body: bytes
 
 
-def answer(service: Service, cause: BaseException) -> Answer:
-    """Turn whatever was raised into the answer the caller gets; a 5xx is logged and reported here, once."""
-    error = meaning(service, cause)
+def answer(service: Service, cause: BaseException, error: errors.ServiceError | None = None) -> Answer:
+    """Turn whatever was raised into the answer the caller gets; a 5xx is logged and reported here, once.
+
+    `error` is what the cause means, where the framework says so itself.
+    """
+    error = error or meaning(service, cause)
     error_id = str(uuid4())
     if error.status >= 500:
         _report(service, cause, error, error_id)
@@ -59,7 +62,7 @@ def _report(service: Service, cause: BaseException, error: errors.ServiceError, 
 
 def _body(error: errors.ServiceError, error_id: str) -> bytes:
     context = request_context.current()
-    return orjson.dumps(
+    return to_json(
         {
             "type": "about:blank",
             "title": error.title,
@@ -71,8 +74,7 @@ def _body(error: errors.ServiceError, error_id: str) -> bytes:
             "request_id": context.request_id if context else None,
             "timestamp": utc_now(),
             "errors": [fault._asdict() for fault in error.errors],
-        },
-        default=str,
+        }
     )
 
 

@@ -86,7 +86,10 @@ def _things() -> APIRouter:
 
     @router.get("/refused/{status}")
     async def refused(status: int) -> None:
-        raise HTTPException(status, "the framework's own words")
+        try:
+            raise KeyError("the cause")
+        except KeyError as error:
+            raise HTTPException(status, "the framework's own words") from error
 
     @router.get("/framed/by-us")
     async def framed() -> JSONResponse:

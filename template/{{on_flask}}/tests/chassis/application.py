@@ -91,7 +91,10 @@ def _things() -> Blueprint:
 
     @blueprint.get("/refused/<int:status>")
     def refused(status: int) -> None:
-        abort(status, "the framework's own words")
+        try:
+            raise KeyError("the cause")
+        except KeyError:
+            abort(status, "the framework's own words")
 
     @blueprint.get("/framed/by-us")
     def framed() -> Response:

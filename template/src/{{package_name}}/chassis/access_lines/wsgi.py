@@ -5,6 +5,7 @@ Every write lets another thread have its turn, and waiting for the next one cost
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -54,7 +55,10 @@ class LineWriter:
             self._some_wait.wait()
             time.sleep(_DELAY_SECONDS)
             self._some_wait.clear()
-            self._flush()
+            try:
+                self._flush()
+            except Exception:  # a full disk: the lines after these may find room again
+                logging.getLogger(__name__).exception("access_lines_lost")
 
     def _flush(self) -> None:
         ended = []

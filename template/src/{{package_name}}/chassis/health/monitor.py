@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from threading import Thread
 from typing import Any
 
-import orjson
 import structlog
 
+from ..json_text import to_json
 from ..logging import utc_now
 from ..service import Service
 from .registry import Check, CheckFailedError, Outcome, Result, overall
@@ -74,7 +74,7 @@ class Monitor:
     def result(self, check: Check, run: Run) -> Result:
         """Judge one run; a failure never shows its own text."""
         outcome = self._outcome(check, run.measured, run.failure)
-        outcome = replace(outcome, details={**check.show(), **outcome.details})
+        outcome = replace(outcome, details={**self._shown(check), **outcome.details})
         if outcome.status in ("ok", "warning"):
             self._last_success[check.name] = utc_now()
         elif run.failure is not None:
@@ -101,6 +101,14 @@ class Monitor:
         if isinstance(failure, TimeoutError):
             return Outcome("timeout", f"no result within {self.limit_seconds(check):g} s")
         return Outcome("error", "the check failed")
+
+    @staticmethod
+    def _shown(check: Check) -> Mapping[str, Any]:
+        try:
+            return check.show()
+        except Exception as error:
+            log.warning("health_details_missing", check=check.name, cause=type(error).__name__)
+            return {}
 
     # -- the endpoints -------------------------------------------------------------------------------------------------
 
@@ -140,4 +148,4 @@ class Monitor:
             "uptime_seconds": round(lifecycle.uptime_seconds, 3),
             "checks": {result.check.name: result.as_dict() for result in results},
         }
-        return (503 if status == "unhealthy" else 200), orjson.dumps(body, default=str)
+        return (503 if status == "unhealthy" else 200), to_json(body)

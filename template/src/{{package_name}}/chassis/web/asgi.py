@@ -118,17 +118,22 @@ class AsgiPass:
                 await self._app(scope, receive, exchange.send)
             finally:
                 watch.stop()
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as cancelled:
             if not watch.expired or watch.task.cancelling():
                 raise
-            await exchange.fail(errors.DeadlineExceededError())
+            late = errors.DeadlineExceededError()
+            late.__cause__ = cancelled  # which tells where the time went
+            await exchange.fail(late)
         except Exception as error:
             await exchange.fail(error)
 
     async def _health(self, context: RequestContext) -> Answer:
         if context.method not in ("GET", "HEAD"):
             return self._edge.failure(errors.MethodNotAllowedError(["GET", "HEAD"]))
-        status, body = await self._monitor.answer(context.path)
+        try:
+            status, body = await self._monitor.answer(context.path)
+        except Exception as error:
+            return self._edge.failure(error)
         return Answer(status, HEADERS, body)
 
 

@@ -117,22 +117,22 @@ def _open_lifespans(app: FastAPI, service: Service) -> None:
 
 
 def _answer_with_problems(app: FastAPI, service: Service) -> None:
-    def response(cause: Exception, headers: dict[str, str] | None = None) -> Response:
-        answer = problem.answer(service, cause)
+    def response(cause: Exception, error: errors.ServiceError, headers: dict[str, str] | None = None) -> Response:
+        answer = problem.answer(service, cause, error)
         return Response(answer.body, answer.status, {**(headers or {}), **answer.headers})
 
     async def on_validation(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return response(_from_validation(request, error))
+        return response(error, _from_validation(request, error))
 
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if error.status_code < 400:
             return Response(status_code=error.status_code, headers=error.headers)
         if error.status_code == 405:
-            return response(errors.MethodNotAllowedError(_allowed_methods(request)))
-        cause = errors.for_status(error.status_code, str(error.detail) if error.detail else None)
-        return response(cause, {name.lower(): value for name, value in (error.headers or {}).items()})
+            return response(error, errors.MethodNotAllowedError(_allowed_methods(request)))
+        meaning = errors.for_status(error.status_code, str(error.detail) if error.detail else None)
+        return response(error, meaning, {name.lower(): value for name, value in (error.headers or {}).items()})
 
     app.add_exception_handler(RequestValidationError, on_validation)
     app.add_exception_handler(HTTPException, on_http)

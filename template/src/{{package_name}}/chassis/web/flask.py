@@ -103,7 +103,7 @@ def _fields(error: PydanticValidationError) -> list[errors.FieldError]:
 def _on_http(service: Service, error: HTTPException) -> BaseResponse:
     if error.code is None or error.code < 400:
         return error.get_response()
-    answer = problem.answer(service, _from_http(error))
+    answer = problem.answer(service, error, _from_http(error))
     return Response(answer.body, answer.status, answer.headers)
 
 

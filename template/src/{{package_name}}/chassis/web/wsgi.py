@@ -133,7 +133,10 @@ class WsgiPass:
     def _health(self, context: RequestContext) -> Answer:
         if context.method not in ("GET", "HEAD"):
             return self._edge.failure(errors.MethodNotAllowedError(["GET", "HEAD"]))
-        status, body = self._monitor.answer(context.path)
+        try:
+            status, body = self._monitor.answer(context.path)
+        except Exception as error:
+            return self._edge.failure(error)
         return Answer(status, HEADERS, body)
 
 
