@@ -6,6 +6,15 @@ PYTHON ?= python3
 UV := .tools/bin/uv
 BIN := .venv/bin
 export PATH := $(CURDIR)/.tools/bin:$(PATH)
+# A hiccup of a package index is no failure: this long is waited for it, and so often it is asked again, here and by what
+# the tests install. UV_LOCK_TIMEOUT: two services that are installed at once wait for each other's builds.
+export UV_HTTP_CONNECT_TIMEOUT ?= 60
+export UV_HTTP_TIMEOUT ?= 120
+export UV_HTTP_RETRIES ?= 10
+export UV_LOCK_TIMEOUT ?= 1800
+export PIP_DEFAULT_TIMEOUT ?= 60
+export PIP_RETRIES ?= 10
+export npm_config_fetch_retries ?= 5
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-quick faults lint format docs bench chaos render where clean

@@ -8,6 +8,7 @@
 # Exit codes: 0 an engine answers, 77 this machine cannot run one (one line says why), anything else a fault to look at.
 set -euo pipefail
 
+here=$(dirname "$(readlink -f "$0")")
 state=${SEAWORTHY_ENGINE_STATE:-/var/tmp/seaworthy-engine}
 newer=trixie # Debian 12's own engine is too old for what the rendered Dockerfile uses; only these packages come from the next release
 packages=(docker.io docker-cli docker-buildx docker-compose containerd)
@@ -33,15 +34,30 @@ install_engine() {
     cp "$own" "$state/sources/own.sources"
     sed "s/bookworm/$newer/g" "$own" >"$state/sources/newer.sources"
     printf 'Package: *\nPin: release n=%s*\nPin-Priority: 100\n' "$newer" >"$state/preferences/newer"
-    apt update
-    apt install -y --no-install-recommends "${packages[@]/%//$newer}" iptables
+    "$here/again.sh" "$0" fetch
+}
+
+# An update that leaves a list out succeeds all the same; what follows it tells.
+fetch_engine() {
+    apt update || true
+    apt install -y --no-install-recommends -o DPkg::Lock::Timeout=600 "${packages[@]/%//$newer}" iptables
+}
+
+# The engine that was started from here, if it still runs. A number that outlived a restart of the machine may be anybody's.
+engine_pid() {
+    local pid
+    pid=$(cat "$state/dockerd.pid" 2>/dev/null) || return 1
+    [ -n "$pid" ] && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = dockerd ] && echo "$pid"
 }
 
 start_engine() {
     if answers; then return 0; fi # where installing it started it
     mkdir -p "$state"
+    # With a number in this file that is a living process's, whoever's, the engine would not start.
+    engine_pid >/dev/null || rm -f "$state/dockerd.pid"
     setsid dockerd --pidfile "$state/dockerd.pid" >"$state/dockerd.log" 2>&1 </dev/null &
-    for _ in $(seq 150); do
+    local began=$SECONDS
+    while [ $((SECONDS - began)) -lt 300 ]; do # on a busy machine; an engine that ends is seen at once
         if answers; then return 0; fi
         kill -0 $! 2>/dev/null || break
         sleep 0.2
@@ -64,16 +80,18 @@ start() {
 }
 
 stop() {
-    [ -s "$state/dockerd.pid" ] || return 0
     local pid
-    pid=$(cat "$state/dockerd.pid")
+    pid=$(engine_pid) || return 0
     kill "$pid" 2>/dev/null || return 0
-    for _ in $(seq 100); do kill -0 "$pid" 2>/dev/null || return 0; sleep 0.1; done
+    # Until it is gone, so that the next `start` does not find one that is about to end.
+    for _ in $(seq 600); do kill -0 "$pid" 2>/dev/null || return 0; sleep 0.1; done
+    echo "the container engine, process $pid, does not end" >&2
 }
 
 case ${1:-} in
     start) exec 9>"$state.lock" && flock 9 && start 9>&- ;;
     install) install_engine ;;
+    fetch) fetch_engine ;;
     stop | answers) "$1" ;;
     *) sed -n '2,8p' "$0"; exit 64 ;;
 esac

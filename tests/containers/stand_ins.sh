@@ -10,6 +10,7 @@
 set -euo pipefail
 
 self=$(readlink -f "$0")
+again=$(dirname "$self")/again.sh
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trusted=/etc/ssl/certs/ca-certificates.crt
@@ -65,16 +66,18 @@ make_python() { # image
         [ "$version" = 3.13 ] || cannot "$1 cannot be pulled, and this machine has no Python $version for a stand-in"
         suite=trixie packages=$libraries,libssl3t64,python3.13,python3.13-venv # Debian 13's own Python
     fi
-    command -v mmdebstrap >/dev/null || { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends mmdebstrap; }
+    command -v mmdebstrap >/dev/null || DEBIAN_FRONTEND=noninteractive "$again" sh -c \
+        'apt-get update; apt-get install -y --no-install-recommends -o DPkg::Lock::Timeout=600 mmdebstrap'
     sed "s/bookworm/$suite/g" "$debian_sources" >"$work/debian.sources"
-    mmdebstrap --mode=root --variant=minbase --include="$packages" \
-        --customize-hook="$(printf '%q --finish %q' "$self" "$version") \"\$1\"" "$suite" - "$work/debian.sources" |
-        docker import --change "ENV PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 SSL_CERT_FILE=$trusted" \
-            --change 'CMD ["python3"]' - "$1"
+    # Into a file first: of one that breaks off, an import would leave an image that looks whole to the next who asks.
+    "$again" mmdebstrap --mode=root --variant=minbase --include="$packages" --aptopt='Acquire::Retries "5"' \
+        --customize-hook="$(printf '%q --finish %q' "$self" "$version") \"\$1\"" "$suite" "$work/root.tar" "$work/debian.sources"
+    docker import --change "ENV PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 SSL_CERT_FILE=$trusted" \
+        --change 'CMD ["python3"]' - "$1" <"$work/root.tar"
 }
 
 make_uv() { # image
-    python3 -m pip download -q --no-deps --only-binary :all: --dest "$work" "uv==${1##*:}"
+    "$again" python3 -m pip download -q --no-deps --only-binary :all: --dest "$work" "uv==${1##*:}"
     python3 -m zipfile -e "$work"/uv-*.whl "$work"
     chmod +x "$work"/uv-*.data/scripts/uv*
     tar -C "$work"/uv-*.data/scripts -c uv uvx | docker import --change 'ENTRYPOINT ["/uv"]' - "$1"
