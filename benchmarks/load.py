@@ -12,7 +12,7 @@ from typing import cast
 import uvloop
 
 CONNECTIONS = 16
-SECONDS = 60
+SECONDS = 300
 
 
 class Connection(asyncio.Protocol):

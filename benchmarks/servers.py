@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import IO, cast
 
 APPS = Path(__file__).parent / "apps"
-START_SECONDS = 30
+# How long a busy machine may take to start or stop a service, and to answer a request that is not measured.
+PATIENCE_SECONDS = 180
+ANSWER_SECONDS = 60
 
 
 class NotReadyError(Exception):
@@ -37,7 +39,7 @@ class Server:
         return self._ask("POST", path, json.dumps(body))
 
     def _ask(self, method: str, path: str, body: str | None = None) -> bytes:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_SECONDS)
         try:
             connection.request(method, path, body, {"content-type": "application/json"} if body else {})
             answer = connection.getresponse()
@@ -53,19 +55,19 @@ class Server:
 @contextmanager
 def running(framework: str, variant: str, service: Path) -> Iterator[Server]:
     """Run a variant of `apps/<framework>_app.py` in a rendered service's folder."""
-    port = _free_port()
     command = [sys.executable, str(APPS / f"{framework}_app.py"), variant]
     reader = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
-    with cast(IO[bytes], reader.stdin) as pipe, (service / f"{variant}.log").open("w") as faults:
-        process = subprocess.Popen(command, cwd=service, env=environment(service, port), stdout=pipe, stderr=faults)
-    try:
-        server = Server(port, process.pid)
-        _wait(server, process, Path(faults.name))
-        yield server
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(30)
-        reader.wait(30)
+    with _reserved_port() as port:
+        with cast(IO[bytes], reader.stdin) as pipe, (service / f"{variant}.log").open("w") as faults:
+            process = subprocess.Popen(command, cwd=service, env=environment(service, port), stdout=pipe, stderr=faults)
+        try:
+            server = Server(port, process.pid)
+            _wait(server, process, Path(faults.name))
+            yield server
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(PATIENCE_SECONDS)
+            reader.wait(PATIENCE_SECONDS)
 
 
 def environment(service: Path, port: int = 0) -> dict[str, str]:
@@ -86,11 +88,13 @@ def migrate(service: Path) -> None:
     subprocess.run(command, cwd=service, env=environment(service), check=True, stdout=subprocess.DEVNULL)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+@contextmanager
+def _reserved_port() -> Iterator[int]:
+    """A port that nobody else is given meanwhile: it stays bound, and who sets SO_REUSEADDR can listen on it."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
 
 
 def _wait(server: Server, process: subprocess.Popen[bytes], faults: Path) -> None:
@@ -99,7 +103,7 @@ def _wait(server: Server, process: subprocess.Popen[bytes], faults: Path) -> Non
     Raises:
         RuntimeError: it ended, or it did not answer in time.
     """
-    until = time.monotonic() + START_SECONDS
+    until = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < until and process.poll() is None:
         try:
             server.get("/hello")

@@ -8,12 +8,16 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 ROOT = Path(__file__).parents[1]
 SERVICE = ROOT / "demo" / "my-service"
+# How long a busy machine may take to start or stop the service, and to answer a request.
+PATIENCE_SECONDS = 180
+ANSWER_SECONDS = 60
 
 
 def main() -> int:
@@ -25,19 +29,25 @@ def main() -> int:
     run("make", "setup", cwd=SERVICE)
     step("make migrate")
     run("make", "migrate", cwd=SERVICE)
-    port = free_port()
-    step(f"python -m my_service serve (port {port})")
+    with reserved_port() as port:
+        step(f"python -m my_service serve (port {port})")
+        code = serve(port)
+    step(f"stopped with exit code {code}; the service lies in {SERVICE.relative_to(ROOT)}, its log in demo.log there")
+    return code
+
+
+def serve(port: int) -> int:
+    """Start the service, show it and stop it; return its exit code."""
     environment = os.environ | {"PORT": str(port), "SHUTDOWN_DRAIN_SECONDS": "0"}
     python = SERVICE / ".venv" / "bin" / "python"
     with (SERVICE / "demo.log").open("wb") as log:
         server = subprocess.Popen([python, "-m", "my_service", "serve"], cwd=SERVICE, env=environment, stdout=log)
     try:
         show(f"http://127.0.0.1:{port}", server)
-    finally:
         server.send_signal(signal.SIGTERM)
-        code = server.wait(timeout=30)
-    step(f"stopped with exit code {code}; the service lies in {SERVICE.relative_to(ROOT)}, its log in demo.log there")
-    return code
+        return server.wait(PATIENCE_SECONDS)
+    finally:
+        server.kill()
 
 
 def show(base: str, server: "subprocess.Popen[bytes]") -> None:
@@ -52,31 +62,33 @@ def show(base: str, server: "subprocess.Popen[bytes]") -> None:
     print("health: ", json.dumps(call("GET", f"{base}/health"), indent=2))
 
 
-def wait_until_ready(base: str, server: "subprocess.Popen[bytes]", seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
+def wait_until_ready(base: str, server: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline and server.poll() is None:
         try:
             call("GET", f"{base}/health/ready")
-        except URLError:
+        except OSError:  # refused, or answered with an error, or too late
             time.sleep(0.1)
         else:
             return
-    raise SystemExit(f"the service was not ready within {seconds} s; see {SERVICE / 'demo.log'}")
+    raise SystemExit(f"the service was not ready within {PATIENCE_SECONDS} s; see {SERVICE / 'demo.log'}")
 
 
 def call(method: str, url: str, body: object = None) -> dict[str, object]:
     data = None if body is None else json.dumps(body).encode()
     request = Request(url, data, {"content-type": "application/json"}, method=method)  # noqa: S310 - our own, on loopback
-    with urlopen(request, timeout=10) as answer:  # noqa: S310
+    with urlopen(request, timeout=ANSWER_SECONDS) as answer:  # noqa: S310
         answered: dict[str, object] = json.load(answer)
     return answered
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """A port that nobody else is given meanwhile: it stays bound, and who sets SO_REUSEADDR can listen on it."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
 
 
 def run(*command: str, cwd: Path = ROOT) -> None:

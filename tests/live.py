@@ -15,6 +15,11 @@ from pathlib import Path
 import httpx
 import private_servers
 
+# How long a busy machine may take to start a service, to answer a request, to stop one. Who waits goes on as soon as it
+# is done: only what never comes takes so long.
+START_SECONDS = 300
+ANSWER_SECONDS = 60
+STOP_SECONDS = 180
 # Trusts nobody, as nothing here is encrypted: to read whom httpx trusts takes a hundred times as long as a request.
 _NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
@@ -59,9 +64,9 @@ class Live:
     log: Path
 
     def client(self) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=5, verify=_NOBODY)
+        return httpx.Client(base_url=self.url, timeout=ANSWER_SECONDS, verify=_NOBODY)
 
-    def wait_until_ready(self, seconds: float = 90) -> None:
+    def wait_until_ready(self, seconds: float = START_SECONDS) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
@@ -73,28 +78,34 @@ class Live:
             time.sleep(0.05)
         raise AssertionError(f"not ready within {seconds} s:\n{self.log.read_text()}")
 
+    def stop(self) -> int:
+        """Have it stop in good order; return its exit code. One that does not stop is killed, and outlives no test."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(STOP_SECONDS)
+        finally:
+            self.process.kill()
+
 
 @contextmanager
 def serve(service: Path, package: str, scratch: Path, settings: Mapping[str, str]) -> Iterator[Live]:
     """Start an installed service, migrated where it has a database, and stop it when the block ends."""
-    port = private_servers.free_port()
-    variables = {"PORT": str(port), "SHUTDOWN_DRAIN_SECONDS": "0"}
-    variables |= {} if "DATABASE_URL" in settings else private_servers.settings(service, scratch)
-    variables["RATE_LIMIT_DEFAULT"] = "1000000/minute"  # what tests send is no flood
-    variables |= settings
     command = [str(service / ".venv" / "bin" / "python"), "-m", package]
-    if (service / "migrations").is_dir():
-        run(*command, "migrate", cwd=service, **variables)
     log = scratch / "service.log"
-    with log.open("wb") as output:
+    with private_servers.reserved_port() as port, log.open("wb") as output:
+        variables = {"PORT": str(port), "SHUTDOWN_DRAIN_SECONDS": "0"}
+        variables |= {} if "DATABASE_URL" in settings else private_servers.settings(service, scratch)
+        variables["RATE_LIMIT_DEFAULT"] = "1000000/minute"  # what tests send is no flood
+        variables |= settings
+        if (service / "migrations").is_dir():
+            run(*command, "migrate", cwd=service, **variables)
         process = subprocess.Popen(
             [*command, "serve"], cwd=service, env=environment(**variables), stdout=output, stderr=subprocess.STDOUT
         )
-    live = Live(f"http://127.0.0.1:{port}", process, log)
-    try:
-        live.wait_until_ready()
-        yield live
-    finally:
-        process.send_signal(signal.SIGTERM)
-        code = process.wait(timeout=40)
+        live = Live(f"http://127.0.0.1:{port}", process, log)
+        try:
+            live.wait_until_ready()
+            yield live
+        finally:
+            code = live.stop()
     assert code == 0, f"exit code {code}\n{log.read_text()}"

@@ -1,6 +1,9 @@
 """Databases and caches for services that run in the tests, on servers that are started for its own."""
 
+import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
@@ -27,10 +30,18 @@ def server_of(service: Path, feature: str = "database") -> Any:
     return _servers().chosen(next(service.glob("src/*/chassis")), feature)
 
 
-def free_port() -> int:
-    """A port on which nothing listens."""
-    port: int = _servers().free_port()
-    return port
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """A port on which nothing listens, and which nobody else is given while the block lasts.
+
+    A port that is only looked up is anybody's until the service listens on it, which takes seconds: another worker may
+    be given it meanwhile. This one stays bound; as both sides set SO_REUSEADDR, a server that asks for it by number can
+    listen on it all the same, and until then connections are refused.
+    """
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
 
 
 def settings(service: Path, scratch: Path) -> dict[str, str]:

@@ -90,7 +90,7 @@ def _target(service: Path, feature: str, options: list[str], stack: ExitStack) -
     module = private_servers.server_of(service, feature)
     server, url = module.start(*options)
     stack.callback(server.remove)
-    proxy = Proxy(private_servers.free_port(), server.port)
+    proxy = Proxy(stack.enter_context(private_servers.reserved_port()), server.port)
     stack.callback(proxy.stop)
     return Target(module, server, url, proxy)
 
