@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -13,7 +14,10 @@ import pytest
 
 HERE = Path(__file__).parent
 CANNOT = 77
-SECONDS = 300  # longer than the longest build; a command that hangs ends the test
+SECONDS = 1800  # longer than the longest build on a busy machine; a command that hangs ends the test
+PATIENCE_SECONDS = 300  # for what becomes so by itself, on a busy machine
+# What uv says, within a build, of an index that does not answer.
+NETWORK = re.compile(r"Failed to (fetch|download)|error sending request|timed out|Connection (reset|refused)|dns error")
 
 Found = TypeVar("Found")
 
@@ -26,6 +30,18 @@ def run(*command: str, cwd: Path | None = None, env: Mapping[str, str] | None = 
     )
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
     return done.stdout.strip()
+
+
+def build(*command: str, cwd: Path, env: Mapping[str, str] | None = None) -> str:
+    """Run a command that builds an image, and again if it failed for want of a network; no other failure is mended."""
+    for pause in (10, 60):
+        try:
+            return run(*command, cwd=cwd, env=env)
+        except AssertionError as failure:
+            if not NETWORK.search(str(failure)):
+                raise
+            time.sleep(pause)
+    return run(*command, cwd=cwd, env=env)
 
 
 def require(script: str, *arguments: str) -> None:
@@ -44,7 +60,7 @@ def require_engine() -> None:
         pytest.skip("no container engine answers (`docker info`, with compose and buildx)")
 
 
-def wait_for(what: Callable[[], Found], seconds: float = 60) -> Found:
+def wait_for(what: Callable[[], Found], seconds: float = PATIENCE_SECONDS) -> Found:
     """Return the first true value; a connection that fails meanwhile is only a reason to ask again."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -61,7 +77,7 @@ class Client:
     """One keep-alive connection, as a load balancer holds it."""
 
     def __init__(self, port: int) -> None:
-        self._connection = HTTPConnection("localhost", port, timeout=30)
+        self._connection = HTTPConnection("localhost", port, timeout=60)
 
     def request(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """Send a request, anew connected where the last answer closed the connection; return status and parsed body."""
