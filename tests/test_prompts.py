@@ -17,7 +17,10 @@ from questions import asked, facts, read_yaml
 
 UP, DOWN, ENTER, CLEAR = "\x1b[A", "\x1b[B", "\r", "\x15"
 COLUMNS, LINES = 80, 60
-PATIENCE_SECONDS = 20.0
+# On a busy machine; a program that has ended is not waited for.
+PATIENCE_SECONDS = 180.0
+# By which a program asks where the cursor is.
+WHERE = "\x1b[6n"
 
 
 class Terminal:
@@ -27,17 +30,20 @@ class Terminal:
         self.child = pexpect.spawn(command[0], command[1:], dimensions=(LINES, COLUMNS), encoding="utf-8")
         self.screen = pyte.Screen(COLUMNS, LINES)
         self.stream = pyte.Stream(self.screen)
+        self.unanswered, self.ended = "", False
 
     def read(self) -> str:
         """The screen, once what the program has written by now is on it."""
         try:
             text = self.child.read_nonblocking(65536, timeout=0.05)
-        except (pexpect.TIMEOUT, pexpect.EOF):
-            text = ""
+        except (pexpect.TIMEOUT, pexpect.EOF) as nothing:
+            self.ended, text = isinstance(nothing, pexpect.EOF), ""
         self.stream.feed(text)
-        if "\x1b[6n" in text:
-            # it asks where the cursor is, as a terminal would answer
+        # A terminal answers every question, one that comes in two pieces too.
+        *questions, self.unanswered = (self.unanswered + text).split(WHERE)
+        for _ in questions:
             self.child.send(f"\x1b[{self.screen.cursor.y + 1};{self.screen.cursor.x + 1}R")
+        self.unanswered = self.unanswered[1 - len(WHERE) :]
         return "\n".join(line.rstrip() for line in self.screen.display).rstrip()
 
     def wait(self, *words: str) -> str:
@@ -45,6 +51,7 @@ class Terminal:
         end = time.monotonic() + PATIENCE_SECONDS
         while not all(word in (shown := self.read()) for word in words):
             assert time.monotonic() < end, f"waited for {words} and saw:\n{shown}"
+            assert not self.ended, f"it ended without {words}, and showed:\n{shown}"
         return shown
 
     def press(self, *keys: str) -> None:
@@ -54,7 +61,9 @@ class Terminal:
 
     def finish(self) -> int:
         """The exit code, once the program has ended."""
+        end = time.monotonic() + PATIENCE_SECONDS
         while self.child.isalive():
+            assert time.monotonic() < end, f"it does not end:\n{self.read()}"
             self.read()
         self.read()
         self.child.close()
