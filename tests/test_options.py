@@ -4,7 +4,6 @@ import json
 import keyword
 import subprocess
 import sys
-import tempfile
 import tomllib
 from collections.abc import Callable, Iterator
 from itertools import chain, combinations, product
@@ -120,10 +119,10 @@ def _public_modules(command: str) -> set[str] | None:
     return {name for name in names if not name.startswith("_")} if command.endswith(f"{version[1]}") else None
 
 
-def _interpreters(version: str) -> Iterator[str]:
-    """Commands that may be this version of Python, the one that runs the tests first."""
+def _interpreters(version: str, folder: Path) -> Iterator[str]:
+    """Commands that may be this version of Python, the one that runs the tests first, by a link in a folder."""
     if version == "{}.{}".format(*sys.version_info):
-        link = Path(tempfile.mkdtemp()) / f"python{version}"
+        link = folder / f"python{version}"
         link.symlink_to(sys.executable)
         yield str(link)
     yield f"python{version}"
@@ -131,10 +130,10 @@ def _interpreters(version: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("version", values()["python_version"])
-def test_the_standard_library_is_reserved(version: str) -> None:
+def test_the_standard_library_is_reserved(version: str, tmp_path: Path) -> None:
     """No package can be called like a module of a Python that the service runs on."""
     reserved = set(questions()["reserved_names"]["default"]["module of the standard library"])
-    modules = next(filter(None, map(_public_modules, _interpreters(version))), None)
+    modules = next(filter(None, map(_public_modules, _interpreters(version, tmp_path))), None)
     if modules is None:
         pytest.skip(f"there is no Python {version} here to ask for its modules")
     assert modules - reserved == set()
