@@ -20,6 +20,15 @@ import private_servers
 START_SECONDS = 300
 ANSWER_SECONDS = 60
 STOP_SECONDS = 180
+# So that nobody is told 503 or 504 because other tests keep the machine busy. What comes of a service's own patience is
+# for the tests that it is rendered with, and for tests/chaos/.
+PATIENT = {
+    "STARTUP_TIMEOUT_SECONDS": "180",
+    "REQUEST_TIMEOUT_SECONDS": str(ANSWER_SECONDS),
+    "DATABASE_CONNECT_TIMEOUT_SECONDS": "30",
+    "DATABASE_STATEMENT_TIMEOUT_SECONDS": "30",
+    "DATABASE_POOL_TIMEOUT_SECONDS": "30",
+}
 # Trusts nobody, as nothing here is encrypted: to read whom httpx trusts takes a hundred times as long as a request.
 _NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
@@ -93,7 +102,7 @@ def serve(service: Path, package: str, scratch: Path, settings: Mapping[str, str
     command = [str(service / ".venv" / "bin" / "python"), "-m", package]
     log = scratch / "service.log"
     with private_servers.reserved_port() as port, log.open("wb") as output:
-        variables = {"PORT": str(port), "SHUTDOWN_DRAIN_SECONDS": "0"}
+        variables = PATIENT | {"PORT": str(port), "SHUTDOWN_DRAIN_SECONDS": "0"}
         variables |= {} if "DATABASE_URL" in settings else private_servers.settings(service, scratch)
         variables["RATE_LIMIT_DEFAULT"] = "1000000/minute"  # what tests send is no flood
         variables |= settings

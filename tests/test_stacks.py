@@ -12,7 +12,7 @@ from pathlib import Path
 
 import private_servers
 import pytest
-from live import ANSWER_SECONDS, Live, install, run, serve
+from live import ANSWER_SECONDS, PATIENT, Live, install, run, serve
 from production import FAULTS, Production, produce
 from questions import ROOT, read_yaml
 from rendering import Renderer
@@ -57,7 +57,7 @@ def test_its_own_check_passes(checked: str) -> None:
 @pytest.fixture
 def production(stack: Path, package: str, tmp_path: Path) -> Production:
     """The service as it would go into production."""
-    return produce(stack, package, private_servers.settings(stack, tmp_path))
+    return produce(stack, package, PATIENT | private_servers.settings(stack, tmp_path))
 
 
 @pytest.mark.usefixtures("checked")  # which leaves the coverage of its tests
