@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from ..package import ROOT, module, program
 
 main = module("chassis.cli").main
 command = module("chassis.prod_check.command")
+process = module("chassis.prod_check.process")
 row = module("chassis.prod_check.row")
 
 PRODUCTION = {
@@ -66,6 +69,14 @@ def edit(path: Path, old: str, new: str) -> None:
     text = path.read_text(encoding="utf-8")
     assert old in text
     path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def test_a_service_that_does_not_answer_is_a_finding() -> None:
+    """The report is written all the same."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        with httpx.Client(base_url=f"http://127.0.0.1:{taken.getsockname()[1]}") as client:
+            assert process.faults_of(client) == ["does not answer (ConnectError)"]
 
 
 @pytest.mark.parametrize(

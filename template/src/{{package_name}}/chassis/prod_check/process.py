@@ -15,6 +15,8 @@ import httpx
 from .row import Finding, Row, Subject, verdict
 
 _STOP_SECONDS = 5
+# How long one answer is waited for, on a machine that is busy with building the image.
+_ANSWER_SECONDS = 30
 
 
 def _starts(subject: Subject) -> Finding:
@@ -26,7 +28,7 @@ def _starts(subject: Subject) -> Finding:
             log.seek(0)
             return verdict(False, f"not ready; its last line is {(log.read().splitlines() or ['none'])[-1][:300]}")
         seconds = time.monotonic() - began
-        faults = list(_faults(client))
+        faults = faults_of(client)
         process.terminate()
         try:
             code = process.wait(subject.settings.shutdown_timeout_seconds + _STOP_SECONDS)
@@ -49,7 +51,9 @@ def _started(subject: Subject, log: object) -> Iterator[tuple[subprocess.Popen[b
     host = subject.settings.allowed_hosts[0].replace("*", "check", 1)
     with (
         subprocess.Popen(command, cwd=subject.folder, env=environment, stdout=log, stderr=log) as process,  # type: ignore[call-overload]
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", headers={"Host": host}, timeout=5, trust_env=False) as client,
+        httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", headers={"Host": host}, timeout=_ANSWER_SECONDS, trust_env=False
+        ) as client,
     ):
         try:
             yield process, client
@@ -66,6 +70,14 @@ def _is_ready(client: httpx.Client, process: subprocess.Popen[bytes], deadline: 
             pass  # it does not listen yet
         time.sleep(0.05)
     return False
+
+
+def faults_of(client: httpx.Client) -> list[str]:
+    """Name what a service that has started does not do as production must."""
+    try:
+        return list(_faults(client))
+    except httpx.TransportError as error:
+        return [f"does not answer ({type(error).__name__})"]
 
 
 def _faults(client: httpx.Client) -> Iterator[str]:
