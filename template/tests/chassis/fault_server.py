@@ -36,10 +36,11 @@ def wait() -> None:
     log.info("waiting")
     while not Path("release").exists():
         time.sleep(0.01)
+    log.info("waited")
 
 
 class FaultyDependency:
-    """A dependency that is away until the file that FAULTY_DEPENDENCY names is there."""
+    """A dependency that is away until the file that FAULTY_DEPENDENCY names is there, and that says when it closes."""
 
     __name__ = "faulty"
 
@@ -51,6 +52,7 @@ class FaultyDependency:
         if not Path(os.environ["FAULTY_DEPENDENCY"]).exists():
             raise module("chassis.errors").UnavailableError()
         yield
+        log.info("faulty_closed")
 
 
 def create_app() -> Any:

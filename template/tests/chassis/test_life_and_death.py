@@ -150,6 +150,23 @@ def test_stopping_drains_first(folder: Path, signum: signal.Signals) -> None:
         assert process.stderr == ""
 
 
+def test_what_was_opened_closes_after_the_last_request(folder: Path) -> None:
+    """A request in flight has its pool and its clients to its end, in the drain and after it."""
+    with serving(folder, *FAULTS, FAULTY_DEPENDENCY=".", SHUTDOWN_DRAIN_SECONDS="60") as process:
+        with process.connect() as in_flight:
+            in_flight.sendall(b"GET /api/thread/wait HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            until(lambda: process.events("waiting"))
+            process.send(signal.SIGTERM)
+            until(lambda: process.get("/health/ready").status_code == 503)
+            process.send(signal.SIGTERM)  # nobody has to wait for the end of the drain
+            until(lambda: refuses_connections(process))
+            (folder / "release").touch()
+            assert read_all(in_flight).startswith(b"HTTP/1.1 200")
+        assert process.exit_code() == 0
+        ends = ("waited", "faulty_closed", "service_stopped")
+        assert [line["event"] for line in process.lines if line["event"] in ends] == list(ends)
+
+
 def refuses_connections(process: Process) -> bool:
     try:
         process.connect().close()
