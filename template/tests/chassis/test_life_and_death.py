@@ -17,6 +17,8 @@ from .conftest import FAULTS
 from .process import PATIENCE_SECONDS, Process, read_all, serving, until
 
 EVERY_LINE = {"timestamp", "level", "event", "logger", "service.name", "service.version", "deployment.environment.name"}
+# The loggers of the servers, which say that they start.
+SERVERS = {"uvicorn.error", "_granian"}
 
 
 # -- start -------------------------------------------------------------------------------------------------------------
@@ -87,6 +89,7 @@ def test_whoever_writes_writes_the_same_form(running: Process) -> None:
     assert running.get("/api/here/print").status_code == 200
     until(lambda: any("said by Python" in line["event"] for line in running.lines))
     assert {"said_by_us", "said by a library", "service_started"} <= {line["event"] for line in running.lines}
+    assert {line["logger"] for line in running.lines} & SERVERS
     assert all(line.keys() >= EVERY_LINE for line in running.lines)
     assert running.stderr == ""
 
@@ -123,14 +126,16 @@ def lines_of(process: Process, event: str, request_id: str) -> list[dict[str, An
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_stopping_drains_first(folder: Path, signum: signal.Signals) -> None:
     """Not ready, still serving with `Connection: close`; then no new connection, what is in flight finishes; exit 0."""
-    with serving(folder, *FAULTS, SHUTDOWN_DRAIN_SECONDS="60") as process, process.client() as kept:
+    # So long a drain that nothing which only comes with its end, or half-way there, is waited for.
+    with serving(folder, *FAULTS, SHUTDOWN_DRAIN_SECONDS="600") as process, process.client() as kept:
         assert "connection" not in kept.get("/api/things/7").headers
         in_flight = process.connect()
         in_flight.sendall(b"GET /api/thread/wait HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         until(lambda: process.events("waiting"))
 
         process.send(signum)
-        until(lambda: process.get("/health/ready").status_code == 503)
+        until(lambda: process.events("draining_started"))
+        assert process.get("/health/ready").status_code == 503
         assert process.get("/health/live").status_code == 200
         for answer in (kept.get("/api/things/7"), process.get("/api/things/8")):
             assert answer.status_code == 200
