@@ -126,8 +126,9 @@ def lines_of(process: Process, event: str, request_id: str) -> list[dict[str, An
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_stopping_drains_first(folder: Path, signum: signal.Signals) -> None:
     """Not ready, still serving with `Connection: close`; then no new connection, what is in flight finishes; exit 0."""
-    # So long a drain that nothing which only comes with its end, or half-way there, is waited for.
-    with serving(folder, *FAULTS, SHUTDOWN_DRAIN_SECONDS="600") as process, process.client() as kept:
+    # The drain is so long that what comes only with its end, or half-way there, does not come in time.
+    patient = {"SHUTDOWN_DRAIN_SECONDS": "600", "SHUTDOWN_TIMEOUT_SECONDS": "60", "REQUEST_TIMEOUT_SECONDS": "600"}
+    with serving(folder, *FAULTS, **patient) as process, process.client() as kept:
         assert "connection" not in kept.get("/api/things/7").headers
         in_flight = process.connect()
         in_flight.sendall(b"GET /api/thread/wait HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
@@ -136,6 +137,7 @@ def test_stopping_drains_first(folder: Path, signum: signal.Signals) -> None:
         process.send(signum)
         until(lambda: process.events("draining_started"))
         assert process.get("/health/ready").status_code == 503
+        time.sleep(0.5)  # a server that does not drain takes no more connections by now
         assert process.get("/health/live").status_code == 200
         for answer in (kept.get("/api/things/7"), process.get("/api/things/8")):
             assert answer.status_code == 200
@@ -157,7 +159,8 @@ def test_stopping_drains_first(folder: Path, signum: signal.Signals) -> None:
 
 def test_what_was_opened_closes_after_the_last_request(folder: Path) -> None:
     """A request in flight has its pool and its clients to its end, in the drain and after it."""
-    with serving(folder, *FAULTS, FAULTY_DEPENDENCY=".", SHUTDOWN_DRAIN_SECONDS="60") as process:
+    patient = {"SHUTDOWN_DRAIN_SECONDS": "600", "SHUTDOWN_TIMEOUT_SECONDS": "60", "REQUEST_TIMEOUT_SECONDS": "600"}
+    with serving(folder, *FAULTS, FAULTY_DEPENDENCY=".", **patient) as process:
         with process.connect() as in_flight:
             in_flight.sendall(b"GET /api/thread/wait HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             until(lambda: process.events("waiting"))
