@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,20 @@ def test_variables_of_others_are_ignored(monkeypatch: pytest.MonkeyPatch, folder
     assert chassis_settings.load(module("chassis.features").ChassisSettings).port == 9000
 
 
+@pytest.mark.parametrize(
+    ("name", "promised"),
+    [
+        ("health_check_timeout_seconds", 2.0),
+        ("health_check_interval_seconds", 1.0),
+        ("log_file_max_bytes", 50_000_000),
+        ("log_file_backups", 10),
+    ],
+)
+def test_a_default_is_what_is_promised(name: str, promised: float) -> None:
+    """Who sets nothing gets these."""
+    assert getattr(settings_for_tests(), name) == promised
+
+
 # -- refusing ----------------------------------------------------------------------------------------------------------
 
 
@@ -125,6 +141,19 @@ def test_a_missing_secret_is_named_with_how_to_make_one() -> None:
     with pytest.raises(chassis_settings.SettingsError) as refused:
         chassis_settings.load(Demanding, _env_file=None)
     assert "API_KEY: is not set; Make one with `openssl rand -hex 32`." in refused.value.problems
+
+
+def test_no_secret_has_a_default() -> None:
+    """But an address, which holds neither user nor password; and what is named like a secret is treated as one."""
+    settings = program().settings
+    for name, field in settings.model_fields.items():
+        default = None if field.is_required() else field.get_default(call_default_factory=True)
+        if chassis_settings.is_secret(settings, name):
+            assert default is None or re.fullmatch(r"[a-z+]+://[^@?]*", default.get_secret_value()), name
+        else:
+            assert "@" not in str(default), name
+    for name in module("chassis.features").ChassisSettings.model_fields:
+        assert chassis_settings.is_secret(settings, name) or not re.search(r"(password|secret|token|dsn|key)$", name)
 
 
 def test_a_secrets_value_is_never_said() -> None:
@@ -203,6 +232,16 @@ def test_check_says_that_all_is_well(capsys: pytest.CaptureFixture[str]) -> None
     """In one line, with exit code 0."""
     assert cli.main(program(), ["check"]) == 0
     assert capsys.readouterr().out.count("\n") == 1
+
+
+def test_check_does_nothing_else(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """It makes no application, serves nothing, connects to nothing and leaves no file."""
+    inert = replace(program(), app="nowhere:create_app", serve=lambda *_: pytest.fail("it serves"))
+    before = sorted(folder.iterdir())
+    with monkeypatch.context() as patch:
+        patch.setattr("socket.socket", lambda *_args, **_options: pytest.fail("it opens a socket"))
+        assert cli.main(inert, ["check"]) == 0
+    assert sorted(folder.iterdir()) == before
 
 
 def test_settings_prints_what_is_in_force(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

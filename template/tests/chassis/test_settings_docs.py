@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,11 +32,12 @@ def test_env_example_is_what_the_classes_say() -> None:
 
 
 def test_configuration_md_is_what_the_classes_say() -> None:
-    """Every table of the page is the one that the command writes."""
+    """Every table of the page is the one that the command writes, and it has no others of settings."""
     page = (ROOT / "docs" / "configuration.md").read_text()
     for section in docs.sections(Settings):
         table = docs.markdown_section(Settings, section)
         assert table in page, f"put what `python -m {PACKAGE} settings --format markdown` prints into the page"
+    assert sorted(re.findall(r"^\| `([A-Z0-9_]+)` \|", page, re.MULTILINE)) == sorted(VARIABLES)
 
 
 def test_the_production_form_is_enough_once_it_is_filled_in(
@@ -53,6 +55,31 @@ def test_the_production_form_is_enough_once_it_is_filled_in(
     for name in [name for name, value in form if not value and name in filled_in]:
         monkeypatch.setenv(name, filled_in[name])
     assert cli.main(program(), ["check"]) == 0
+
+
+@pytest.mark.parametrize("example", [".env.example", ".env.production.example", "compose.yaml"])
+def test_no_example_holds_a_secret(example: str) -> None:
+    """A secret is empty, or taken from the environment; an address has no password that is not taken from there."""
+    if not (ROOT / example).exists():
+        pytest.skip(f"this service has no {example}")
+    for name, value in assigned((ROOT / example).read_text()):
+        address = re.fullmatch(r"[a-z+]+://(?:[^@/?]*@)?[^@?]*", value)
+        assert not re.search(r"://[^@/]*:[^@/]+@", value), name
+        assert not value or address or not is_secret(name), name
+
+
+def assigned(text: str) -> Iterator[tuple[str, str]]:
+    """Yield each variable that is given a value, commented out or not, without what comes from the environment."""
+    for name, value in re.findall(r"^[ #-]*([A-Z][A-Z0-9_]*)(?:=|: *)(.*)$", text, re.MULTILINE):
+        value = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value.strip("\"'"))
+        yield name, re.sub(r"\$\{\w+(:\?[^}]*)?\}", "", value)
+
+
+def is_secret(variable: str) -> bool:
+    """Tell by its class or its name; to have a random one made is no secret."""
+    if variable in VARIABLES:
+        return bool(module("chassis.settings").is_secret(Settings, variable.lower()))
+    return bool(re.search(r"(?<!_RANDOM)(?<!_RANDOM_ROOT)_(PASSWORD|SECRET|TOKEN|DSN|KEY)$", variable))
 
 
 @pytest.mark.parametrize("form", ["env", "markdown"])
