@@ -182,6 +182,9 @@ def test_a_5xx_is_logged_once_with_everything(start: Start, logs: Logs, way: str
     assert "RuntimeError: the cause" in line["exception"]
     assert line["request_id"] == answer.headers["x-request-id"]
     assert line["http.route"].startswith(f"/api/{way}/")
+    asked = {"http.request.method": "GET", "url.path": f"/api/{way}/fail", "client.address": "127.0.0.1"}
+    assert {name: line[name] for name in asked} == asked
+    assert (len(line["trace_id"]), len(line["span_id"])) == (32, 16)
 
 
 @pytest.mark.parametrize("status", [500, 503])
