@@ -23,8 +23,8 @@ FAULTS: list[dict[str, str]] = [
 SUITE = ROOT / "template" / "tests" / "chassis"
 # The files of the suite that hold the contract; the others are about what stands beside it, or about one option.
 CONTRACT = (
-    "bad_input", "errors", "health", "health_checks", "life_and_death", "limits", "logs", "request_ids", "security",
-    "settings", "settings_docs", "slow_operation",
+    "bad_input", "errors", "health", "health_checks", "life_and_death", "limits", "logs", "rate_limit", "request_ids",
+    "security", "settings", "settings_docs", "slow_operation",
 )  # fmt: skip
 # Both servers cut off the body of an answer to HEAD, whatever the chassis does.
 BEYOND_US = {"chassis/test_bad_input.py::test_head_has_no_body_on_the_wire"}
