@@ -13,6 +13,10 @@ COMPANIONS = {"fastapi": {"starlette"}, "flask": {"werkzeug"}}
 CHASSIS = f"{PACKAGE}/chassis/"
 # Folders of the chassis that are features of their own: no adapter knows them.
 FEATURES = {"database", "resilience"}
+# The methods by which a logger writes, its usual names, and what makes one.
+LEVELS = {"critical", "debug", "error", "exception", "fatal", "info", "msg", "warn", "warning"}
+LOGGERS = {"log", "logger", "logging"}
+MAKERS = {"bind", "get_logger", "getLogger", "new", "unbind"}
 
 
 def python_is_python(root: Path) -> Faults:
@@ -70,3 +74,48 @@ def features_and_adapters_are_strangers(root: Path) -> Faults:
             if path.startswith("web/") and level == 2 and top in FEATURES:
                 faults.append(f"{CHASSIS}{path}: an adapter imports the feature {module}")
     return faults
+
+
+def events_are_plain_names(root: Path) -> Faults:
+    """5. What is logged is an event: a name in snake_case that is written where it is logged, and no sentence."""
+    return [
+        f"{path}:{line}: {call} has no plain name in snake_case"
+        for path in template_files(root)
+        if f"/{PACKAGE.partition('/')[2]}/" in path and path.endswith(".py")
+        for line, call in _nameless((root / path).read_text(encoding="utf-8"))
+    ]
+
+
+def _nameless(source: str) -> Iterator[tuple[int, str]]:
+    """Every call that logs something else: its line, and how it is written."""
+    tree = ast.parse(source)
+    loggers, writers = set(LOGGERS), set[str]()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign):
+            targets = {ast.unparse(target) for target in node.targets}
+            loggers |= targets if _is_logger(node.value, loggers) else set()
+            # `write = log.warning if late else log.info`
+            named = not isinstance(node.value, ast.Call)
+            writers |= targets if named and any(_writes(part, loggers) for part in ast.walk(node.value)) else set()
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or _is_plain_name(node.args):
+            continue
+        if _writes(node.func, loggers) or ast.unparse(node.func) in writers:
+            yield node.lineno, f"{ast.unparse(node.func)}()"
+
+
+def _is_logger(node: ast.AST, loggers: set[str]) -> bool:
+    """Whether this is a logger, or makes one."""
+    if isinstance(node, ast.Call):
+        return ast.unparse(node.func).rpartition(".")[2] in MAKERS
+    return ast.unparse(node) in loggers
+
+
+def _writes(node: ast.AST, loggers: set[str]) -> bool:
+    """Whether this is a logger's method that writes a line."""
+    return isinstance(node, ast.Attribute) and node.attr in LEVELS and _is_logger(node.value, loggers)
+
+
+def _is_plain_name(arguments: list[ast.expr]) -> bool:
+    first = arguments[0] if arguments else None
+    return isinstance(first, ast.Constant) and bool(re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", str(first.value)))

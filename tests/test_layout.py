@@ -28,6 +28,7 @@ RULES: list[Rule] = [
     python_rules.python_is_python,
     python_rules.chassis_imports_nothing_around_it,
     python_rules.features_and_adapters_are_strangers,
+    python_rules.events_are_plain_names,
     waiting_rules.nothing_waits_forever,
     render_rules.overlays_never_collide,
     render_rules.rendering_is_deterministic,
@@ -73,6 +74,36 @@ async def f():
     await asyncio.wait_for(event.wait(), 2)
     async with asyncio.timeout(2):
         await event.wait()
+"""
+
+
+# Two lines each, of which the second logs what is no event.
+NAMELESS = [
+    "\nlog.info(f'note_{name}')",
+    "\nlog.warning('note %s', name)",
+    "\nlog.error('Note created')",
+    "\nlog.exception('note-failed')",
+    "\nlog.info('noteCreated')",
+    "\nlog.info('note_' + name)",
+    "\nlog.debug(event)",
+    "\nlog.info(event='note_created')",
+    "\nlog.bind(note_id=7).info('Created')",
+    "speaker = structlog.get_logger(__name__)\nspeaker.info('Created')",
+    "self.speaker = log.bind(note_id=7)\nself.speaker.info('Created')",
+    "write = log.warning if late else log.info\nwrite(f'note_{name}')",
+    "\nstructlog.get_logger(__name__).info('Created')",
+    "\nlogging.getLogger(__name__).warning('it is low on %s', what)",
+]
+# What looks like it and is none.
+NAMED = """
+log.info("note_created", note_id=7)
+log.bind(note_id=7).exception("note_2_failed")
+write = log.warning if late else log.info
+write("note_created")
+structlog.get_logger(__name__).warning("low", on="paper")
+pytest.warning(f"{name} is no logger")
+parser.error("It is no logger either")
+logging.getLogger(name).setLevel("WARNING")
 """
 
 
@@ -154,6 +185,15 @@ PLANTS: list[tuple[Rule, Plant, str]] = [
         "imports the feature database",
     ),
     *(
+        (python_rules.events_are_plain_names, put(f"{PACKAGE}/chassis/x.py", f"{code}\n"), "x.py:2: ")
+        for code in NAMELESS
+    ),
+    (
+        python_rules.events_are_plain_names,
+        put("template/{{on_wsgi}}/src/{{package_name}}/notes/x.py", "log.info('Note created')\n"),
+        "notes/x.py:1: log.info() has no plain name",
+    ),
+    *(
         (waiting_rules.nothing_waits_forever, put(f"{PACKAGE}/chassis/x.py", f"{code}\n"), "x.py:2: ")
         for code in WAITING
     ),
@@ -194,6 +234,11 @@ def test_the_rule_sees_a_planted_fault(rule: Rule, plant: Plant, fault: str, pla
 def test_what_has_a_time_out_is_no_fault(planted: Path) -> None:
     """Nor is what only has the name of something that waits."""
     assert not seen(waiting_rules.nothing_waits_forever, put(f"{PACKAGE}/chassis/x.py", BOUNDED), planted)
+
+
+def test_what_names_its_event_is_no_fault(planted: Path) -> None:
+    """Nor is what has no logger."""
+    assert not seen(python_rules.events_are_plain_names, put(f"{PACKAGE}/chassis/x.py", NAMED), planted)
 
 
 def test_every_rule_has_a_planted_fault() -> None:
