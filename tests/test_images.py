@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -155,6 +156,31 @@ def test_production_without_its_settings_does_not_start(image: str) -> None:
     refused = subprocess.run(["docker", "run", "--rm", *HARDENED, image], capture_output=True, text=True, check=False)
     assert refused.returncode == 78
     assert "ALLOWED_HOSTS" in refused.stdout + refused.stderr
+
+
+def test_the_service_s_own_smoke_test_passes(service: Path, image: str) -> None:
+    """`make smoke`, on which the workflow of a service relies, finds every answer that it expects."""
+    said = run("make", "smoke", f"IMAGE={image}", cwd=service)
+    assert len(re.findall("^.+: ok$", said, re.MULTILINE)) == expectations(service)
+
+
+def expectations(service: Path) -> int:
+    """How many things the smoke test of a service looks at."""
+    script = (service / "tests/chassis/smoke.sh").read_text(encoding="utf-8")
+    return len(re.findall(r"^expect ", script, re.MULTILINE))
+
+
+def test_the_smoke_test_sees_an_image_that_does_not_drain(service: Path, image: str, tmp_path: Path) -> None:
+    """An image that is killed instead of told to stop fails the last of its expectations."""
+    (tmp_path / "Dockerfile").write_text(f"FROM {image}\nSTOPSIGNAL SIGKILL\n", encoding="utf-8")
+    faulty = f"{image}-killed"
+    run("docker", "build", "--tag", faulty, ".", cwd=tmp_path)
+    command = ["sh", "tests/chassis/smoke.sh", faulty]
+    done = subprocess.run(command, cwd=service, capture_output=True, text=True, check=False)
+    run("docker", "rmi", "--force", faulty)
+    assert done.returncode == 1
+    assert done.stdout.count(": ok\n") == expectations(service) - 1
+    assert "SIGTERM ends it with exit code 0: failed" in done.stdout
 
 
 class Load(threading.Thread):
