@@ -12,7 +12,7 @@ from pathlib import Path
 
 import private_servers
 import pytest
-from live import ANSWER_SECONDS, PATIENT, Live, install, run, serve
+from live import ANSWER_SECONDS, PATIENT, Live, copy_of, install, run, serve
 from production import FAULTS, Production, produce
 from questions import ROOT, read_yaml
 from rendering import Renderer
@@ -106,20 +106,55 @@ def test_a_service_that_serves_is_without_what_only_commands_need(stack: Path, p
     assert run(str(stack / ".venv/bin/python"), "-c", found, cwd=stack).strip() == ""
 
 
+@pytest.fixture
+def without_notes(stack: Path, package: str, tmp_path: Path) -> Path:
+    """A copy of the service without the example: deleted is what its README.md lists, and nothing else."""
+    service = copy_of(stack, tmp_path / "grown")
+    said = (service / "README.md").read_text(encoding="utf-8").partition("To be rid of the example, delete\n\n")[2]
+    deleted = re.findall(r"`(.+?)`", said.partition("\n\n")[0])
+    for path in (service / name for name in deleted if name.endswith(("notes/", "notes.py"))):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert [name for name in deleted if (service / name).exists()] == [f"src/{package}/main.py"]
+    main = service / "src" / package / "main.py"
+    lines = main.read_text(encoding="utf-8").splitlines()
+    kept = [line for line in lines if line.strip() not in deleted]
+    assert len(lines) - len(kept) == len(["the import", "the line"])
+    main.write_text("\n".join(kept) + "\n", encoding="utf-8")
+    return service
+
+
 @pytest.mark.only_stacks("fastapi-sqlite", "flask-none")
-def test_the_example_goes_with_its_folder_and_one_line(stack: Path, tmp_path: Path) -> None:
-    """Without the folder of notes, its tests, its revision and its lines in main.py the service is green."""
-    grown = tmp_path / "grown"
-    shutil.copytree(stack, grown, ignore=shutil.ignore_patterns(".venv", "data", ".*_cache"), symlinks=True)
-    package = next(path.parent for path in grown.glob("src/*/main.py"))
-    shutil.rmtree(package / "notes")
-    shutil.rmtree(grown / "tests" / "notes")
-    for revision in (grown / "migrations" / "versions").glob("*notes*.py"):
-        revision.unlink()
-    main = package / "main.py"
-    main.write_text("".join(line for line in main.read_text().splitlines(keepends=True) if "notes" not in line))
-    install(grown)
-    run("make", "check", cwd=grown, DOCKER="false")
+def test_the_example_goes_with_its_folder_and_one_line(without_notes: Path) -> None:
+    """Without the folder of notes, its tests, its revision, and its import and line in main.py the service is green."""
+    install(without_notes)
+    run("make", "check", cwd=without_notes, DOCKER="false")
+
+
+@pytest.mark.only_stacks("fastapi-none-redis", "flask-sqlite-redis")
+def test_the_example_goes_from_the_other_stacks(without_notes: Path) -> None:
+    """Nothing of what is left knows the notes, with a database and without, on either framework."""
+    install(without_notes)
+    run("make", "lint", "types", cwd=without_notes)
+    tests = [f"tests/chassis/test_{name}.py" for name in ("service", "health")]
+    said = run(".venv/bin/python", "-m", "pytest", "-q", *tests, cwd=without_notes)
+    assert re.search(r"\d+ passed", said), said
+
+
+@pytest.mark.only_stacks("fastapi-sqlite", "flask-postgresql")
+def test_a_database_loses_the_example_by_a_migration(
+    without_notes: Path, stack: Path, package: str, tmp_path: Path
+) -> None:
+    """Where the table is already there, the command of README.md writes the migration that drops it."""
+    versions, settings = "migrations/versions/0001_notes.py", private_servers.settings(stack, tmp_path)
+    shutil.copy2(stack / versions, without_notes / versions)
+    command = [str(stack / ".venv/bin/python"), "-m", package, "migrate"]
+    here = settings | {"PYTHONPATH": str(without_notes / "src")}
+    run(*command, cwd=without_notes, **here)
+    said = (without_notes / "README.md").read_text(encoding="utf-8")
+    assert f'{package} migrate revision "no more notes"' in said
+    run(*command, "revision", "no more notes", cwd=without_notes, **here)
+    run(*command, cwd=without_notes, **here)
+    run(*command, "check", cwd=without_notes, **here)
 
 
 @pytest.fixture

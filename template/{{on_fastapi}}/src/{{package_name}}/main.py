@@ -1,12 +1,11 @@
-"""The application: the framework, the chassis around it, and your routers."""
+"""The application: the framework, the chassis around it, and your domains."""
 
 from fastapi import FastAPI
 
+from . import notes
 from .chassis import settings as chassis_settings
 from .chassis.features import FEATURES
 from .chassis.web.fastapi import install
-from .notes.health import watch as watch_notes
-from .notes.router import router as notes
 from .settings import Settings
 
 
@@ -23,6 +22,5 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redirect_slashes=False,
     )
     install(app, settings, FEATURES)
-    watch_notes(app)
-    app.include_router(notes, prefix="/api/v1")
+    notes.install(app)
     return app

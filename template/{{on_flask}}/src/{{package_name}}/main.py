@@ -1,12 +1,11 @@
-"""The application: the framework, the chassis around it, and your blueprints."""
+"""The application: the framework, the chassis around it, and your domains."""
 
 from flask import Flask
 
+from . import notes
 from .chassis import settings as chassis_settings
 from .chassis.features import FEATURES
 from .chassis.web.flask import install
-from .notes.health import watch as watch_notes
-from .notes.router import blueprint as notes
 from .settings import Settings
 
 
@@ -16,6 +15,5 @@ def create_app(settings: Settings | None = None) -> Flask:
     app = Flask(__name__, static_folder=None)
     app.debug = settings.debug
     install(app, settings, FEATURES)
-    watch_notes(app)
-    app.register_blueprint(notes, url_prefix="/api/v1/notes")
+    notes.install(app)
     return app
