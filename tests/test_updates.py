@@ -168,6 +168,17 @@ def test_an_edit_of_the_chassis_is_merged_and_shows_in_drift(
     assert set(changed) == {"+", "+class PaymentError(ServiceError):", '+    """An order was not paid."""'}
 
 
+def test_an_edit_of_the_chassis_s_tests_shows_in_drift(
+    releases: Releases, service: Service, drift: Callable[[Path], tuple[int, str]]
+) -> None:
+    """`make drift` looks at what starts the servers of the tests as well."""
+    project = service(releases.path, releases.new)
+    put("tests/servers/mine.py", "MINE = True\n")(project)
+    status, said = drift(project)
+    assert status != 0
+    assert "+MINE = True" in said
+
+
 def test_two_edits_of_one_line_are_marked(hardened: Releases, service: Service) -> None:
     """Where both changed a line, or two neighbours, both texts stay between markers and git calls it unmerged."""
     project = service(hardened.path, hardened.old[0])
