@@ -12,8 +12,9 @@ from pathlib import Path
 
 import private_servers
 import pytest
+import targets
 from live import ANSWER_SECONDS, PATIENT, Live, copy_of, install, run, serve
-from production import FAULTS, Production, produce
+from production import FAULTS, Production, edited, produce
 from questions import ROOT, read_yaml
 from rendering import Renderer
 
@@ -104,6 +105,100 @@ def test_a_service_that_serves_is_without_what_only_commands_need(stack: Path, p
     """Alembic, and what it needs, would be a tenth of the time that a start takes."""
     found = f"import sys, {package}.main; print(*sorted({{'alembic', 'mako'}} & sys.modules.keys()))"
     assert run(str(stack / ".venv/bin/python"), "-c", found, cwd=stack).strip() == ""
+
+
+@pytest.mark.only_stacks("fastapi-sqlite", "flask-postgresql")
+@pytest.mark.parametrize("target", targets.NEED_AN_ENGINE)
+def test_a_target_that_needs_an_engine_says_so(target: str, stack: Path) -> None:
+    """Without a container engine one line says what is missing, and the target fails."""
+    if target in targets.listed(stack):
+        assert targets.sentence(targets.make(stack, target, DOCKER="false")).startswith(
+            "This needs a running container"
+        )
+
+
+@pytest.mark.only_stacks("fastapi-sqlite", "flask-postgresql")
+def test_every_target_is_tried(stack: Path) -> None:
+    """What `make help` lists is run by a test, here or elsewhere."""
+    tried = targets.TRIED_HERE | targets.TRIED_ELSEWHERE | set(targets.NEED_AN_ENGINE)
+    assert targets.listed(stack) <= tried
+    assert {"help", "run", "health", "validate"} <= targets.listed(stack)
+
+
+@pytest.mark.only_stacks("fastapi-sqlite", "flask-postgresql")
+def test_make_run_serves_until_it_is_interrupted(stack: Path, tmp_path: Path) -> None:
+    """`make run` migrates and serves, `make health` asks it, and after Ctrl-C nothing is left that would answer."""
+    with targets.running(stack, tmp_path, PATIENT | private_servers.settings(stack, tmp_path)) as live:
+        live.wait_until_ready()
+        port = live.url.rpartition(":")[2]
+        assert json.loads(run("make", "health", f"PORT={port}", cwd=stack))["status"] == "healthy"
+        targets.interrupt(live.process)
+        assert targets.sentence(targets.make(stack, "health", f"PORT={port}")).startswith("curl: ")
+    assert "Traceback" not in live.log.read_text()
+
+
+@pytest.mark.only_stacks("flask-postgresql")
+def test_make_validate_looks_at_settings_and_schema(stack: Path, tmp_path: Path) -> None:
+    """It fails before the database is migrated and passes afterwards; a bad setting is named."""
+    settings = private_servers.settings(stack, tmp_path)
+    assert targets.make(stack, "validate", **settings).returncode == 2
+    run("make", "migrate", cwd=stack, **settings)
+    run("make", "validate", cwd=stack, **settings)
+    refused = targets.make(stack, "validate", **settings, PORT="none")
+    assert refused.returncode == 2
+    assert "PORT" in refused.stderr
+
+
+@pytest.mark.only_stacks("flask-postgresql")
+def test_make_backup_and_restore_bring_the_database_back(stack: Path, tmp_path: Path) -> None:
+    """What `make backup` wrote `make restore` takes; without a file it asks for one in one line."""
+    settings = private_servers.settings(stack, tmp_path) | {"BACKUP_DIRECTORY": str(tmp_path / "backups")}
+    run("make", "migrate", "backup", cwd=stack, **settings)
+    (backup,) = (tmp_path / "backups").glob("*.backup")
+    run("make", "restore", f"FILE={backup}", cwd=stack, **settings)
+    assert targets.sentence(targets.make(stack, "restore", **settings)).startswith("Which backup?")
+
+
+@pytest.mark.only_stacks("fastapi-sqlite")
+def test_make_format_and_settings_docs_change_nothing_of_a_fresh_render(stack: Path, tmp_path: Path) -> None:
+    """What is rendered is as these two would write it."""
+    service = copy_of(stack, tmp_path / "copy")
+    (service / ".venv").symlink_to(stack / ".venv")
+    run("make", "format", "settings-docs", "--assume-old=.venv/ready", cwd=service)
+    written = [*service.glob("src/**/*.py"), *service.glob("tests/**/*.py")]
+    written += [service / ".env.example", service / "docs/configuration.md"]
+    assert [path for path in written if path.read_bytes() != (stack / path.relative_to(service)).read_bytes()] == []
+
+
+@pytest.mark.only_stacks("fastapi-sqlite", "flask-postgresql")
+def test_make_servers_installs_what_the_tests_start(stack: Path, tmp_path: Path) -> None:
+    """It names what it installs, and installs that alone."""
+    folder = targets.recorder(tmp_path / "bin")
+    said = run("make", "servers", cwd=stack, PATH=os.pathsep.join([str(folder), os.environ["PATH"]]))
+    wanted = "postgresql" if stack.name == "flask-postgresql" else ""
+    assert f"The tests need {wanted or 'no server'}." in said
+    called = (folder / "called").read_text(encoding="utf-8").splitlines()
+    assert [call.split()[-1] for call in called if " install " in call] == wanted.split()
+
+
+@pytest.mark.only_stacks("fastapi-sqlite")
+def test_make_types_is_strict(stack: Path, package: str) -> None:
+    """A function without annotations, which plain mypy lets pass, is a fault."""
+    planted = "\n\ndef planted(value):\n    return value\n"
+    with edited(stack / "src" / package / "main.py", "    return app\n", f"    return app\n{planted}"):
+        done = targets.make(stack, "types")
+    assert done.returncode == 2
+    assert "Function is missing a type annotation" in done.stdout
+
+
+@pytest.mark.only_stacks("fastapi-sqlite")
+def test_make_test_fails_below_its_coverage(stack: Path, tmp_path: Path) -> None:
+    """Tests that pass and leave most of the service unrun fail the target."""
+    few = {"PYTEST_ADDOPTS": "tests/chassis/test_data_files.py", "COVERAGE_FILE": str(tmp_path / "coverage")}
+    done = targets.make(stack, "test", **few)
+    assert done.returncode == 2
+    assert re.search(r"\d+ passed", done.stdout), done
+    assert "less than fail-under=80" in done.stdout + done.stderr
 
 
 @pytest.fixture
