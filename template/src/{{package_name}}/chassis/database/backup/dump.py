@@ -42,19 +42,8 @@ def make(settings: Any, dialect: Dialect, is_ending: Callable[[], bool] = lambda
     with jobs.exclusive(settings, dialect, settings.backup_timeout_seconds) as connection:
         for statement in dialect.SNAPSHOT:
             connection.exec_driver_sql(statement)
-        moment = datetime.now(UTC)
-        found = tables.read(connection)
-        header = archive.Header(
-            service=settings.service_name,
-            release=settings.service_version,
-            database=connection.dialect.name,
-            revision=tables.revision_of(connection),
-            created=moment.isoformat(timespec="milliseconds"),
-            tables={str(table.name): [str(column.name) for column in tables.columns(table)] for table in found},
-            salt=secrets.token_hex(encryption.SALT_BYTES) if key else "",
-        )
-        if not header.revision:
-            raise BackupError("the database has no schema yet; run migrate")
+        moment, found = datetime.now(UTC), tables.read(connection)
+        header = _header(settings, connection, found, moment, encrypted=bool(key))
         path = files.path_for(settings.backup_directory, settings.service_name, moment)
         with files.new_file(path) as (part, file):
             counts = archive.write(file, header, _rows(connection, found, dialect, is_ending), key)
@@ -64,6 +53,24 @@ def make(settings: Any, dialect: Dialect, is_ending: Callable[[], bool] = lambda
             written.check_rows(key)
     deleted = _prune(settings)
     return Made(path, counts.total(), path.stat().st_size, time.monotonic() - began, len(deleted))
+
+
+def _header(
+    settings: Any, connection: Connection, found: Sequence[Table], moment: datetime, encrypted: bool
+) -> archive.Header:
+    """Say what is in a backup of these tables; the database must have a schema."""
+    revision = tables.revision_of(connection)
+    if not revision:
+        raise BackupError("the database has no schema yet; run migrate")
+    return archive.Header(
+        service=settings.service_name,
+        release=settings.service_version,
+        database=connection.dialect.name,
+        revision=revision,
+        created=moment.isoformat(timespec="milliseconds"),
+        tables={str(table.name): [str(column.name) for column in tables.columns(table)] for table in found},
+        salt=secrets.token_hex(encryption.SALT_BYTES) if encrypted else "",
+    )
 
 
 def _rows(
