@@ -20,6 +20,8 @@ PACKAGE = "template/src/{{package_name}}"
 TEMPLATED_PYTHON = {f"{PACKAGE}/{name}.py.jinja" for name in ("__init__", "__main__", "settings", "chassis/features")}
 # Ideas of options/derived.yml that a condition may ask about, besides the questions.
 IDEAS = {"interface", "replicas", "storage"}
+# A document may ask whether one of these was chosen: what it then says is about that one and no other.
+NAMED_IN_TEMPLATES = {"deployment", "ci"}
 # No value of these has files of its own, but for a licence's text.
 WITHOUT_FILES = {"python_version", "license"}
 
@@ -32,10 +34,11 @@ def template_files(root: Path) -> tuple[str, ...]:
 
 
 def templates(root: Path) -> Iterator[tuple[str, nodes.Template]]:
-    """Every Jinja template with its syntax tree."""
+    """Every Jinja template with its syntax tree, and every fragment in options/, which templates include."""
     environment = Environment(autoescape=False)  # noqa: S701 - nothing is rendered, let alone HTML
     paths = [path for path in template_files(root) if path.endswith(".jinja")]
-    paths += [path.relative_to(root).as_posix() for path in (root / "options").rglob("*.jinja")]
+    fragments = (path for path in sorted((root / "options").rglob("*")) if path.is_file() and path.suffix != ".yml")
+    paths += [path.relative_to(root).as_posix() for path in fragments]
     for path in paths:
         yield path, environment.parse((root / path).read_text(encoding="utf-8"))
 
@@ -88,8 +91,9 @@ def options_keep_to_their_places(root: Path) -> Faults:
 
 
 def templates_name_ideas_not_values(root: Path) -> Faults:
-    """2. A template asks about ideas and facts; a framework or database named in it is one more place to change."""
-    named = {value for question in ("framework", "database") for value in values(root)[question]} - {"none"}
+    """2. A template asks about ideas and facts; a value named in it is one more place to change."""
+    offered = values(root)
+    named = {value for question in offered.keys() - NAMED_IN_TEMPLATES for value in offered[question]} - {"none"}
     return [
         f"{path}:{constant.lineno}: names {constant.value}"
         for path, tree in templates(root)

@@ -11,8 +11,13 @@ from questions import values
 # What comes with a framework and is as much the framework as itself.
 COMPANIONS = {"fastapi": {"starlette"}, "flask": {"werkzeug"}}
 CHASSIS = f"{PACKAGE}/chassis/"
-# Folders of the chassis that are features of their own: no adapter knows them.
-FEATURES = {"database", "resilience"}
+# What the pass and the adapters put around every request, whatever was chosen. They know nothing else of the chassis.
+KNOWN_TO_WEB = {
+    *("access_lines", "access_log", "cors", "errors", "health", "hosts", "lifecycle", "limits"),
+    *("problem", "proxies", "request_context", "service", "settings", "startup"),
+}
+# A server starts what the pass opens. Besides it, `features.py.jinja` names the adapter, and nobody else does.
+KNOWS_WEB = {"server"}
 # The methods by which a logger writes, its usual names, and what makes one.
 LEVELS = {"critical", "debug", "error", "exception", "fatal", "info", "msg", "warn", "warning"}
 LOGGERS = {"log", "logger", "logging"}
@@ -63,7 +68,7 @@ def chassis_imports_nothing_around_it(root: Path) -> Faults:
 
 
 def features_and_adapters_are_strangers(root: Path) -> Faults:
-    """2. Only web/<framework>.py imports a framework, and nothing in web/ imports a feature."""
+    """2. Only web/<framework>.py imports a framework, web/ imports no feature, and only a server imports web/."""
     owners = {module: name for name in values(root)["framework"] for module in {name, *COMPANIONS.get(name, ())}}
     faults = []
     for path, imports in _chassis(root):
@@ -71,9 +76,20 @@ def features_and_adapters_are_strangers(root: Path) -> Faults:
             top = module.split(".")[0]
             if level == 0 and top in owners and path != f"web/{owners[top]}.py":
                 faults.append(f"{CHASSIS}{path}: imports the framework {top}")
-            if path.startswith("web/") and level == 2 and top in FEATURES:
-                faults.append(f"{CHASSIS}{path}: an adapter imports the feature {module}")
+        within = [_within(path, level, module) for level, module in imports if level]
+        here = path.split("/")[0]
+        if here == "web":
+            strange = [name for name in within if name[0] not in KNOWN_TO_WEB | {"web"}]
+            faults += [f"{CHASSIS}{path}: an adapter imports the feature {'.'.join(name)}" for name in strange]
+        elif here not in KNOWS_WEB:
+            faults += [f"{CHASSIS}{path}: imports the adapter {'.'.join(name)}" for name in within if name[0] == "web"]
     return faults
+
+
+def _within(path: str, level: int, module: str) -> list[str]:
+    """What an import with dots means, from the chassis on: `..web` in health/asgi.py is `web`."""
+    folders = path.split("/")[:-1]
+    return [*folders[: len(folders) + 1 - level], *module.split(".")]
 
 
 def events_are_plain_names(root: Path) -> Faults:

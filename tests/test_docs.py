@@ -12,6 +12,7 @@ import pytest
 import python_rules
 import release_rules
 import render_rules
+import shape_rules
 import waiting_rules
 from planting import put, swap
 from questions import ROOT, asked, values
@@ -200,7 +201,7 @@ def test_every_rule_is_documented() -> None:
     text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
     section = text.partition("### Rules of the layout")[2].partition("\n## ")[0]
     documented = set(re.findall(r"^(\d)\. ", section, re.MULTILINE))
-    modules = (layout_rules, python_rules, waiting_rules, render_rules, release_rules)
+    modules = (layout_rules, python_rules, shape_rules, waiting_rules, render_rules, release_rules)
     first_words = [str(rule.__doc__).split(" ")[0] for module in modules for rule in vars(module).values()]
     numbered = {word.rstrip(".") for word in first_words if re.fullmatch(r"\d\.", word)}
     assert len(numbered) > 5

@@ -11,6 +11,7 @@ import pytest
 import python_rules
 import release_rules
 import render_rules
+import shape_rules
 import waiting_rules
 from layout_rules import PACKAGE
 from planting import Plant, Rule, each, put, seen, swap
@@ -29,6 +30,8 @@ RULES: list[Rule] = [
     python_rules.chassis_imports_nothing_around_it,
     python_rules.features_and_adapters_are_strangers,
     python_rules.events_are_plain_names,
+    shape_rules.middleware_is_pure,
+    shape_rules.functions_are_short,
     waiting_rules.nothing_waits_forever,
     render_rules.overlays_never_collide,
     render_rules.rendering_is_deterministic,
@@ -134,12 +137,25 @@ PLANTS: list[tuple[Rule, Plant, str]] = [
         each(put(f"{PACKAGE}/chassis/a/flask.py"), put(f"{PACKAGE}/chassis/b/flask.py")),
         "a second chassis file of flask",
     ),
-    (layout_rules.templates_name_ideas_not_values, put("template/a.jinja", "{{ framework == 'flask' }}"), "a.jinja:1"),
+    *(
+        (layout_rules.templates_name_ideas_not_values, put(path, f"{{{{ {question} == '{value}' }}}}"), f"{path}:1")
+        for path, question, value in (
+            ("template/a.jinja", "framework", "flask"),
+            ("template/a.jinja", "cache", "redis"),
+            ("template/a.jinja", "python_version", "3.11"),
+            ("options/sqlite/readme.md", "license", "mit"),
+        )
+    ),
     (layout_rules.conditions_are_few_and_flat, put("template/a.jinja", "{{ 1 if x else 2 }}\n" * 9), "9 conditions"),
     (
         layout_rules.conditions_are_few_and_flat,
         put("template/a.jinja", "{% if x %}{% if y %}{% endif %}{% endif %}"),
         "a condition in a condition",
+    ),
+    (
+        layout_rules.conditions_are_few_and_flat,
+        put("options/redis/readme.md", "{% if x %}{% if y %}{% endif %}{% endif %}"),
+        "options/redis/readme.md:1: a condition in a condition",
     ),
     (
         layout_rules.conditions_are_few_and_flat,
@@ -192,6 +208,29 @@ PLANTS: list[tuple[Rule, Plant, str]] = [
         python_rules.events_are_plain_names,
         put("template/{{on_wsgi}}/src/{{package_name}}/notes/x.py", "log.info('Note created')\n"),
         "notes/x.py:1: log.info() has no plain name",
+    ),
+    *(
+        (python_rules.features_and_adapters_are_strangers, put(f"{PACKAGE}/chassis/{path}", f"{code}\n"), fault)
+        for path, code, fault in (
+            ("web/x.py", "from .. import cache", "web/x.py: an adapter imports the feature cache"),
+            ("web/x.py", "from ..rate_limit import judge", "web/x.py: an adapter imports the feature rate_limit.judge"),
+            ("web/a/x.py", "from ...monitoring import y", "web/a/x.py: an adapter imports the feature monitoring.y"),
+            ("x.py", "from .web.fastapi import install", "x.py: imports the adapter web.fastapi.install"),
+            ("cache/x.py", "from .. import web", "cache/x.py: imports the adapter web"),
+        )
+    ),
+    *(
+        (shape_rules.middleware_is_pure, put(f"{PACKAGE}/{path}", f"{code}\n"), fault)
+        for path, code, fault in (
+            ("chassis/x.py", "from starlette.middleware.base import BaseHTTPMiddleware as B", "x.py:1: BaseHTTPM"),
+            ("notes/x.py", "class C(base.BaseHTTPMiddleware): pass", "x.py:1: BaseHTTPM"),
+            ("notes/x.py", "@app.middleware('http')\nasync def f(): pass", "x.py:1: middleware is no pure middleware"),
+        )
+    ),
+    (
+        shape_rules.functions_are_short,
+        put(f"{PACKAGE}/chassis/x.py", "\n\nasync def f():\n" + "    x()\n" * 30),
+        "x.py:3: f has 31 lines",
     ),
     *(
         (waiting_rules.nothing_waits_forever, put(f"{PACKAGE}/chassis/x.py", f"{code}\n"), "x.py:2: ")

@@ -112,9 +112,8 @@ def test_a_service_that_serves_is_without_what_only_commands_need(stack: Path, p
 def test_a_target_that_needs_an_engine_says_so(target: str, stack: Path) -> None:
     """Without a container engine one line says what is missing, and the target fails."""
     if target in targets.listed(stack):
-        assert targets.sentence(targets.make(stack, target, DOCKER="false")).startswith(
-            "This needs a running container"
-        )
+        said = targets.sentence(targets.make(stack, target, DOCKER="false"))
+        assert said.startswith("This needs a running container engine")
 
 
 @pytest.mark.only_stacks("fastapi-sqlite", "flask-postgresql")
