@@ -1,0 +1,74 @@
+"""The template's own workflows and scripts are what their linters expect, and CI runs every named stack."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from linters import LINTERS, shell_steps
+from questions import ROOT
+
+# What runs on a machine of CI, besides the code.
+PATHS = [*(ROOT / ".github").rglob("*.yml"), ROOT / ".ci/run", *(ROOT / "tests/containers").glob("*.sh")]
+FILES = {path.relative_to(ROOT).as_posix(): path.read_bytes() for path in sorted(PATHS)}
+WORKFLOWS = LINTERS["workflows"].files(FILES)
+
+
+@pytest.mark.parametrize("name", [name for name, linter in LINTERS.items() if linter.files(FILES)])
+def test_the_linter_finds_nothing(name: str, tool: Callable[[str], str]) -> None:
+    """The template is held to what its renders are held to."""
+    assert not LINTERS[name].lint(tool, ROOT, LINTERS[name].files(FILES))
+
+
+def test_every_linter_of_workflows_is_run() -> None:
+    """There is a workflow and a script, so that no linter passes for want of a file."""
+    found = {name for name, linter in LINTERS.items() if linter.files(FILES)}
+    assert found == {"workflows", "zizmor", "actionlint", "shellcheck", "yamllint"}
+
+
+def test_the_shell_of_workflows_is_clean(tool: Callable[[str], str], tmp_path: Path) -> None:
+    """Every `run:` step passes shellcheck."""
+    steps = [step for path in WORKFLOWS for step in shell_steps(FILES[path])]
+    files = [f"{number}.sh" for number, _ in enumerate(steps)]
+    for name, step in zip(files, steps, strict=True):
+        (tmp_path / name).write_text(step, encoding="utf-8")
+    assert files
+    assert not LINTERS["shellcheck"].lint(tool, tmp_path, files)
+
+
+@pytest.fixture
+def jobs() -> Any:
+    return yaml.safe_load(FILES[".github/workflows/ci.yml"])["jobs"]
+
+
+def named_stacks(jobs: Any, root: Path) -> Any:
+    """What the step that lists the stacks puts out, in a checkout that lies there."""
+    (step,) = (step for step in jobs["stacks"]["steps"] if step.get("id") == "list")
+    output = root / "output"
+    run = ["bash", "-euo", "pipefail", "-c", step["run"]]
+    subprocess.run(run, cwd=root, env=os.environ | {"GITHUB_OUTPUT": str(output)}, check=True)
+    name, _, value = output.read_text(encoding="utf-8").strip().partition("=")
+    assert name == "names"
+    return json.loads(value)
+
+
+def test_ci_runs_every_named_stack(jobs: Any, tmp_path: Path) -> None:
+    """The matrix is what lies in tests/answers, handed from the job that lists it to the one that runs it."""
+    answers = shutil.copytree(ROOT / "tests/answers", tmp_path / "tests/answers")
+    assert named_stacks(jobs, tmp_path) == sorted(path.stem for path in answers.glob("*.yml"))
+    assert jobs["stacks"]["outputs"]["names"] == "${{ steps.list.outputs.names }}"
+    assert jobs["stack"]["strategy"]["matrix"]["stack"] == "${{ fromJSON(needs.stacks.outputs.names) }}"
+    assert jobs["stack"]["needs"] == "stacks"
+
+
+def test_a_new_stack_is_run_without_a_word(jobs: Any, tmp_path: Path) -> None:
+    """No list of names is kept: a file more is a job more."""
+    (tmp_path / "tests/answers").mkdir(parents=True)
+    for name in ("django-sqlite.yml", "litestar-none.yml", "notes.txt"):
+        (tmp_path / "tests/answers" / name).touch()
+    assert named_stacks(jobs, tmp_path) == ["django-sqlite", "litestar-none"]
