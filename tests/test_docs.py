@@ -183,6 +183,19 @@ def test_the_readme_s_commands_render_a_service(template: Path, tmp_path: Path) 
     assert (tmp_path / "orders/src/orders/main.py").is_file()
 
 
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_what_make_test_leaves_out_is_said(page: str) -> None:
+    """Parts of the suite that have a command of their own are named by it, and so is what a machine must bring."""
+    makefile, text = ((ROOT / name).read_text(encoding="utf-8") for name in ("Makefile", page))
+    recipe = re.search(r"^test:.*\n(.*)", makefile, re.MULTILINE)
+    assert recipe
+    left_out = re.findall(r"not (\w+)", recipe[1])
+    assert len(left_out) == 2
+    assert [name for name in left_out if f"`make {name}`" not in text] == []
+    assert not re.search(r"make test`[^.]*\b(everything|whole suite)\b", text)
+    assert re.search(r"PostgreSQL, MariaDB or Redis are skipped where", text)
+
+
 def test_every_choice_is_weighed() -> None:
     """docs/choosing.md has a section for every question that offers choices, and names every value."""
     text = (ROOT / "docs/choosing.md").read_text(encoding="utf-8")
@@ -221,6 +234,27 @@ def test_decisions_are_numbered_without_gaps() -> None:
     """Decisions are numbered from 1, in a row."""
     numbers = [int(page.name[:4]) for page in sorted((ROOT / "docs/decisions").glob("[0-9]*.md"))]
     assert numbers == list(range(1, len(numbers) + 1))
+
+
+def outdated_signals(decisions: Mapping[str, str], sources: str) -> list[str]:
+    """Signals that were decided on and the code does not know, where no newer page revises the decision."""
+    faults = []
+    for name, text in decisions.items():
+        decided = text.partition("**Decision.**")[2].partition("**Consequences.**")[0]
+        revised = re.search(r"^\d{4}-\d\d-\d\d, accepted;.* revised by \[", text, re.MULTILINE)
+        named = set() if revised else set(re.findall(r"\bSIG[A-Z0-9]+\b", decided))
+        faults += [f"{name}: {signal}" for signal in sorted(named) if signal not in sources]
+    return faults
+
+
+def test_decisions_name_the_signals_of_the_code() -> None:
+    """A decision that the code no longer follows says which one revised it."""
+    decisions = {page.name: page.read_text(encoding="utf-8") for page in (ROOT / "docs/decisions").glob("[0-9]*.md")}
+    chassis = (ROOT / "template/src/{{package_name}}/chassis").rglob("*.py")
+    sources = "".join(path.read_text(encoding="utf-8") for path in chassis)
+    assert outdated_signals(decisions, sources) == []
+    revised = decisions["0011-drain-by-signal.md"]
+    assert outdated_signals({"11": revised.replace("; how", ". How")}, sources) == ["11: SIGUSR1"]
 
 
 def test_the_glossary_is_in_order() -> None:
