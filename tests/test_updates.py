@@ -99,9 +99,13 @@ def stacks_of_releases() -> Iterator[Any]:
 def test_an_untouched_service_becomes_a_fresh_render(
     version: str, answers: Answers, releases: Releases, service: Service, services: Services
 ) -> None:
-    """An update of an untouched service equals a fresh render, byte for byte; the owner's files stay as they were."""
+    """An update of an untouched service equals a fresh render, byte for byte; the owner's files stay as they were.
+
+    The default of a question that came later takes no file away.
+    """
     before = files(project := service(releases.path, version, answers))
     after = update(project, releases.new)
+    assert sorted(before.keys() - after.keys()) == []
     fresh = files(services(releases.path, releases.new, answers))
     assert differences(territory(after, yours=False), territory(fresh, yours=False)) == []
     assert differences(territory(after, yours=True), territory(before, yours=True)) == []
