@@ -225,10 +225,11 @@ def test_a_template_without_tags_still_updates(hardened: Releases, tmp_path: Pat
     """Where no tag travelled with the repository, a service is rendered from and updated to the newest commit."""
     template = tmp_path / "template"
     git(tmp_path, "clone", "--quiet", "--no-tags", str(hardened.path), str(template))
+    newest = git(template, "rev-parse", "HEAD").strip()
     git(template, "checkout", "--quiet", "--detach", "HEAD~1")
     run_copy(str(template), tmp_path / "service", **QUIETLY)
     assert read_yaml(tmp_path / "service/.copier-answers.yml")["_commit"] in git(template, "rev-parse", "HEAD")
-    git(template, "checkout", "--quiet", "main")
+    git(template, "checkout", "--quiet", newest)
     after = update(tmp_path / "service", "HEAD")
     assert conflicts(after) == []
     assert "src/my_service/chassis/tarpit.py" in after
