@@ -18,21 +18,16 @@ from typing import Any
 import httpx
 
 from ..package import PACKAGE, ROOT, environment
+from ..servers import free_port
 
 # How long a step of a process may take before the test fails: long, because a busy machine is no fault of the service.
 PATIENCE_SECONDS = 60
+# And how long it may take to start, with all that it imports.
+START_SECONDS = 150
 # Where a process finds the application of the tests, and the service as it lies here.
 SOURCES = os.pathsep.join([str(ROOT), str(ROOT / "src")])
 # Trusts nobody, as nothing here is encrypted: to read whom httpx trusts takes a hundred times as long as a request.
 _NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-
-
-def free_port() -> int:
-    """Return a port on which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Process:
@@ -41,7 +36,8 @@ class Process:
     def __init__(self, folder: Path, *command: str, **variables: str) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._stdout, self._stderr = folder / "stdout", folder / "stderr"
+        # Not those of the process before: it may have left a worker that has still something to write.
+        self._stdout, self._stderr = folder / f"stdout-{self.port}", folder / f"stderr-{self.port}"
         settings = {"ENVIRONMENT": "test", "PORT": str(self.port), "PYTHONPATH": SOURCES} | variables
         with self._stdout.open("w") as out, self._stderr.open("w") as err:
             self.popen = subprocess.Popen(
@@ -62,12 +58,17 @@ class Process:
             except httpx.TransportError:
                 return False
 
-        until(started)
+        until(started, START_SECONDS)
+        if status == 200:  # the thread that has opened everything says so a moment later
+            until(lambda: self.events("service_started"))
 
     @property
     def lines(self) -> list[dict[str, Any]]:
         """What was logged so far. A line that is no JSON fails the test."""
-        return [json.loads(line) for line in self._stdout.read_text().splitlines()]
+        has_ended = self.popen.poll() is not None
+        *whole, last = self._stdout.read_bytes().split(b"\n")
+        # The last line of a process that lives may just be on its way into the file.
+        return [json.loads(line) for line in (*whole, *([last] if last and has_ended else []))]
 
     @property
     def stderr(self) -> str:
@@ -119,11 +120,11 @@ def read_all(connection: socket.socket) -> bytes:
     return received
 
 
-def until(condition: Callable[[], object]) -> None:
+def until(condition: Callable[[], object], seconds: float = PATIENCE_SECONDS) -> None:
     """Wait until `condition()` holds."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"this did not come true in {PATIENCE_SECONDS} s"
+        assert time.monotonic() < deadline, f"this did not come true in {seconds} s"
         time.sleep(0.01)
 
 

@@ -14,6 +14,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -30,7 +31,7 @@ import pytest
 GIVEN_URL = os.environ.get("DATABASE_URL", "")
 GIVEN_REDIS_URL = os.environ.get("REDIS_URL", "")
 # How long a server may take to start on a busy machine.
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 180
 
 
 def chosen(chassis: Path, feature: str = "database") -> ModuleType | None:
@@ -154,9 +155,8 @@ class Server:
         assert self.process
         if self.process.poll() is None:
             self.process.send_signal(signum)
-        found = subprocess.run(
-            ["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True, check=False, timeout=10
-        )
+        command = ["pgrep", "-P", str(self.process.pid)]
+        found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS)
         for child in found.stdout.split():
             with suppress(ProcessLookupError):
                 os.kill(int(child), signum)
@@ -173,11 +173,20 @@ class Server:
 
 
 def free_port() -> int:
-    """Return a port on which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port on which nothing listens, and which nobody else is given before the tests end.
+
+    It is kept by a socket that is bound to it and does not listen. Whoever connects is refused meanwhile, and a server
+    may listen there, as often as it is started: all of them set SO_REUSEADDR. Only Linux lets them share it.
+    """
+    probe = socket.socket()
+    if sys.platform == "linux":
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        atexit.register(probe.close)
+    probe.bind(("127.0.0.1", 0))
+    port: int = probe.getsockname()[1]
+    if sys.platform != "linux":
+        probe.close()
+    return port
 
 
 def _environment() -> dict[str, str]:
