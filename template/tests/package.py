@@ -14,6 +14,14 @@ PACKAGE = next((ROOT / "src").glob("*/chassis")).parent.name
 
 # Environment variables in which the tests run: give a value to each setting of yours that has no default.
 ENVIRONMENT: dict[str, str] = {}
+# What tests send is no flood, and a machine that is busy with tests no outage: those of limits bring their own.
+PATIENT = {
+    "RATE_LIMIT_DEFAULT": "1000000/minute",
+    "HEALTH_CHECK_TIMEOUT_SECONDS": "60",
+    "DATABASE_CONNECT_TIMEOUT_SECONDS": "60",
+    "DATABASE_STATEMENT_TIMEOUT_SECONDS": "60",
+    "DATABASE_POOL_TIMEOUT_SECONDS": "60",
+}
 
 
 def module(name: str) -> Any:
@@ -33,5 +41,4 @@ def environment(folder: Path, **variables: str) -> dict[str, str]:
     settings = {name.upper() for name in module("settings").Settings.model_fields}
     inherited = {name: value for name, value in os.environ.items() if name.upper() not in settings}
     data = servers.settings(ROOT / "src" / PACKAGE / "chassis", folder)
-    # What tests send is no flood: those of the rate limits bring their own.
-    return inherited | data | {"RATE_LIMIT_DEFAULT": "1000000/minute"} | ENVIRONMENT | variables
+    return inherited | data | PATIENT | ENVIRONMENT | variables

@@ -13,7 +13,7 @@ from typing import Any
 import pymysql
 from sqlalchemy import URL, make_url
 
-from . import Server, given_server, program
+from . import PATIENCE_SECONDS, Server, given_server, program
 
 _PLACES = ("usr/sbin", "usr/libexec", "opt/homebrew/opt/mariadb/bin")
 # What is in here is gone after the tests, so it need not survive a loss of power.
@@ -58,7 +58,8 @@ def connect(url: URL) -> Any:
     # To get ready for encryption takes longer than all the rest, and a server of our own has none.
     return pymysql.connect(
         host=url.host, port=url.port or 3306, user=url.username, password=url.password or "", autocommit=True,
-        connect_timeout=5, read_timeout=30, write_timeout=30, ssl_disabled=not given_server(),
+        connect_timeout=PATIENCE_SECONDS, read_timeout=PATIENCE_SECONDS, write_timeout=PATIENCE_SECONDS,
+        ssl_disabled=not given_server(),
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 from sqlalchemy import URL, make_url
 
-from . import Server, given_server, program
+from . import PATIENCE_SECONDS, Server, given_server, program
 
 _PLACES = ("usr/lib/postgresql/*/bin", "opt/homebrew/opt/postgresql*/bin")
 # What is in here is gone after the tests, so it need not survive a loss of power.
@@ -49,7 +49,7 @@ def remove(folder: Path) -> None:
 
 
 def _execute(*statements: str) -> None:
-    with psycopg.connect(server(), autocommit=True, connect_timeout=5) as connection:
+    with psycopg.connect(server(), autocommit=True, connect_timeout=PATIENCE_SECONDS) as connection:
         for statement in statements:
             connection.execute(statement.encode())
 
@@ -75,9 +75,9 @@ def start(*options: str) -> tuple[Any, str]:
     maintenance = f"postgresql://test@127.0.0.1:{here.port}/postgres"
     here.start(
         program("postgres", "postgresql", _PLACES), "-D", data, "--unix_socket_directories=", *own, *options,
-        ready=lambda: psycopg.connect(maintenance, connect_timeout=5).close(),
+        ready=lambda: psycopg.connect(maintenance, connect_timeout=PATIENCE_SECONDS).close(),
     )  # fmt: skip
-    with psycopg.connect(maintenance, autocommit=True, connect_timeout=5) as connection:
+    with psycopg.connect(maintenance, autocommit=True, connect_timeout=PATIENCE_SECONDS) as connection:
         connection.execute("CREATE DATABASE test")
     return here, f"postgresql://test@127.0.0.1:{here.port}/test"
 
@@ -88,5 +88,5 @@ def filled(url: str) -> Iterator[None]:
     with ExitStack() as stack:
         with suppress(psycopg.OperationalError):
             while True:
-                stack.enter_context(psycopg.connect(url, connect_timeout=5))
+                stack.enter_context(psycopg.connect(url, connect_timeout=PATIENCE_SECONDS))
         yield
