@@ -62,9 +62,11 @@ class Cache:
     ) -> tuple[Any, Exception | None]:
         """Return what was computed, or why not: raised here, an error would be lost when nobody waits any more."""
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                value = await compute()
-            await self.set(key, value, ttl_seconds, jitter=jitter)
+            value = await self.get(key, MISSING)
+            if value is MISSING:  # still: no other flight has ended since it was looked for
+                async with asyncio.timeout(self._timeout_seconds):
+                    value = await compute()
+                await self.set(key, value, ttl_seconds, jitter=jitter)
         except Exception as error:
             return None, error
         return value, None

@@ -60,8 +60,10 @@ class Cache:
             raise
 
     def _kept(self, key: str, compute: Callable[[], Any], ttl_seconds: float, jitter: float) -> Any:
-        value = compute()
-        self.set(key, value, ttl_seconds, jitter=jitter)
+        value = self.get(key, MISSING)
+        if value is MISSING:  # still: no other flight has ended since it was looked for
+            value = compute()
+            self.set(key, value, ttl_seconds, jitter=jitter)
         return value
 
     def _compute(self, key: str, flight: Future[Any], work: Callable[[], Any]) -> Any:
