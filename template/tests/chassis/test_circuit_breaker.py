@@ -12,6 +12,7 @@ import pytest
 
 from ..package import module
 from .conftest import Logs, Start
+from .process import PATIENCE_SECONDS
 
 errors = module("chassis.errors")
 CircuitOpenError = module("chassis.resilience.failures").CircuitOpenError
@@ -170,17 +171,17 @@ def test_of_many_threads_one_makes_the_trial(breaker: Any, clock: Clock) -> None
     together, done = threading.Barrier(16), threading.Barrier(16)
 
     def call() -> str:
-        together.wait(10)
+        together.wait(PATIENCE_SECONDS)
         try:
             with breaker.guard():
-                done.wait(10)
+                done.wait(PATIENCE_SECONDS)
                 return "called"
         except CircuitOpenError:
-            done.wait(10)
+            done.wait(PATIENCE_SECONDS)
             return "refused"
 
     with ThreadPoolExecutor(16) as pool:
-        outcomes = [future.result(10) for future in [pool.submit(call) for _ in range(16)]]
+        outcomes = [future.result(PATIENCE_SECONDS) for future in [pool.submit(call) for _ in range(16)]]
     assert sorted(outcomes) == ["called"] + ["refused"] * 15
     assert breaker.state == "closed"
 
@@ -192,7 +193,7 @@ def test_of_many_tasks_one_makes_the_trial(breaker: Any, clock: Clock) -> None:
     async def call(release: asyncio.Event) -> str:
         try:
             with breaker.guard():
-                await asyncio.wait_for(release.wait(), 10)
+                await asyncio.wait_for(release.wait(), PATIENCE_SECONDS)
                 return "called"
         except CircuitOpenError:
             return "refused"
@@ -212,7 +213,7 @@ def test_every_failure_of_many_threads_is_counted(clock: Clock) -> None:
     breaker = CircuitBreaker("prices", failure_threshold=8001, clock=clock)
     with ThreadPoolExecutor(8) as pool:
         for future in [pool.submit(lambda: [fail(breaker) for _ in range(1000)]) for _ in range(8)]:
-            future.result(60)
+            future.result(PATIENCE_SECONDS)
     assert breaker.details() == {"state": "closed", "failures": 8000}
 
 

@@ -14,6 +14,7 @@ import structlog
 
 from ..package import module
 from .conftest import Logs, Start
+from .process import PATIENCE_SECONDS
 
 request_context = module("chassis.request_context")
 
@@ -196,19 +197,19 @@ def test_nothing_leaks_out_of_a_request(start: Start, logs: Logs) -> None:
 
 
 def test_requests_side_by_side_keep_their_own_ids(start: Start, logs: Logs) -> None:
-    """Every line of fifty requests at once names the path and the id of one and the same request."""
-    two = threading.Barrier(2, timeout=30)
+    """Every line of fifty requests, eight at a time, names the path and the id of one and the same request."""
+    two = threading.Barrier(2, timeout=PATIENCE_SECONDS)
 
     def meet_and_say() -> None:
         two.wait()
         say()
 
-    client = start({str(number): meet_and_say for number in range(50)})
+    client = start({str(number): meet_and_say for number in range(50)}, request_timeout_seconds=PATIENCE_SECONDS)
 
     def ask(number: int) -> None:
         client.get(f"/api/thread/{number}", headers={"X-Request-ID": f"r-{number}"})
 
-    with ThreadPoolExecutor(16) as pool:
+    with ThreadPoolExecutor(8) as pool:  # of more than there are threads to serve them, some may be sent away
         list(pool.map(ask, range(50)))
     said = logs("said")
     assert sorted(line["request_id"] for line in said) == sorted(f"r-{number}" for number in range(50))
