@@ -65,7 +65,7 @@ def test_probes_that_wait_together_ask_once(start: Start) -> None:
         asked.append("once")
         await asyncio.sleep(0.1)
 
-    client = start(install=lambda service: service.health.add(Check("slow", slow)))
+    client = start(install=lambda service: service.health.add(Check("slow", slow)), health_check_interval_seconds=60)
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(client.get, ["/health/ready"] * 16))
     assert asked == ["once"]

@@ -14,6 +14,7 @@ import pytest
 
 from ..package import module
 from .conftest import Logs, Start
+from .process import until
 from .test_errors import assert_is_problem
 
 Check = module("chassis.health.registry").Check
@@ -124,7 +125,7 @@ def test_the_report_says_who_where_and_since_when(start: Start) -> None:
     for name in ("timestamp", "started_at"):
         assert body[name].endswith("Z")
         age = datetime.now(UTC) - datetime.fromisoformat(body[name])
-        assert 0 <= age.total_seconds() < 10
+        assert 0 <= age.total_seconds() < 60
 
 
 def test_a_check_reports_what_it_found(start: Start) -> None:
@@ -227,7 +228,7 @@ def test_a_dependency_that_goes_away_and_comes_back_needs_no_restart(start: Star
 
 def test_checks_run_side_by_side(start: Start) -> None:
     """Three checks that wait for each other all pass: together they cost the slowest, not the sum."""
-    barrier = threading.Barrier(3, timeout=1.5)
+    barrier = threading.Barrier(3, timeout=20)
     client = start(install=with_checks(*(Check(name, barrier.wait) for name in ("a", "b", "c"))))
     assert client.get("/health").json()["status"] == "healthy"
 
@@ -237,7 +238,8 @@ def test_a_check_that_hangs_times_out_and_is_not_started_again(start: Start) -> 
     release = threading.Event()
     hangs = Counted(release.wait)
     client = start(
-        install=with_checks(Check("hangs", hangs), Check("works", lambda: None)),
+        # What works has a minute: it may begin late on a busy machine.
+        install=with_checks(Check("hangs", hangs), Check("works", lambda: None, timeout_share=1200)),
         health_check_timeout_seconds=0.05,
         health_check_interval_seconds=0,
     )
@@ -247,6 +249,7 @@ def test_a_check_that_hangs_times_out_and_is_not_started_again(start: Start) -> 
             assert checks["hangs"]["status"] == "timeout"
             assert "0.05 s" in checks["hangs"]["error"]
             assert checks["works"]["status"] == "ok"
+        until(lambda: hangs.times)
         assert hangs.times == 1
     finally:
         release.set()
@@ -256,7 +259,7 @@ def test_a_check_has_health_check_timeout_seconds(start: Start) -> None:
     """One that takes longer has timed out, even if it would have passed."""
     release = threading.Event()
     client = start(
-        install=with_checks(Check("slow", lambda: release.wait(1), critical=True)), health_check_timeout_seconds=0.05
+        install=with_checks(Check("slow", lambda: release.wait(10), critical=True)), health_check_timeout_seconds=0.05
     )
     answer = client.get("/health")
     release.set()
@@ -267,7 +270,8 @@ def test_a_check_may_have_a_share_of_the_time_only(start: Start) -> None:
     """What answers in milliseconds, or not at all, is told of before the others."""
     release = threading.Event()
     client = start(
-        install=with_checks(Check("hangs", lambda: release.wait(9), timeout_share=0.01)), health_check_timeout_seconds=5
+        install=with_checks(Check("hangs", lambda: release.wait(20), timeout_share=0.005)),
+        health_check_timeout_seconds=10,
     )
     checks = client.get("/health").json()["checks"]
     release.set()

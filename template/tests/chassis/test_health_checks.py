@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from ..package import module
-from .process import free_port
+from ..servers import free_port
+from .process import PATIENCE_SECONDS
 
 checks = module("chassis.health.checks")
 CheckFailedError = module("chassis.health.registry").CheckFailedError
@@ -35,7 +36,7 @@ def upstream() -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if self.path == "/hang":
-                release.wait(5)
+                release.wait(20)
             else:
                 self.send_response(int(self.path[1:]))
                 self.end_headers()
@@ -53,30 +54,39 @@ def upstream() -> Iterator[str]:
     server.server_close()
 
 
+def watched(url: str, **options: Any) -> Any:
+    """Return a check that a busy machine does not make fail."""
+    return checks.Upstream("payments", url, timeout_seconds=PATIENCE_SECONDS, **options)
+
+
 def test_an_upstream_passes_on_the_expected_status(upstream: str) -> None:
     """200 unless another status is expected."""
-    assert checks.Upstream("payments", f"{upstream}/200").measure() == {"status_code": 200}
-    assert checks.Upstream("payments", f"{upstream}/204", expected_status=204).measure() == {"status_code": 204}
+    assert watched(f"{upstream}/200").measure() == {"status_code": 200}
+    assert watched(f"{upstream}/204", expected_status=204).measure() == {"status_code": 204}
 
 
 def test_an_upstream_fails_on_another_status(upstream: str) -> None:
     """The phrase names both, and no host."""
     with pytest.raises(CheckFailedError, match=r"^answered 503, expected 200$"):
-        checks.Upstream("payments", f"{upstream}/503").measure()
+        watched(f"{upstream}/503").measure()
 
 
 def test_an_upstream_that_hangs_fails_within_its_timeout(upstream: str) -> None:
     """Its own time-out is shorter than that of the checks."""
-    began = time.monotonic()
-    with pytest.raises(CheckFailedError, match=r"^no answer within 0\.05 s$"):
-        checks.Upstream("payments", f"{upstream}/hang", timeout_seconds=0.05).measure()
-    assert time.monotonic() - began < 3
+
+    def seconds() -> float:
+        began = time.monotonic()
+        with pytest.raises(CheckFailedError, match=r"^no answer within 0\.05 s$"):
+            checks.Upstream("payments", f"{upstream}/hang", timeout_seconds=0.05).measure()
+        return time.monotonic() - began
+
+    assert min(seconds() for _ in range(3)) < 3  # a busy machine does not hold up all of them
 
 
 def test_an_upstream_that_is_away_fails_with_a_safe_phrase() -> None:
     """Neither its host nor its port is shown."""
     with pytest.raises(CheckFailedError, match=r"^cannot be reached$"):
-        checks.Upstream("payments", f"http://127.0.0.1:{free_port()}/").measure()
+        watched(f"http://127.0.0.1:{free_port()}/").measure()
 
 
 def test_an_upstream_is_not_critical_unless_declared_so() -> None:
