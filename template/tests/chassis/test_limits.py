@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from .conftest import Logs, Start
+from .process import until
 from .test_errors import assert_is_problem
 
 JSON = {"content-type": "application/json"}
@@ -64,8 +65,8 @@ def test_a_request_past_its_time_is_504(start: Start, logs: Logs) -> None:
     """The caller hears at once that nothing will come, and the handler is stopped."""
     client = start(request_timeout_seconds=0.1)
     began = time.monotonic()
-    assert_is_problem(client.get("/api/slow/5"), 504, "DEADLINE_EXCEEDED")
-    assert time.monotonic() - began < 2
+    assert_is_problem(client.get("/api/slow/20"), 504, "DEADLINE_EXCEEDED")
+    assert time.monotonic() - began < 15
     (failed,) = logs("request_failed")
     assert failed["error_code"] == "DEADLINE_EXCEEDED"
     assert [line["http.response.status_code"] for line in logs("request_finished")] == [504]
@@ -73,6 +74,13 @@ def test_a_request_past_its_time_is_504(start: Start, logs: Logs) -> None:
 
 def test_a_request_within_its_time_is_served(start: Start) -> None:
     """And the next one after a late one too."""
-    client = start(request_timeout_seconds=0.2)
-    assert client.get("/api/slow/5").status_code == 504
-    assert client.get("/api/slow/0.01").status_code == 200
+    client = start(request_timeout_seconds=0.5)
+    assert client.get("/api/slow/20").status_code == 504
+
+    def is_served() -> bool:
+        began = time.monotonic()
+        status = client.get("/api/slow/0.1").status_code
+        assert status == 200 or time.monotonic() - began > 0.5  # all of its time, on a machine that is that busy
+        return status == 200
+
+    until(is_served)

@@ -84,7 +84,7 @@ def test_a_request_has_one_line_of_its_own(start: Start, logs: Logs, path: str, 
     (line,) = logs("request_finished")
     assert line.keys() >= ALWAYS | IN_A_REQUEST
     assert line["http.response.status_code"] == status
-    assert 0 < line["duration_ms"] < 5000
+    assert 0 < line["duration_ms"] < 60_000
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", line["timestamp"])
 
 

@@ -35,7 +35,7 @@ ANSWERS: dict[str, tuple[int, Callable[[httpx.Client], httpx.Response]]] = {
     "crash in a middleware": (500, lambda client: client.get("/crash-in-middleware")),
     "foreign host": (400, lambda client: client.get("/", headers={"host": "evil.example"})),
     "too large": (413, lambda client: client.post("/api/things", content=TOO_LARGE)),
-    "too slow": (504, lambda client: client.get("/api/slow/2")),
+    "too slow": (504, lambda client: client.get("/api/slow/20")),
     "health": (200, lambda client: client.get("/health/ready")),
     "alive": (200, lambda client: client.get("/health/live")),
 }

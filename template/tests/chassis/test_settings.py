@@ -14,7 +14,7 @@ from pydantic import Field, SecretStr
 
 from ..package import PACKAGE, environment, module, program
 from .conftest import settings_for_tests
-from .process import SOURCES
+from .process import PATIENCE_SECONDS, SOURCES
 
 chassis_settings = module("chassis.settings")
 cli = module("chassis.cli")
@@ -127,7 +127,7 @@ def test_the_process_exits_with_78(folder: Path) -> None:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=15,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     assert ran.returncode == 78
