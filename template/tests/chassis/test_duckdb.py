@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -21,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 
 from ..package import PACKAGE, ROOT, environment, module, program
 from .conftest import Logs, Start, settings_for_tests
-from .process import Process, serving, until
+from .process import PATIENCE_SECONDS, Process, serving, until
 from .sql import dialect, engine, rows, run
 from .test_errors import assert_is_problem
 from .unit_of_work import in_request
@@ -71,11 +72,14 @@ def newest(folder: Path) -> Path:
 
 def test_writers_take_turns_while_readers_read(ask: Callable[..., httpx.Client], counted: None) -> None:
     """Clients add one and read, all at once: nobody hears an error, no write is lost, and none is doubled."""
-    client = ask({"add": ("UPDATE counted SET number = number + 1",), "read": ("SELECT number FROM counted",)})
+    client = ask(
+        {"add": ("UPDATE counted SET number = number + 1",), "read": ("SELECT number FROM counted",)},
+        request_timeout_seconds=PATIENCE_SECONDS,
+    )
     ready = threading.Barrier(CLIENTS)
 
     def add_and_read() -> list[int]:
-        ready.wait(10)
+        ready.wait(PATIENCE_SECONDS)
         answers = []
         for _ in range(ROUNDS):
             assert client.get("/api/here/add").status_code == 200
@@ -83,7 +87,7 @@ def test_writers_take_turns_while_readers_read(ask: Callable[..., httpx.Client],
         return [int(answer.text) for answer in answers]
 
     with ThreadPoolExecutor(CLIENTS) as pool:
-        seen = [future.result(60) for future in [pool.submit(add_and_read) for _ in range(CLIENTS)]]
+        seen = [future.result(PATIENCE_SECONDS) for future in [pool.submit(add_and_read) for _ in range(CLIENTS)]]
     assert rows("SELECT number FROM counted") == [CLIENTS * ROUNDS]
     # Each reads its own writes, and never an older state than before.
     assert all(numbers == sorted(numbers) and len(set(numbers)) == ROUNDS for numbers in seen)
@@ -93,9 +97,9 @@ def test_a_writer_waits_for_another_for_so_long_and_no_longer(ask: Callable[...,
     """Then the answer is 503, and nothing was written; readers go on meanwhile."""
     client = ask(
         {"add": ("UPDATE counted SET number = number + 1",), "read": ("SELECT number FROM counted",)},
-        database_statement_timeout_seconds=0.2,
+        database_statement_timeout_seconds=2,
     )
-    with engine(database_statement_timeout_seconds=0.2) as opened, opened.connect() as other:
+    with engine() as opened, opened.connect() as other:
         other.execute(text("UPDATE counted SET number = number + 10"))
         assert_is_problem(client.get("/api/here/add"), 503, "UNAVAILABLE")
         assert client.get("/api/here/read").json() == 0
@@ -138,7 +142,7 @@ def test_a_long_statement_holds_nobody_up(
     """It runs beside the event loop: probes, readers and writers are answered while it goes on."""
     client = ask(
         {"long": (FOREVER,), "read": ("SELECT number FROM counted",), "add": ("UPDATE counted SET number = 1",)},
-        database_statement_timeout_seconds=4,
+        database_statement_timeout_seconds=10,  # for all that is asked meanwhile, on a busy machine too
     )
     long = at_once(client, "long")
     until(lambda: client.get("/health").json()["checks"]["database"]["details"]["in_use"] == 1)
@@ -150,9 +154,7 @@ def test_a_long_statement_holds_nobody_up(
 
 def test_a_statement_that_takes_too_long_is_ended(ask: Callable[..., httpx.Client]) -> None:
     """The answer is 503, and the one connection there is is as good as before."""
-    client = ask(
-        {"long": (FOREVER,), "ask": ("SELECT 1",)}, database_statement_timeout_seconds=0.2, database_pool_size=1
-    )
+    client = ask({"long": (FOREVER,), "ask": ("SELECT 1",)}, database_statement_timeout_seconds=1, database_pool_size=1)
     assert_is_problem(client.get("/api/here/long"), 503, "UNAVAILABLE")
     assert client.get("/api/here/ask").json() == 1
 
@@ -161,7 +163,7 @@ def test_a_statement_ends_with_its_request(ask: Callable[..., httpx.Client], cou
     """After REQUEST_TIMEOUT_SECONDS it is interrupted, what it wrote is undone, and its turn is another one's."""
     client = ask(
         {"long": ("UPDATE counted SET number = 7", FOREVER), "add": ("UPDATE counted SET number = number + 1",)},
-        request_timeout_seconds=0.3,
+        request_timeout_seconds=2,
         database_statement_timeout_seconds=600,
         database_pool_size=1,
     )
@@ -174,7 +176,7 @@ def test_a_wait_for_the_writer_ends_with_its_request(ask: Callable[..., httpx.Cl
     """What nobody waits for any more is not written later, when its turn would come."""
     client = ask(
         {"read": ("SELECT number FROM counted",), "add": ("UPDATE counted SET number = number + 1",)},
-        request_timeout_seconds=0.3,
+        request_timeout_seconds=2,
         database_statement_timeout_seconds=600,
         database_pool_size=1,
     )
@@ -197,7 +199,7 @@ def test_what_does_not_fit_into_memory_goes_to_disk(folder: Path) -> None:
     limits = {
         "database_memory_limit_bytes": 41_943_040,
         "database_threads": 1,
-        "database_statement_timeout_seconds": 60,
+        "database_statement_timeout_seconds": 600,
     }
     with engine(database_temp_directory=str(spill), **limits) as opened, opened.begin() as connected:
         connected.execute(text(query))
@@ -250,9 +252,13 @@ def test_a_service_waits_until_the_one_before_it_has_ended(folder: Path) -> None
     """For STARTUP_TIMEOUT_SECONDS; so a new container may start while the old one still stops."""
     with engine() as opened:
         held = opened.connect()
-        release = threading.Timer(1, lambda: (held.close(), opened.dispose()))
-        release.start()
-        with serving(folder, PACKAGE, "serve", STARTUP_TIMEOUT_SECONDS="60") as process:
+        with serving(folder, PACKAGE, "serve", started=False, STARTUP_TIMEOUT_SECONDS="60") as process:
+            time.sleep(1)  # for more than one try
+            assert process.popen.poll() is None
+            assert process.get("/health/started").status_code == 503
+            held.close()
+            opened.dispose()
+            process.wait_until_started()
             assert "database" in [line["dependency"] for line in process.events("dependency_opened")]
 
 
@@ -308,7 +314,8 @@ def test_the_service_makes_backups_when_it_is_asked(migrated: None, folder: Path
         newest(folder).unlink()
         kill_worker(process)
     assert socket_path.exists()
-    assert cli.main(program(), ["backup"]) == 0, "nobody listens, so the command makes it"
+    # Nobody listens, so the command makes it, once the one that was killed has let go of the file.
+    until(lambda: cli.main(program(), ["backup"]) == 0)
     newest(folder).unlink()
     with serving(folder, PACKAGE, "serve", SHUTDOWN_DRAIN_SECONDS="0") as process:
         assert cli.main(program(), ["backup"]) == 0
@@ -321,11 +328,11 @@ def test_the_service_makes_backups_when_it_is_asked(migrated: None, folder: Path
 def kill_worker(process: Process) -> None:
     """Kill the process, and the one it has started to serve."""
     found = subprocess.run(
-        ["pgrep", "-P", str(process.popen.pid)], capture_output=True, text=True, check=False, timeout=10
+        ["pgrep", "-P", str(process.popen.pid)], capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS
     )
     for pid in (*map(int, found.stdout.split()), process.popen.pid):
         os.kill(pid, signal.SIGKILL)
-    process.popen.wait(60)
+    process.popen.wait(PATIENCE_SECONDS)
 
 
 def test_why_the_service_made_no_backup_is_said_by_the_command(
@@ -368,12 +375,13 @@ def test_who_asks_for_a_backup_and_says_nothing_holds_nobody_up(migrated: None, 
 def test_a_service_that_ends_gives_the_backup_up(migrated: None, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It does not wait for its end; nothing is left behind, and whoever asked is told."""
     dump = module("chassis.database.backup.dump")
-    is_writing, may_go_on = threading.Event(), threading.Event()
+    is_writing = threading.Event()
 
     def slowly(*arguments: Any) -> Iterator[Any]:
+        *_, is_ending = arguments
         for row in rows_of(*arguments):
             is_writing.set()
-            assert may_go_on.wait(60)
+            until(is_ending)
             yield row
 
     rows_of = dump._rows
@@ -384,10 +392,9 @@ def test_a_service_that_ends_gives_the_backup_up(migrated: None, folder: Path, m
     with ThreadPoolExecutor(1) as pool:
         with by_service._offered(settings, dialect):
             asked = pool.submit(by_service.ask, settings, dialect.SYNC_DRIVER)
-            assert is_writing.wait(60)
-            threading.Timer(0.2, may_go_on.set).start()
+            assert is_writing.wait(PATIENCE_SECONDS)
         with pytest.raises(module("chassis.database.backup").BackupError, match="the service is ending"):
-            asked.result(60)
+            asked.result(PATIENCE_SECONDS)
     assert not list((folder / "backups").iterdir())
 
 
