@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as time_of_day
 from decimal import Decimal
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -30,6 +31,7 @@ from .sql import LACKS, engine, rows, run, tables
 
 cli = module("chassis.cli")
 archive = module("chassis.database.backup.archive")
+dump = module("chassis.database.backup.dump")
 files = module("chassis.database.backup.files")
 schedule = module("chassis.database.backup.schedule")
 values = module("chassis.database.backup.values")
@@ -75,6 +77,18 @@ def upgrade():
     op.create_table("later", sa.Column("id", sa.Integer(), primary_key=True))
 def downgrade():
     op.drop_table("later")
+"""
+# The command, which stops for longer than any test lasts after the first row.
+HALF = f"""
+import runpy, sys, time
+from {PACKAGE}.chassis.database.backup import dump
+def half(*arguments, rows=dump._rows):
+    for row in rows(*arguments):
+        yield row
+        time.sleep(600)
+dump._rows = half
+sys.argv = ["{PACKAGE}", "backup"]
+runpy.run_module("{PACKAGE}", run_name="__main__")
 """
 
 
@@ -225,7 +239,7 @@ def test_a_value_that_cannot_be_kept_is_refused(database: Path) -> None:
 # -- one moment --------------------------------------------------------------------------------------------------------
 
 
-def test_a_backup_is_of_one_moment_while_the_service_writes(database: Path) -> None:
+def test_a_backup_is_of_one_moment_while_the_service_writes(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Money goes from one account to another all the time; in the backup there is always as much of it."""
     filler = sa.table("m_filler", sa.column("id"), sa.column("words"))
     for name in ("a_left", "z_right"):
@@ -236,10 +250,20 @@ def test_a_backup_is_of_one_moment_while_the_service_writes(database: Path) -> N
         connection.execute(sa.insert(filler), [{"id": number, "words": f"{number} words"} for number in range(20_000)])
     with transfers() as done:
         until(lambda: len(done) > 20)
-        before = len(done)
-        file = backup()
-        assert len(done) > before + 3, "nothing was written meanwhile"
-        until(lambda: len(done) > before + 50)
+        rows_of, written = dump._rows, len(done)
+
+        def meanwhile(*arguments: Any) -> Iterator[Any]:
+            """Go on half-way, when more was written since what stands before was read."""
+            found = rows_of(*arguments)
+            yield from islice(found, 10_000)
+            seen = len(done)
+            until(lambda: len(done) > seen + 3)
+            yield from found
+
+        with monkeypatch.context() as patch:
+            patch.setattr(dump, "_rows", meanwhile)
+            file = backup()
+        until(lambda: len(done) > written + 50)
     balances = [int(row[1]) for table, row in archive.Archive(file).rows(None) if table in ("a_left", "z_right")]
     assert sum(balances) == 8000
     assert restore(file, "--replace") == 0
@@ -461,12 +485,13 @@ def test_a_backup_is_named_by_its_time_and_its_owner_s_alone(crew: Path) -> None
 @pytest.mark.parametrize(("signum", "left"), [(signal.SIGKILL, 1), (signal.SIGTERM, 0)])
 def test_what_is_half_written_is_no_backup(database: Path, folder: Path, signum: signal.Signals, left: int) -> None:
     """A process that is killed leaves a file that no one takes for a backup; one that is told to end leaves none."""
-    run(*["INSERT INTO ports (name) SELECT name FROM ports"] * 16)()
-    command = [sys.executable, "-m", PACKAGE, "backup"]
-    with subprocess.Popen(command, cwd=folder, env=environment(folder)) as process:
-        until(lambda: list(database.glob(".*.part")))
-        process.send_signal(signum)
-        assert process.wait(PATIENCE_SECONDS) in (-signal.SIGKILL, 128 + signal.SIGTERM)
+    with subprocess.Popen([sys.executable, "-c", HALF], cwd=folder, env=environment(folder)) as process:
+        try:
+            until(lambda: list(database.glob(".*.part")))
+            process.send_signal(signum)
+            assert process.wait(PATIENCE_SECONDS) in (-signal.SIGKILL, 128 + signal.SIGTERM)
+        finally:
+            process.kill()
     assert not list(database.glob("*.backup"))
     parts = list(database.glob(".*"))
     assert len(parts) == left
@@ -559,13 +584,14 @@ def test_the_schedule_makes_one_a_day_and_tries_again() -> None:
 
 def test_the_scheduled_process_makes_the_first_at_once_and_ends_when_told(crew: Path, folder: Path) -> None:
     """It logs as the service does, and SIGTERM ends it at once with exit code 0."""
-    process = Process(folder, PACKAGE, "backup", "--daily-at", "02:00", BACKUP_KEY=KEY)
+    in_half_a_day = datetime.now(UTC) + timedelta(hours=12)
+    process = Process(folder, PACKAGE, "backup", "--daily-at", f"{in_half_a_day:%H:%M}", BACKUP_KEY=KEY)
     try:
         until(lambda: process.events("backup_scheduled"))
         process.send(signal.SIGTERM)
         began = time.monotonic()
         assert process.exit_code() == 0
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
     finally:
         process.popen.kill()
     (made,) = process.events("backup_made")
