@@ -85,10 +85,12 @@ def test_who_waits_has_a_turn_however_busy_the_others_are(threads: ThreadPoolExe
     late = [threads.submit(slots.take) for _ in range(3)]
     busy = threads.submit(work)
     slots.give_back()
-    for one in as_completed(late, PATIENCE_SECONDS):  # the first to look for a slot need not be the first that came
-        one.result()
-        slots.give_back()
-    enough.set()
+    try:
+        for one in as_completed(late, PATIENCE_SECONDS):  # the first to look for a slot need not be the first that came
+            one.result()
+            slots.give_back()
+    finally:
+        enough.set()
     busy.result(PATIENCE_SECONDS)
     slots.take()
 
