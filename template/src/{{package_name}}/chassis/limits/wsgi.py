@@ -130,9 +130,9 @@ class Slots:
             self._wait(_Turn(time.monotonic()))
 
     def give_back(self) -> None:
-        self._stuck = False
         if not (self._waiting and self._handed_over()):
             self._free.append(None)
+        self._stuck = False
 
     def _take_free(self) -> bool:
         try:
@@ -164,4 +164,6 @@ class Slots:
             if is_free:
                 return
             self._stuck = True
+            if self._free:  # given back since it was looked for
+                self._stuck = False
             raise UnavailableError()
