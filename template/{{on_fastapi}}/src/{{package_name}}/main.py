@@ -20,6 +20,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,  # the chassis serves /docs, with the headers that the page needs
         redoc_url=None,
         redirect_slashes=False,
+        # FastAPI's own telemetry takes probes for traffic, and asks at every request whether anybody listens.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     install(app, settings, FEATURES)
     notes.install(app)
