@@ -13,6 +13,10 @@ from questions import asked
 from releases import commit
 from rendering import Render, Renderer, export, matrix
 
+# `make test` runs this; what it tells the commands that it starts is no business of the services that are tested.
+for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL"):
+    os.environ.pop(name, None)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave a test that is marked `only_stacks` to these: what it shows does not depend on the others' databases."""

@@ -25,6 +25,7 @@ def engine(**settings: Any) -> Iterator[Engine]:
     """Open the database of this test, as the service would if it were synchronous."""
     chosen = settings_for_tests(**settings)
     url = connection.url_for(chosen, dialect.SYNC_DRIVER)
+    dialect.prepare(url)
     opened = create_engine(url, **dialect.engine_options(chosen))
     connection.set_up_connections(opened, dialect, chosen)
     try:

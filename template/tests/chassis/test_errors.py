@@ -102,8 +102,9 @@ def test_field_errors_name_field_message_and_code(start: Start) -> None:
 
 
 def test_an_unknown_path_is_404(start: Start) -> None:
-    """In the same form as every other error."""
-    assert_is_problem(start().get("/nowhere"), 404, "NOT_FOUND")
+    """In the same form as every other error, and in the same words on every framework."""
+    body = assert_is_problem(start().get("/nowhere"), 404, "NOT_FOUND")
+    assert body["detail"] == "There is nothing here."
 
 
 def test_a_wrong_method_is_405_and_names_the_right_ones(start: Start) -> None:

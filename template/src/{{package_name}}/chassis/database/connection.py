@@ -33,6 +33,7 @@ def set_up_connections(engine: Engine, dialect: Dialect, settings: Any) -> None:
 
     @event.listens_for(engine, "do_connect")
     def _(_dialect: Any, _record: Any, arguments: list[Any], options: dict[str, Any]) -> Any:
+        dialect.before_connect(arguments)
         if connect is None:
             return None
         if not is_async:

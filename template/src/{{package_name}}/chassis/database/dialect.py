@@ -72,6 +72,9 @@ class Dialect(Protocol):
             MigrationError: another one had the lock for all of `timeout_seconds`, or the database is not fit for any.
         """
 
+    def before_connect(self, arguments: list[Any]) -> None:
+        """Change what a connection is about to be opened with."""
+
     def on_connect(self, connection: Any) -> None:
         """Set up a new DBAPI connection."""
 

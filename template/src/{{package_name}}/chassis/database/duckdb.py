@@ -148,6 +148,10 @@ def migration_lock(engine: Engine, timeout_seconds: float) -> Iterator[None]:
         yield
 
 
+def before_connect(_arguments: list[Any]) -> None:
+    """The file is opened once, by the first connection."""
+
+
 def on_connect(_connection: Any) -> None:
     """Everything was said when the connection was opened."""
 

@@ -117,6 +117,7 @@ def _set_patience(connection: Any, seconds: float) -> None:
 
 
 prepare = pool.prepare
+before_connect = pool.before_connect
 on_connect = pool.on_connect
 ping = pool.ping
 ask_service = pool.ask_service

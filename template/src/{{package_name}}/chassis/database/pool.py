@@ -60,6 +60,10 @@ def prepare(_url: URL) -> None:
     """The database is made by whoever runs the server."""
 
 
+def before_connect(_arguments: list[Any]) -> None:
+    """The server is opened as it is called."""
+
+
 def on_connect(_connection: Any) -> None:
     """Everything was said when the connection was opened."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, ClassVar
 from urllib.parse import quote
 
 from pydantic import Field
-from sqlalchemy import BigInteger, Column, ColumnElement, Connection, Table, make_url, text
+from sqlalchemy import URL, BigInteger, Column, ColumnElement, Connection, Table, make_url, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.ext.compiler import compiles
 
@@ -21,7 +21,6 @@ SYNC_DRIVER = "sqlite+pysqlite"
 # Until its end, reads see what was committed before the first of them; in WAL mode nobody waits for that.
 SNAPSHOT = ("BEGIN",)
 
-prepare = file.prepare
 scratch = file.scratch
 migration_lock = file.migration_lock
 
@@ -55,6 +54,22 @@ def engine_options(settings: Any) -> dict[str, Any]:
     options = {"connect_args": {"timeout": _BUSY_TIMEOUT_SECONDS, "uri": True}}
     in_memory = file.path_of(make_url(settings.database_url)) is None
     return options if in_memory else file.pool_options(settings) | options
+
+
+def prepare(url: URL) -> None:
+    """Make the folder, and the file where there is none; no connection makes it."""
+    file.prepare(url)
+    path = file.path_of(url)
+    if path and not str(path).startswith("file:"):
+        with suppress(OSError):  # the connection says what is wrong
+            path.touch()
+
+
+def before_connect(arguments: list[Any]) -> None:
+    """Open the file that is there. One that was lost would be made anew by whoever connects next, and be empty."""
+    database = arguments[0]
+    if not database.startswith((":memory:", "file:")):
+        arguments[0] = f"file:{quote(database)}?mode=rw"
 
 
 def connector(_settings: Any, _is_async: bool) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import signal
 import socket
 from collections.abc import Callable
+from contextvars import Context
 from types import FrameType
 from typing import Any
 
@@ -70,7 +71,7 @@ class DrainingServer(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         told_before = self._lifecycle.draining
-        self._lifecycle.drain()
+        Context().run(self._lifecycle.drain)  # whatever request the signal has interrupted is not concerned
         if told_before or not self._lifecycle.started:
             self.should_exit = True
             self.force_exit = told_before and sig == signal.SIGINT

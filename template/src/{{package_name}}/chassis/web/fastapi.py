@@ -131,7 +131,9 @@ def _answer_with_problems(app: FastAPI, service: Service) -> None:
             return Response(status_code=error.status_code, headers=error.headers)
         if error.status_code == 405:
             return response(error, errors.MethodNotAllowedError(_allowed_methods(request)))
-        meaning = errors.for_status(error.status_code, str(error.detail) if error.detail else None)
+        # What the framework always says of a status is not written for our callers.
+        own = str(error.detail) if error.detail not in (None, errors.phrase(error.status_code)) else None
+        meaning = errors.for_status(error.status_code, own)
         return response(error, meaning, {name.lower(): value for name, value in (error.headers or {}).items()})
 
     app.add_exception_handler(RequestValidationError, on_validation)

@@ -110,7 +110,9 @@ def _on_http(service: Service, error: HTTPException) -> BaseResponse:
 def _from_http(error: HTTPException) -> errors.ServiceError:
     if isinstance(error, MethodNotAllowed):
         return errors.MethodNotAllowedError(sorted(error.valid_methods or ()))
-    return errors.for_status(error.code or 500, error.description)
+    # What the framework always says of a status is not written for our callers.
+    own = error.description if error.description != type(error).description else None
+    return errors.for_status(error.code or 500, own)
 
 
 class _Endpoints:
