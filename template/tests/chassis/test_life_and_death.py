@@ -37,6 +37,8 @@ def test_the_service_starts_serves_and_stops(folder: Path) -> None:
         assert [event for event in events if event in steps] == steps
         ours = [line["event"] for line in process.lines if line["logger"].startswith(PACKAGE)]
         assert all(re.fullmatch(r"[a-z0-9_]+", event) for event in ours)
+        servers = [line for line in process.lines if line["logger"] in SERVERS]
+        assert [line["event"] for line in servers if line["level"] == "warning"] == []
 
 
 AWAY = {"FAULTY_DEPENDENCY": "release", "SHUTDOWN_DRAIN_SECONDS": "60"}

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from logging import getLogger
 from multiprocessing.util import Finalize
 from typing import Any
 
@@ -34,6 +35,8 @@ from ..web.wsgi import lifespan
 _DRAIN, _STOP = b"d", b"s"
 # Hands granian's records to the root logger, and so to the pipe that every other line goes through.
 _LOG_CONFIG = {"handlers": {}, "loggers": {"_granian": {"level": "INFO", "handlers": [], "propagate": True}}}
+# granian takes more threads than two a core for a mistake. Here they are meant: most of them wait for something.
+_MEANT = "Configuration allows spawning up to"
 
 log = structlog.get_logger(__name__)
 
@@ -79,6 +82,7 @@ class DrainingServer(MPServer):
 def serve(create_app: Callable[[], Any], settings: Any) -> int:
     """Serve until told to stop; return the exit code of the process."""
     logging.configure(settings)
+    getLogger("_granian").addFilter(lambda record: not record.getMessage().startswith(_MEANT))
     # The application is made in the worker and never pickled; later Pythons would not fork by themselves.
     multiprocessing.set_start_method("fork", force=True)
     from_first, to_worker = os.pipe()
