@@ -47,12 +47,18 @@ def running(service: Path, scratch: Path, settings: Mapping[str, str]) -> Iterat
     with private_servers.reserved_port() as port, log.open("wb") as output:
         variables = environment(**{**settings, "PORT": str(port)})
         process = subprocess.Popen(
-            ["make", "run"], cwd=service, env=variables, stdout=output, stderr=subprocess.STDOUT, process_group=0
-        )
+            ["make", "run"], cwd=service, env=variables, stdout=output, stderr=subprocess.STDOUT,
+            process_group=0, preexec_fn=_hear_ctrl_c,
+        )  # fmt: skip
         try:
             yield Live(f"http://127.0.0.1:{port}", process, log)
         finally:
             interrupt(process)
+
+
+def _hear_ctrl_c() -> None:
+    """A shell that runs the tests in the background has them ignore it, and whatever they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def interrupt(process: "subprocess.Popen[bytes]") -> None:
