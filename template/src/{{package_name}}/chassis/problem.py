@@ -74,7 +74,8 @@ def _body(error: errors.ServiceError, error_id: str) -> bytes:
             "request_id": context.request_id if context else None,
             "timestamp": utc_now(),
             "errors": [fault._asdict() for fault in error.errors],
-        }
+        },
+        str,
     )
 
 
