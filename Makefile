@@ -15,6 +15,8 @@ export UV_LOCK_TIMEOUT ?= 1800
 export PIP_DEFAULT_TIMEOUT ?= 60
 export PIP_RETRIES ?= 10
 export npm_config_fetch_retries ?= 5
+# Services are started hundreds of times here: one that may not keep its bytecode compiles every library at each start.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-quick faults lint format docs bench chaos render where clean

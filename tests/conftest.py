@@ -14,7 +14,8 @@ from releases import commit
 from rendering import Render, Renderer, export, matrix
 
 # `make test` runs this; what it tells the commands that it starts is no business of the services that are tested.
-for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL"):
+# Nor is a wish for no bytecode: each of their starts, hundreds of them, would compile every library anew.
+for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "PYTHONDONTWRITEBYTECODE"):
     os.environ.pop(name, None)
 
 
