@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 import warnings
 from collections.abc import Iterator
@@ -39,6 +40,11 @@ def wait() -> None:
     log.info("waited")
 
 
+def stop() -> None:
+    """Have the process that the test has named in a file told to stop, while this request is served."""
+    os.kill(int(Path("pid").read_text(encoding="ascii")), signal.SIGTERM)
+
+
 class FaultyDependency:
     """A dependency that is away until the file that FAULTY_DEPENDENCY names is there, and that says when it closes."""
 
@@ -57,7 +63,7 @@ class FaultyDependency:
 
 def create_app() -> Any:
     settings = module("chassis.settings").load(features.ChassisSettings)
-    behaviours = {"crash": crash, "print": print_lines, "wait": wait, "nap": lambda: time.sleep(0.02)}
+    behaviours = {"crash": crash, "print": print_lines, "wait": wait, "stop": stop, "nap": lambda: time.sleep(0.02)}
     own = (FaultyDependency(),) if "FAULTY_DEPENDENCY" in os.environ else ()
     return application(settings, (*features.FEATURES, *own), behaviours)
 

@@ -118,6 +118,13 @@ def test_a_value_is_computed_once_however_many_ask(cached: Open) -> None:
     assert cache.get("key") == "dear"
 
 
+def test_what_was_kept_meanwhile_is_not_computed_again(cached: Open) -> None:
+    """Whoever looked just before another flight ended is given what that one kept."""
+    cache = cached()
+    cache.keep_before_next_look_ends("key", "dear")
+    assert cache.get_or_compute("key", lambda: pytest.fail("computed again"), 600) == "dear"
+
+
 def test_a_failure_reaches_all_who_wait_and_is_not_kept(cached: Open) -> None:
     """The next one tries again."""
     cache, go = cached(), threading.Event()

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
@@ -153,6 +154,12 @@ def test_whatever_a_check_shows_can_be_sent(start: Start, details: dict[Any, Any
     answer = start(install=with_checks(Check("pool", lambda: details))).get("/health")
     assert answer.status_code == 200
     assert answer.json()["checks"]["pool"]["status"] == "ok"
+
+
+def test_a_number_is_shown_as_it_reads(start: Start) -> None:
+    """A database's decimal, for one; not as Python would write it in a program."""
+    client = start(install=with_checks(Check("stock", lambda: {"price": Decimal("1.50")})))
+    assert client.get("/health").json()["checks"]["stock"]["details"] == {"price": "1.50"}
 
 
 def test_a_check_that_cannot_show_anything_is_judged_all_the_same(start: Start, logs: Logs) -> None:

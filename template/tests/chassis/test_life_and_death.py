@@ -125,6 +125,16 @@ def lines_of(process: Process, event: str, request_id: str) -> list[dict[str, An
 # -- stop --------------------------------------------------------------------------------------------------------------
 
 
+def test_the_end_is_nobodys_request(folder: Path) -> None:
+    """What is logged of the stop has no fields of the request that the signal has interrupted."""
+    with serving(folder, *FAULTS, SHUTDOWN_DRAIN_SECONDS="0") as process:
+        (folder / "pid").write_text(str(process.popen.pid), encoding="ascii")
+        assert process.get("/api/here/stop").status_code == 200
+        assert process.exit_code() == 0
+        (told,) = process.events("draining_started")
+        assert told.keys().isdisjoint({"request_id", "http.route"})
+
+
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_stopping_drains_first(folder: Path, signum: signal.Signals) -> None:
     """Not ready, still serving with `Connection: close`; then no new connection, what is in flight finishes; exit 0."""

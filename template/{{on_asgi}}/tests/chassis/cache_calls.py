@@ -36,6 +36,18 @@ class CacheCalls:
     def ping(self) -> Any:
         return self._portal.call(self.check.measure)
 
+    def keep_before_next_look_ends(self, key: str, value: Any) -> None:
+        """Have `value` kept just after the next look at the store has found nothing."""
+        store, look = self._cache.store, self._cache.store.get
+
+        async def early(name: str) -> Any:
+            store.get = look
+            found = await look(name)
+            await self._cache.set(key, value, 600)
+            return found
+
+        store.get = early
+
 
 @contextmanager
 def open_cache(settings: Any) -> Iterator[CacheCalls]:
