@@ -11,7 +11,7 @@ from anyio.from_thread import start_blocking_portal
 from ..package import module
 
 clients = module("chassis.resilience.asgi")
-lifespan = module("chassis.web.asgi").lifespan
+lifespan = module("chassis.lifespan.asgi").lifespan
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 from ..package import module
 
 clients = module("chassis.resilience.wsgi")
-lifespan = module("chassis.web.wsgi").lifespan
+lifespan = module("chassis.lifespan.wsgi").lifespan
 
 
 @contextmanager

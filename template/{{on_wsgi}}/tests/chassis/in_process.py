@@ -14,7 +14,8 @@ from ..package import module
 @contextmanager
 def open_client(app: Any, peer: str = "127.0.0.1", *, started: bool = True) -> Iterator[httpx.Client]:
     """Start an application (or, on request, do not start it) and give a client whose address is `peer`."""
-    life = module("chassis.web.wsgi").lifespan(module("chassis.service").service_of(app)) if started else nullcontext()
+    lifespan, service_of = module("chassis.lifespan.wsgi").lifespan, module("chassis.service").service_of
+    life = lifespan(service_of(app)) if started else nullcontext()
     transport = httpx.WSGITransport(_with_ending_input(app), raise_app_exceptions=False, remote_addr=peer)
     with life, httpx.Client(transport=transport, base_url="http://localhost") as client:
         yield client

@@ -25,11 +25,11 @@ from pydantic import Field
 
 from .. import logging
 from ..access_lines.wsgi import LineWriter
+from ..lifespan.wsgi import lifespan
 from ..limits.wsgi import SPARE_THREADS
 from ..service import Service, service_of
 from ..settings import BaseChassisSettings
 from ..startup import EX_UNAVAILABLE
-from ..web.wsgi import lifespan
 
 # What the first process says to the worker.
 _DRAIN, _STOP = b"d", b"s"

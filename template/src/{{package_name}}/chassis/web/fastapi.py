@@ -19,9 +19,10 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from .. import errors, problem
+from ..lifespan.asgi import lifespan
 from ..service import Feature, Service, attach, build, service_of
 from ..settings import BaseChassisSettings, in_production
-from .asgi import App, AsgiPass, Scope, lifespan
+from .asgi import App, AsgiPass, Scope
 
 _METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
