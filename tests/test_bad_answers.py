@@ -34,6 +34,7 @@ BAD: list[tuple[dict[str, Any], list[str]]] = [
     ({"package_name": "/tmp/orders"}, ["package_name", "/tmp/orders", "32 at most"]),  # noqa: S108 - never made
     ({"package_name": "orders\n"}, ["package_name", r"orders\n", "32 at most"]),
     ({"package_name": "json"}, ["package_name", "json", "module of the standard library", "json_service"]),
+    ({"package_name": "test"}, ["package_name", "test", "module of the standard library", "test_service"]),
     ({"package_name": "annotationlib"}, ["package_name", "module of the standard library", "annotationlib_service"]),
     ({"package_name": "sqlalchemy"}, ["package_name", "library the service uses", "sqlalchemy_service"]),
     ({"package_name": "pydantic_settings"}, ["package_name", "library the service uses", "pydantic_settings_service"]),

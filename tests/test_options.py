@@ -116,7 +116,8 @@ def _public_modules(command: str) -> set[str] | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     version, names = json.loads(run.stdout)
-    return {name for name in names if not name.startswith("_")} if command.endswith(f"{version[1]}") else None
+    public = {name for name in names if not name.startswith("_")} | {"test"}  # which Python's own list leaves out
+    return public if command.endswith(f"{version[1]}") else None
 
 
 def _interpreters(version: str, folder: Path) -> Iterator[str]:

@@ -108,7 +108,9 @@ def test_a_person_answers_with_the_arrow_keys(prompts: Terminal, tmp_path: Path)
     }.items():
         prompts.wait(ask(name), *(f"{row['label']} - {row['summary']}" for row in facts(name).values()))
         prompts.press(*keys)
-    assert "Order Book: Flask, No database, Python 3.12" in prompts.wait("make setup")
+    chosen = prompts.wait("make setup")
+    assert "Order Book: Flask, No database, Redis, Python 3.12" in chosen
+    assert "the image alone, GitHub Actions, BSD 3-Clause License" in chosen
     assert prompts.finish() == 0
     recorded = read_yaml(tmp_path / "service/.copier-answers.yml")
     assert (

@@ -13,7 +13,7 @@ from ..package import module
 from .application import create_app
 from .conftest import Start, settings_for_tests
 from .in_process import open_client
-from .process import Process
+from .process import Process, until
 
 Check = module("chassis.health.registry").Check
 
@@ -85,6 +85,16 @@ def test_an_asynchronous_resource_is_opened_and_closed() -> None:
     with open_client(create_app(settings_for_tests(), (*module("chassis.features").FEATURES, feature), {})):
         assert happened == ["opened"]
     assert happened == ["opened", "closed"]
+
+
+def test_what_is_no_http_has_its_line_too(running: Process) -> None:
+    """Under the id that its answer has; nobody knows its method."""
+    head = running.exchange(b"BREW / HTTP/1.1\r\n\r\n").partition(b"\r\n\r\n")[0].decode().lower()
+    request_id = dict(line.split(": ", 1) for line in head.splitlines()[1:])["x-request-id"]
+    running.get("/api/things/7", headers={"X-Request-ID": "the-next-one"})
+    until(lambda: "the-next-one" in [line["request_id"] for line in running.events("request_finished")])
+    (line,) = (line for line in running.events("request_finished") if line["request_id"] == request_id)
+    assert (line["http.request.method"], line["http.response.status_code"]) == ("_OTHER", 400)
 
 
 def test_half_an_answer_is_cut_off(running: Process) -> None:

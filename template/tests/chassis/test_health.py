@@ -171,10 +171,17 @@ def test_a_check_that_cannot_show_anything_is_judged_all_the_same(start: Start, 
 
 def test_a_fault_of_the_report_itself_is_answered_like_any_other(start: Start) -> None:
     """With a problem body, an id and the security headers."""
-    # In the place of the others: one that is still asking when the service ends would leave its connection open.
-    client = start(install=lambda service: service.health.checks.__setitem__(slice(None), ["no check"]))
+    reported: list[object] = []
+
+    def install(service: Any) -> None:
+        # In the place of the others: one that is still asking when the service ends would leave its connection open.
+        service.health.checks[:] = ["no check"]
+        service.error_reporters.append(lambda *told: reported.append(told))
+
+    client = start(install=install)
     answer = client.get("/health")
     assert_is_problem(answer, 500, "INTERNAL")
+    assert reported == []  # health is kept out of error tracking
     assert client.get("/health/live").status_code == 200
 
 

@@ -17,6 +17,10 @@ from .conftest import FAULTS
 from .process import PATIENCE_SECONDS, Process, read_all, serving, until
 
 EVERY_LINE = {"timestamp", "level", "event", "logger", "service.name", "service.version", "deployment.environment.name"}
+STEPS = [
+    *("settings_loaded", "logging_configured", "features_installed", "service_started"),
+    *("draining_started", "service_stopped"),
+]
 # The loggers of the servers, which say that they start.
 SERVERS = {"uvicorn.error", "_granian"}
 
@@ -33,8 +37,7 @@ def test_the_service_starts_serves_and_stops(folder: Path) -> None:
         assert process.stderr == ""
         assert all(line.keys() >= EVERY_LINE for line in process.lines)
         events = [line["event"] for line in process.lines]
-        steps = ["features_installed", "service_started", "draining_started", "service_stopped"]
-        assert [event for event in events if event in steps] == steps
+        assert [event for event in events if event in STEPS] == STEPS
         ours = [line["event"] for line in process.lines if line["logger"].startswith(PACKAGE)]
         assert all(re.fullmatch(r"[a-z0-9_]+", event) for event in ours)
         servers = [line for line in process.lines if line["logger"] in SERVERS]

@@ -22,6 +22,8 @@ from .redaction import redact_event
 from .service import Service
 from .settings import BaseChassisSettings, CommaSeparated
 
+log = structlog.get_logger(__name__)
+
 # Libraries that talk too much at INFO; name one in LOG_VERBOSE_LOGGERS to hear it.
 _NOISY = ("aiosqlite", "alembic", "asyncio", "httpcore", "httpx", "sqlalchemy", "urllib3", "watchfiles")
 
@@ -158,4 +160,7 @@ def _to_bytes(_logger: object, _method: str, line: str) -> bytes:
 
 def install(service: Service) -> None:
     """Configure logging before any other feature has something to say."""
-    configure(service.settings)
+    settings = service.settings
+    configure(settings)
+    log.info("settings_loaded", environment=settings.environment)
+    log.info("logging_configured", log_level=settings.log_level, log_format=settings.log_format)

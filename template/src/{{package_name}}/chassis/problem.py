@@ -9,6 +9,7 @@ from uuid import uuid4
 import structlog
 
 from . import errors, request_context
+from .health.monitor import PATHS
 from .json_text import to_json
 from .logging import utc_now
 from .service import Service
@@ -53,6 +54,8 @@ def meaning(service: Service, cause: BaseException) -> errors.ServiceError:
 def _report(service: Service, cause: BaseException, error: errors.ServiceError, error_id: str) -> None:
     log.error("request_failed", error_id=error_id, error_code=error.error_code, exc_info=cause)
     context = request_context.current()
+    if context is not None and context.path in PATHS:
+        return  # probes are no traffic: what fails of them is in the log, and nowhere else
     for report in service.error_reporters:
         try:
             report(cause, error_id, context)

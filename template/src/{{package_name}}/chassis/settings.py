@@ -55,7 +55,7 @@ class ServiceSettings(BaseChassisSettings):
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
     debug: bool = Field(False, description="Framework debugging; refused in production.")
     startup_timeout_seconds: float = Field(
-        30.0, gt=0, description="How long dependencies are retried at start before the service gives up."
+        30.0, gt=0, description="How long each dependency is retried at start before the service gives up."
     )
     shutdown_drain_seconds: float = Field(
         5.0, ge=0, description="After SIGTERM: how long requests are still served while readiness answers 503."

@@ -1,4 +1,4 @@
-"""Serves an ASGI application with uvicorn, which answers while it starts and drains (nothing is lost, see docs)."""
+"""Serves an ASGI application with uvicorn, which answers while it starts, and drains before it stops."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from typing import Any
 import uvicorn
 from pydantic import Field
 from uvicorn.lifespan.on import LifespanOn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ..lifecycle import Lifecycle
 from ..service import service_of
 from ..settings import BaseChassisSettings
 from ..startup import EX_UNAVAILABLE
+from ..web.exchange.asgi import unreadable
 
 
 class Settings(BaseChassisSettings):
@@ -50,6 +52,15 @@ class OpenedWhileListening(LifespanOn):
             return
         self._life.cancel()  # nobody needs any more what is being opened
         await asyncio.wait([self._life], timeout=self.config.timeout_graceful_shutdown)
+
+
+class Protocol(HttpToolsProtocol):
+    """HTTP/1.1; what cannot be read is refused in the words of the service, with the headers of any other answer."""
+
+    def send_400_response(self, msg: str) -> None:
+        peer = self.client[0] if self.client else ""
+        self.transport.write(unreadable(service_of(self.config.app), peer, self.server_state.default_headers))
+        self.transport.close()
 
 
 class DrainingServer(uvicorn.Server):
@@ -94,6 +105,7 @@ def serve(create_app: Callable[[], Any], settings: Any) -> int:
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        http=Protocol,
         lifespan="on",
         timeout_keep_alive=settings.keep_alive_timeout_seconds,
         timeout_graceful_shutdown=max(1, round(settings.shutdown_timeout_seconds)),

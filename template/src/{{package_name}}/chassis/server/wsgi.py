@@ -1,4 +1,4 @@
-"""Serves a WSGI application with granian: its threads cost less than half of gunicorn's (see docs).
+"""Serves a WSGI application with granian, and drains before it stops.
 
 granian runs the application in a worker process. The first process stays to hear the signals: it tells the worker to
 drain, waits, and stops it. It tells through a pipe, because a second signal on the heels of a first may reach a thread

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
-from ... import errors
+from ... import errors, request_context
+from ...access_log import access_log
 from ...problem import Answer
 from ...request_context import RequestContext
+from ...service import Service
 from ..edge import Edge
 
 Message = MutableMapping[str, Any]
@@ -49,10 +51,7 @@ class Exchange:
 
     async def reply(self, answer: Answer, *, body_wanted: bool = True) -> None:
         """Send a whole answer made outside the application."""
-        headers = [(encode(name), encode(value)) for name, value in answer.headers.items()]
-        if answer.status != 204:  # an answer that has no body has no length either (RFC 9110, 8.6)
-            headers.append((b"content-length", str(len(answer.body)).encode()))
-        await self.send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await self.send({"type": "http.response.start", "status": answer.status, "headers": _headers(answer)})
         await self.send({"type": "http.response.body", "body": answer.body if body_wanted else b""})
 
     async def fail(self, error: Exception) -> None:
@@ -82,6 +81,32 @@ class Exchange:
         self._too_large = False
         await self.reply(self._edge.failure(errors.PayloadTooLargeError()))
         self._replaced = True
+
+
+def unreadable(service: Service, peer: str, default_headers: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
+    """Return the answer, from its first byte on, to what is no HTTP request and never reaches the pass.
+
+    It is logged like any other, under the method `_OTHER`, as OpenTelemetry calls those that nobody knows.
+    """
+    edge = Edge(service, encode)
+    context = edge.open("_OTHER", "", {}, peer, "http")
+    token = request_context.enter(context)
+    answer = edge.failure(errors.BadRequestError())
+    request_context.leave(token)
+    context.status = answer.status
+    context.end()
+    access_log(service.settings)([context])
+    headers = dict([*default_headers, *_headers(answer), *edge.added_headers(context, {}, set())])
+    headers[b"connection"] = b"close"
+    lines = [b"HTTP/1.1 400 Bad Request", *(name + b": " + value for name, value in headers.items())]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + answer.body
+
+
+def _headers(answer: Answer) -> list[tuple[bytes, bytes]]:
+    headers = [(encode(name), encode(value)) for name, value in answer.headers.items()]
+    if answer.status != 204:  # an answer that has no body has no length either (RFC 9110, 8.6)
+        headers.append((b"content-length", str(len(answer.body)).encode()))
+    return headers
 
 
 async def _nothing() -> None:
