@@ -20,8 +20,19 @@ _PLACES = ("usr/lib/postgresql/*/bin", "opt/homebrew/opt/postgresql*/bin")
 _CARELESS = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=50")
 # A query that lasts.
 SLEEP = "SELECT pg_sleep({seconds})"
+# Nothing was made in this database, and nobody else is connected to it. The first number of an object of one's own is
+# 16384 (PostgreSQL's FirstNormalObjectId).
+_AS_NEW = """
+    SELECT NOT EXISTS (SELECT FROM pg_class WHERE oid >= 16384) AND NOT EXISTS (SELECT FROM pg_type WHERE oid >= 16384)
+    AND NOT EXISTS (SELECT FROM pg_namespace WHERE oid >= 16384) AND NOT EXISTS (SELECT FROM pg_proc WHERE oid >= 16384)
+    AND NOT EXISTS (
+        SELECT FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+    )
+"""
 _numbers = count(1)
 _made: dict[Path, URL] = {}
+# To make one takes a tenth of a second, and most tests never use theirs.
+_as_new: list[URL] = []
 
 # What other databases have and this one has not.
 LACKS = frozenset[str]()
@@ -30,11 +41,15 @@ LACKS = frozenset[str]()
 def url(folder: Path) -> str:
     """Return the URL of the database of the test that runs in `folder`; it is made on first use."""
     if folder not in _made:
-        where = make_url(server())
-        name = f"{where.database}_{next(_numbers)}"
-        _execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)', f'CREATE DATABASE "{name}"')
-        _made[folder] = where.set(database=name)
+        _made[folder] = _as_new.pop() if _as_new else _make()
     return _made[folder].render_as_string(hide_password=False)
+
+
+def _make() -> URL:
+    where = make_url(server())
+    name = f"{where.database}_{next(_numbers)}"
+    _execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)', f'CREATE DATABASE "{name}"')
+    return where.set(database=name)
 
 
 def settings(folder: Path) -> dict[str, str]:
@@ -42,10 +57,21 @@ def settings(folder: Path) -> dict[str, str]:
 
 
 def remove(folder: Path) -> None:
-    """Remove the database of a test that is over."""
+    """Remove the database of a test that is over; the next one takes it when it is as new."""
     if folder in _made:
-        name = _made.pop(folder).database
-        _execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        used = _made.pop(folder)
+        (_as_new.append if _is_as_new(used) else _drop)(used)
+
+
+def _is_as_new(used: URL) -> bool:
+    with psycopg.connect(
+        used.render_as_string(hide_password=False), autocommit=True, connect_timeout=PATIENCE_SECONDS
+    ) as connection:
+        return connection.execute(_AS_NEW).fetchone() == (True,)
+
+
+def _drop(used: URL) -> None:
+    _execute(f'DROP DATABASE IF EXISTS "{used.database}" WITH (FORCE)')
 
 
 def _execute(*statements: str) -> None:
@@ -59,7 +85,7 @@ def server() -> str:
     """Return the URL of a server and of a database on it whose name others start with."""
     if not given_server():
         return start()[1]
-    atexit.register(lambda: [remove(folder) for folder in list(_made)])  # those of no single test
+    atexit.register(lambda: [_drop(used) for used in (*_made.values(), *_as_new)])  # those of no single test
     return given_server()
 
 
