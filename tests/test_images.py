@@ -243,6 +243,9 @@ class Stack:
     def build(self, *arguments: str) -> str:
         return build("docker", "compose", *arguments, cwd=self.service, env=self.environment)
 
+    def make(self, target: str) -> str:
+        return run("make", target, cwd=self.service, env=self.environment)
+
     def containers(self, *files: str) -> dict[str, Any]:
         names = self(*files, "ps", "--all", "--quiet").split()
         reports = [Container(name).inspect() for name in names]
@@ -311,7 +314,7 @@ def test_the_grace_period_is_longer_than_a_stop_may_take(service: Path, producti
 
 def test_the_development_stack_reloads_what_is_saved(stack: Stack) -> None:
     stack.build("build")
-    stack("up", "--build", "--wait")
+    stack.make("up")
     app = Container(stack.containers()["app"]["Id"])
 
     def started_at() -> str:
@@ -323,3 +326,19 @@ def test_the_development_stack_reloads_what_is_saved(stack: Stack) -> None:
     main = next(stack.service.glob("src/*/main.py"))
     main.write_text(main.read_text() + "\n# saved\n")
     wait_for(lambda: started_at() not in ("", before))
+
+
+def test_make_logs_follows_the_containers_and_make_down_stops_them(stack: Stack) -> None:
+    """What they stored stays."""
+    stack.make("up")
+    volumes = run("docker", "volume", "ls", "--quiet")
+    with subprocess.Popen(
+        ["make", "logs"], cwd=stack.service, env=os.environ | stack.environment, stdout=subprocess.PIPE, process_group=0
+    ) as following:
+        assert following.stdout
+        assert following.stdout.readline()
+        assert following.poll() is None
+        os.killpg(following.pid, signal.SIGTERM)
+    stack.make("down")
+    assert stack.containers() == {}
+    assert run("docker", "volume", "ls", "--quiet") == volumes != ""
