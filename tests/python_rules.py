@@ -16,8 +16,8 @@ KNOWN_TO_WEB = {
     *("access_lines", "access_log", "cors", "errors", "health", "hosts", "lifecycle", "lifespan", "limits"),
     *("problem", "proxies", "request_context", "service", "settings"),
 }
-# A server answers what never reaches the pass. Besides it, `features.py.jinja` names the adapter, and nobody else does.
-KNOWS_WEB = {"server"}
+# What a server may take from there, to answer what never reaches the pass. `features.py.jinja` names the adapter.
+KNOWN_TO_SERVERS = {"exchange"}
 # The methods by which a logger writes, its usual names, and what makes one.
 LEVELS = {"critical", "debug", "error", "exception", "fatal", "info", "msg", "warn", "warning"}
 LOGGERS = {"log", "logger", "logging"}
@@ -68,7 +68,7 @@ def chassis_imports_nothing_around_it(root: Path) -> Faults:
 
 
 def features_and_adapters_are_strangers(root: Path) -> Faults:
-    """2. Only web/<framework>.py imports a framework, web/ imports no feature, and only a server imports web/."""
+    """2. Only web/<framework>.py imports a framework, web/ imports no feature, and nobody imports an adapter."""
     owners = {module: name for name in values(root)["framework"] for module in {name, *COMPANIONS.get(name, ())}}
     faults = []
     for path, imports in _chassis(root):
@@ -81,8 +81,11 @@ def features_and_adapters_are_strangers(root: Path) -> Faults:
         if here == "web":
             strange = [name for name in within if name[0] not in KNOWN_TO_WEB | {"web"}]
             faults += [f"{CHASSIS}{path}: an adapter imports the feature {'.'.join(name)}" for name in strange]
-        elif here not in KNOWS_WEB:
-            faults += [f"{CHASSIS}{path}: imports the adapter {'.'.join(name)}" for name in within if name[0] == "web"]
+        else:
+            adapters = [
+                name for name in within if name[0] == "web" and not (here == "server" and name[1] in KNOWN_TO_SERVERS)
+            ]
+            faults += [f"{CHASSIS}{path}: imports the adapter {'.'.join(name)}" for name in adapters]
     return faults
 
 

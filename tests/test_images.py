@@ -246,6 +246,10 @@ class Stack:
     def make(self, target: str) -> str:
         return run("make", target, cwd=self.service, env=self.environment)
 
+    def volumes(self) -> str:
+        mine = f"label=com.docker.compose.project={self.environment['COMPOSE_PROJECT_NAME']}"
+        return run("docker", "volume", "ls", "--quiet", "--filter", mine)
+
     def containers(self, *files: str) -> dict[str, Any]:
         names = self(*files, "ps", "--all", "--quiet").split()
         reports = [Container(name).inspect() for name in names]
@@ -330,15 +334,18 @@ def test_the_development_stack_reloads_what_is_saved(stack: Stack) -> None:
 
 def test_make_logs_follows_the_containers_and_make_down_stops_them(stack: Stack) -> None:
     """What they stored stays."""
+    stack.build("build")
     stack.make("up")
-    volumes = run("docker", "volume", "ls", "--quiet")
+    stored = stack.volumes()
     with subprocess.Popen(
         ["make", "logs"], cwd=stack.service, env=os.environ | stack.environment, stdout=subprocess.PIPE, process_group=0
     ) as following:
-        assert following.stdout
-        assert following.stdout.readline()
-        assert following.poll() is None
-        os.killpg(following.pid, signal.SIGTERM)
+        try:
+            assert following.stdout
+            assert following.stdout.readline()
+            assert following.poll() is None
+        finally:
+            os.killpg(following.pid, signal.SIGTERM)
     stack.make("down")
     assert stack.containers() == {}
-    assert run("docker", "volume", "ls", "--quiet") == volumes != ""
+    assert stack.volumes() == stored != ""

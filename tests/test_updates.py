@@ -308,7 +308,7 @@ def test_a_database_is_not_taken_from_code_that_stores_in_it(releases: Releases,
 def test_a_first_release_works_on_another_database(
     before: Answers, after: Answers, releases: Releases, service: Service
 ) -> None:
-    """A service of the first release that is updated to another database passes those of its tests that reach it.
+    """A service of the first release that is updated to another database passes the tests that use it most.
 
     What it has of the chassis is what a fresh render has, and the named stacks run all of that one's tests.
     """

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 from ..package import module
 from .application import create_app
@@ -87,14 +88,42 @@ def test_an_asynchronous_resource_is_opened_and_closed() -> None:
     assert happened == ["opened", "closed"]
 
 
+def others(running: Process) -> list[str]:
+    """Return the ids of what was no HTTP, up to now: a later request's line has been written."""
+    marker = uuid4().hex
+    running.get("/api/things/7", headers={"X-Request-ID": marker})
+    until(lambda: marker in [line["request_id"] for line in running.events("request_finished")])
+    return [line["request_id"] for line in running.events("request_finished") if line["url.path"] == ""]
+
+
 def test_what_is_no_http_has_its_line_too(running: Process) -> None:
-    """Under the id that its answer has; nobody knows its method."""
+    """One, under the id that its answer has; nobody knows its method."""
+    before = len(running.lines)
     head = running.exchange(b"BREW / HTTP/1.1\r\n\r\n").partition(b"\r\n\r\n")[0].decode().lower()
     request_id = dict(line.split(": ", 1) for line in head.splitlines()[1:])["x-request-id"]
-    running.get("/api/things/7", headers={"X-Request-ID": "the-next-one"})
-    until(lambda: "the-next-one" in [line["request_id"] for line in running.events("request_finished")])
-    (line,) = (line for line in running.events("request_finished") if line["request_id"] == request_id)
+    assert others(running)[-1] == request_id
+    line, _later = running.lines[before:]
     assert (line["http.request.method"], line["http.response.status_code"]) == ("_OTHER", 400)
+
+
+def test_a_whole_request_has_its_answer_whatever_comes_behind_it(running: Process) -> None:
+    """That is the last one of the connection."""
+    before = others(running)
+    sent = running.exchange(b"GET /api/things/7 HTTP/1.1\r\nHost: localhost\r\n\r\nBREW / HTTP/1.1\r\n\r\n")
+    assert sent.startswith(b"HTTP/1.1 200 ")
+    assert sent.count(b"HTTP/1.1 ") == 1
+    assert others(running) == before
+
+
+def test_a_request_that_cannot_be_read_to_its_end_has_one_line(running: Process) -> None:
+    """Its own."""
+    before = others(running)
+    head = b"POST /api/things HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: broken-1\r\n"
+    sent = running.exchange(head + b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n\r\n")
+    assert sent.startswith(b"HTTP/1.1 400 ")
+    assert others(running) == before
+    (line,) = (line for line in running.events("request_finished") if line["request_id"] == "broken-1")
+    assert line["http.response.status_code"] == 400
 
 
 def test_half_an_answer_is_cut_off(running: Process) -> None:

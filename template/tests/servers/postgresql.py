@@ -20,8 +20,8 @@ _PLACES = ("usr/lib/postgresql/*/bin", "opt/homebrew/opt/postgresql*/bin")
 _CARELESS = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=50")
 # A query that lasts.
 SLEEP = "SELECT pg_sleep({seconds})"
-# Nothing was made in this database, and nobody else is connected to it. The first number of an object of one's own is
-# 16384 (PostgreSQL's FirstNormalObjectId).
+# No table, type, schema or function was made in this database, and nobody else is connected to it. Objects of one's own
+# are numbered from 16384 on (PostgreSQL's FirstNormalObjectId).
 _AS_NEW = """
     SELECT NOT EXISTS (SELECT FROM pg_class WHERE oid >= 16384) AND NOT EXISTS (SELECT FROM pg_type WHERE oid >= 16384)
     AND NOT EXISTS (SELECT FROM pg_namespace WHERE oid >= 16384) AND NOT EXISTS (SELECT FROM pg_proc WHERE oid >= 16384)
@@ -39,7 +39,7 @@ LACKS = frozenset[str]()
 
 
 def url(folder: Path) -> str:
-    """Return the URL of the database of the test that runs in `folder`; it is made on first use."""
+    """Return the URL of the database of the test that runs in `folder`: one that is as new, or a new one."""
     if folder not in _made:
         _made[folder] = _as_new.pop() if _as_new else _make()
     return _made[folder].render_as_string(hide_password=False)
@@ -60,14 +60,19 @@ def remove(folder: Path) -> None:
     """Remove the database of a test that is over; the next one takes it when it is as new."""
     if folder in _made:
         used = _made.pop(folder)
-        (_as_new.append if _is_as_new(used) else _drop)(used)
+        if _is_as_new(used):
+            _as_new.append(used)
+        else:
+            _drop(used)
 
 
 def _is_as_new(used: URL) -> bool:
-    with psycopg.connect(
-        used.render_as_string(hide_password=False), autocommit=True, connect_timeout=PATIENCE_SECONDS
-    ) as connection:
-        return connection.execute(_AS_NEW).fetchone() == (True,)
+    where = used.render_as_string(hide_password=False)
+    try:
+        with psycopg.connect(where, autocommit=True, connect_timeout=PATIENCE_SECONDS) as connection:
+            return connection.execute(_AS_NEW).fetchone() == (True,)
+    except psycopg.OperationalError:  # the test has dropped it
+        return False
 
 
 def _drop(used: URL) -> None:

@@ -28,7 +28,7 @@ class Answer(NamedTuple):
 
 
 def answer(service: Service, cause: BaseException, error: errors.ServiceError | None = None) -> Answer:
-    """Turn whatever was raised into the answer the caller gets; a 5xx is logged and reported here, once.
+    """Turn whatever was raised into the answer the caller gets; a 5xx is logged here, and reported, once.
 
     `error` is what the cause means, where the framework says so itself.
     """

@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 Lifespan = Callable[[], AbstractContextManager[object] | AbstractAsyncContextManager[object]]
 # Says which ServiceError a foreign exception means, or None when it is somebody else's.
 Translator = Callable[[BaseException], errors.ServiceError | None]
-# Told of every 5xx: the cause, its error_id and the request (None outside of one).
+# Told of every 5xx but those of /health: the cause, its error_id and the request (None outside of one).
 ErrorReporter = Callable[[BaseException, str, RequestContext | None], None]
 # Judges a request by its context and its wanted headers before the framework sees it; raises a ServiceError to refuse.
 # On ASGI it may return something to await.

@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import Callable
 from contextvars import Context
+from logging import getLogger
 from types import FrameType
 from typing import Any
 
@@ -15,11 +16,16 @@ from pydantic import Field
 from uvicorn.lifespan.on import LifespanOn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from ..access_lines.asgi import LineWriter
+from ..access_log import access_log
 from ..lifecycle import Lifecycle
 from ..service import service_of
 from ..settings import BaseChassisSettings
 from ..startup import EX_UNAVAILABLE
-from ..web.exchange.asgi import unreadable
+from ..web.exchange.asgi import refuse_unreadable
+
+# What uvicorn says of it besides, without telling of whom; the access line does.
+_UNREADABLE = "Invalid HTTP request received."
 
 
 class Settings(BaseChassisSettings):
@@ -58,9 +64,24 @@ class Protocol(HttpToolsProtocol):
     """HTTP/1.1; what cannot be read is refused in the words of the service, with the headers of any other answer."""
 
     def send_400_response(self, msg: str) -> None:
-        peer = self.client[0] if self.client else ""
-        self.transport.write(unreadable(service_of(self.config.app), peer, self.server_state.default_headers))
+        asked = self.cycle is not None and not self.cycle.response_complete
+        if asked and not self.cycle.more_body:
+            # A whole request came before it, and has the last answer of this connection.
+            self.shutdown()
+            self.flow.pause_reading()
+            return
+        if not (asked and self.cycle.response_started):
+            self.transport.write(self._refusal(is_request=not asked))
         self.transport.close()
+
+    def _refusal(self, *, is_request: bool) -> bytes:
+        """Return the answer; when it is part of a request, that one has its line, as one that broke off."""
+        peer = self.client[0] if self.client else ""
+        service = service_of(self.config.app)
+        context, answer = refuse_unreadable(service, peer, self.server_state.default_headers)
+        if is_request:
+            LineWriter(access_log(service.settings)).add(context)
+        return answer
 
 
 class DrainingServer(uvicorn.Server):
@@ -96,6 +117,7 @@ class DrainingServer(uvicorn.Server):
 def serve(create_app: Callable[[], Any], settings: Any) -> int:
     """Serve until told to stop; return the exit code of the process."""
     app = create_app()
+    getLogger("uvicorn.error").addFilter(lambda record: record.getMessage() != _UNREADABLE)
     config = uvicorn.Config(
         app,
         host=settings.host,

@@ -1,4 +1,4 @@
-"""The one pass around an ASGI application: no layers, and a `send` that is no coroutine."""
+"""The one pass around an ASGI application: no layers, and no convenience that costs more than what it does."""
 
 from __future__ import annotations
 

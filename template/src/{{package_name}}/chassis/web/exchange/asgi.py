@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from ... import errors, request_context
-from ...access_log import access_log
 from ...problem import Answer
 from ...request_context import RequestContext
 from ...service import Service
@@ -83,10 +82,12 @@ class Exchange:
         self._replaced = True
 
 
-def unreadable(service: Service, peer: str, default_headers: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
-    """Return the answer, from its first byte on, to what is no HTTP request and never reaches the pass.
+def refuse_unreadable(
+    service: Service, peer: str, default_headers: Iterable[tuple[bytes, bytes]]
+) -> tuple[RequestContext, bytes]:
+    """Return the answer, from its first byte on, to what is no HTTP and never reaches the pass, and its context.
 
-    It is logged like any other, under the method `_OTHER`, as OpenTelemetry calls those that nobody knows.
+    The method is `_OTHER`, which OpenTelemetry has for those that are not known.
     """
     edge = Edge(service, encode)
     context = edge.open("_OTHER", "", {}, peer, "http")
@@ -94,12 +95,10 @@ def unreadable(service: Service, peer: str, default_headers: Iterable[tuple[byte
     answer = edge.failure(errors.BadRequestError())
     request_context.leave(token)
     context.status = answer.status
-    context.end()
-    access_log(service.settings)([context])
     headers = dict([*default_headers, *_headers(answer), *edge.added_headers(context, {}, set())])
     headers[b"connection"] = b"close"
     lines = [b"HTTP/1.1 400 Bad Request", *(name + b": " + value for name, value in headers.items())]
-    return b"\r\n".join(lines) + b"\r\n\r\n" + answer.body
+    return context, b"\r\n".join(lines) + b"\r\n\r\n" + answer.body
 
 
 def _headers(answer: Answer) -> list[tuple[bytes, bytes]]:
