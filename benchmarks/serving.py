@@ -37,10 +37,13 @@ class Case:
         return statistics.median(own / other for own, other in zip(self.samples_us, base.samples_us, strict=True))
 
 
-def cases(scale: float) -> list[Case]:
+def cases(framework: str, scale: float) -> list[Case]:
     """Return what is measured; the second of two equal cases is the noise figure."""
     hello, row = int(2000 * scale), int(500 * scale)
+    # What granian takes by itself where nobody says how many threads it shall have.
+    threads = [Case("hello, bare with granian's own threads", "threads", "/hello", hello, "hello, bare")]
     return [
+        *(threads if framework == "flask" else []),
         Case("hello, bare", "bare", "/hello", hello, "hello, bare"),
         Case("the same once more (A/A)", "bare again", "/hello", hello, "hello, bare"),
         Case("hello, bare with the server's own access log", "logging", "/hello", hello, "hello, bare"),
@@ -63,11 +66,11 @@ def cases(scale: float) -> list[Case]:
 
 def measure(framework: str, service: Path, rounds: int, scale: float) -> list[Case]:
     """Measure every case once a round, in a new order each round, all servers running side by side."""
-    measured = cases(scale)
+    measured = cases(framework, scale)
     with ExitStack() as stack:
         servers = {
             variant: stack.enter_context(running(framework, variant.partition(" ")[0], service))
-            for variant in ("rendered", "bare", "bare again", "logging")
+            for variant in sorted({case.variant for case in measured})
         }
         _prepare(servers, measured)
         for _ in range(rounds):

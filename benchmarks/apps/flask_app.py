@@ -1,4 +1,4 @@
-"""One Flask service to be measured: `python flask_app.py {bare|logging|rendered}`, on the port in PORT.
+"""One Flask service to be measured: `python flask_app.py {bare|threads|logging|rendered}`, on the port in PORT.
 
 The package of the rendered service must be importable. All variants have the same routes with the same handlers. The
 bare one takes the example's blueprint and model from the package, and as much of the chassis as it needs.
@@ -68,7 +68,7 @@ def main(variant: str) -> None:
         "app",
         port=int(os.environ["PORT"]),
         interface=Interfaces.WSGI,
-        blocking_threads=settings.server_threads + SPARE_THREADS,
+        blocking_threads=None if variant == "threads" else settings.server_threads + SPARE_THREADS,
         log_access=variant == "logging",
         websockets=False,
     )
