@@ -27,8 +27,9 @@ ratios mean something elsewhere; the microseconds beside them belong to the mach
 - A process of its own makes the load: {connections} keep-alive connections over loopback, each asking again as soon as
   its answer is whole. Anything but a 200 ends the run.
 - The bare application is the same framework on the same server with as many threads (Flask: `SERVER_THREADS` and the
-  spare ones, and once more with as many as granian takes by itself), the same routes and handlers, the same driver and SQLAlchemy session, and nothing around it: no access
-  log, ids, headers or limits. A check before the run sees that the bodies are the same.
+  spare ones, and once more with as many as granian takes by itself), the same routes and handlers, the same driver and
+  SQLAlchemy session, and nothing around it: no access log, ids, headers or limits. A check before the run sees that
+  the bodies are the same.
 - The rendered service is the default render of its framework with its default settings, served by the function that
   `python -m <package> serve` calls, with the routes of the benchmark added. It writes a JSON line a request into a pipe
   that another process empties, as in a container.
