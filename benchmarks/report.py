@@ -8,7 +8,7 @@ from pathlib import Path
 
 from load import CONNECTIONS
 from renders import Time
-from serving import Case
+from serving import Case, bare
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "performance.md"
 PACKAGES = ("fastapi", "starlette", "uvicorn", "flask", "granian", "sqlalchemy", "pydantic", "orjson", "copier")
@@ -35,7 +35,8 @@ ratios mean something elsewhere; the microseconds beside them belong to the mach
   that another process empties, as in a container.
 - All servers run at once. Every case is measured once a round, in a new random order, for {rounds} rounds. A ratio is
   the median of the rounds' own ratios, because what slows the machine for a while slows both sides of a round. The bare
-  application is measured twice: how far that is from 1.00 is how far off the others may be.
+  application runs as two processes, and a ratio is to the mean of both: how far the two are apart is how far off the
+  others may be.
 """
 LAYERS = """
 The example's layers are the route `GET /api/v1/notes/{id}` with its router, service and repository; the bare
@@ -83,8 +84,7 @@ def markdown(served: Mapping[str, list[Case]], rendered: list[Time], rounds: int
 
 
 def _serving_table(framework: str, cases: list[Case]) -> str:
-    named = {case.label: case for case in cases}
-    rows = [(case.label, f"{case.ratio_to(named[case.base]):.2f}", f"{case.median_us:.0f}") for case in cases]
+    rows = [(case.label, f"{case.ratio_to(bare(cases, case.base)):.2f}", f"{case.median_us:.0f}") for case in cases]
     return f"\n### {SERVERS[framework]}\n\n" + _table(("request", "of bare", "CPU microseconds"), rows)
 
 
