@@ -2,11 +2,17 @@
 
 from fastapi import FastAPI
 
-from . import notes
 from .chassis import settings as chassis_settings
+from .chassis.domains import load_domains
 from .chassis.features import FEATURES
 from .chassis.web.fastapi import install
 from .settings import Settings
+
+DOMAINS = load_domains(
+    __package__,
+    # A line for each folder of yours that is a domain.
+    "notes",
+)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -24,5 +30,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     install(app, settings, FEATURES)
-    notes.install(app)
+    for domain in DOMAINS:
+        domain.install(app)
     return app

@@ -2,11 +2,17 @@
 
 from flask import Flask
 
-from . import notes
 from .chassis import settings as chassis_settings
+from .chassis.domains import load_domains
 from .chassis.features import FEATURES
 from .chassis.web.flask import install
 from .settings import Settings
+
+DOMAINS = load_domains(
+    __package__,
+    # A line for each folder of yours that is a domain.
+    "notes",
+)
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -15,5 +21,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     app = Flask(__name__, static_folder=None)
     app.debug = settings.debug
     install(app, settings, FEATURES)
-    notes.install(app)
+    for domain in DOMAINS:
+        domain.install(app)
     return app

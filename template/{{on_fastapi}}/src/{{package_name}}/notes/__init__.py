@@ -1,4 +1,4 @@
-"""The example domain. It goes with this folder, `tests/notes/`, and its import and line in `main.py`: see README.md."""
+"""The example domain. It goes with this folder, `tests/notes/`, and its line in `main.py`: see README.md."""
 
 from fastapi import FastAPI
 
