@@ -9,7 +9,7 @@ from .chassis.web.fastapi import install
 from .settings import Settings
 
 DOMAINS = load_domains(
-    __package__,
+    __name__,
     # A line for each folder of yours that is a domain.
     "notes",
 )
