@@ -217,6 +217,7 @@ PLANTS: list[tuple[Rule, Plant, str]] = [
             ("web/a/x.py", "from ...monitoring import y", "web/a/x.py: an adapter imports the feature monitoring.y"),
             ("x.py", "from .web.fastapi import install", "x.py: imports the adapter web.fastapi.install"),
             ("cache/x.py", "from .. import web", "cache/x.py: imports the adapter web"),
+            ("server/x.py", "from .. import web", "server/x.py: imports the adapter web"),
             ("server/x.py", "from ..web.fastapi import y", "server/x.py: imports the adapter web.fastapi.y"),
         )
     ),
