@@ -6,8 +6,8 @@ PYTHON ?= python3
 UV := .tools/bin/uv
 BIN := .venv/bin
 export PATH := $(CURDIR)/.tools/bin:$(PATH)
-# A hiccup of a package index is no failure: this long is waited for it, and so often it is asked again, here and by what
-# the tests install. UV_LOCK_TIMEOUT: two services that are installed at once wait for each other's builds.
+# Tolerate hiccups of a package index, here and in what the tests install. UV_LOCK_TIMEOUT: services that are installed at
+# the same time wait for each other's builds.
 export UV_HTTP_CONNECT_TIMEOUT ?= 60
 export UV_HTTP_TIMEOUT ?= 120
 export UV_HTTP_RETRIES ?= 10
@@ -15,8 +15,8 @@ export UV_LOCK_TIMEOUT ?= 1800
 export PIP_DEFAULT_TIMEOUT ?= 60
 export PIP_RETRIES ?= 10
 export npm_config_fetch_retries ?= 5
-# Services are started hundreds of times here: one that may not keep its bytecode compiles every library at each start.
-unexport PYTHONDONTWRITEBYTECODE
+# Services under test run with the defaults of Python, as on an owner's machine.
+unexport PYTHONDONTWRITEBYTECODE PYTHONUNBUFFERED
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-quick faults lint format docs bench chaos render where clean
@@ -37,19 +37,19 @@ $(UV):
 
 setup: .venv/.ready ## install the tools of this repository
 
-demo: setup ## render the default service, install it, start it, call it, stop it
+demo: setup ## render the default service, install, start, call and stop it
 	@$(BIN)/python scripts/demo.py
 
-test: setup lint ## run the suite; what only long or quiet runs show is `make faults` and `make chaos`
+test: setup lint ## run the suite, except `make faults` and `make chaos`
 	@$(BIN)/python -m pytest -n auto --dist loadgroup -m "not chaos and not faults"
 
 test-quick: setup ## run what needs no installation, no container and no old release
 	@$(BIN)/python -m pytest -q -n auto --dist loadgroup -m "not stacks and not containers and not update and not faults and not chaos"
 
-faults: setup ## break each sentence of the contract in each framework, and see its test turn red
-	@SEEN_RED=everywhere $(BIN)/python -m pytest -q tests/test_contract_faults.py
+faults: setup ## apply each mutation of the contract in a service, and check that its test fails
+	@$(BIN)/python -m pytest -q -n auto -m faults
 
-lint: setup ## check the code of this repository, and the chassis where it lies
+lint: setup ## check the code of this repository, and the chassis in place
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
@@ -58,13 +58,13 @@ lint: setup ## check the code of this repository, and the chassis where it lies
 format: setup ## format the code of this repository
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .
 
-docs: setup ## write again what is generated: the settings' texts and docs/options.md
+docs: setup ## generate the settings documents and docs/options.md
 	@for script in scripts/*_docs.py; do $(BIN)/python $$script; done
 
 bench: setup ## measure the rendered services against bare ones, write docs/performance.md
 	@$(BIN)/python benchmarks/run.py
 
-chaos: setup ## have services live through every fault of their databases, write docs/reliability.md
+chaos: setup ## run services through every fault of their databases, write docs/reliability.md
 	@PYTHONPATH=tests $(BIN)/python -m chaos.table
 
 render: setup ## render a named stack: make render STACK=fastapi-sqlite (into rendered/)
@@ -72,7 +72,7 @@ render: setup ## render a named stack: make render STACK=fastapi-sqlite (into re
 	@rm -rf "rendered/$(STACK)" && $(BIN)/copier copy --quiet --vcs-ref HEAD --defaults --data-file "tests/answers/$(STACK).yml" . "rendered/$(STACK)"
 	@echo "rendered/$(STACK)"
 
-where: setup ## tell which template file a rendered file comes from: make where FILE=src/my_service/main.py
+where: setup ## show which template file renders a file: make where FILE=src/my_service/main.py
 	@$(BIN)/python scripts/where.py "$(FILE)"
 
 clean: ## remove what was installed and rendered here

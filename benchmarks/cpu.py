@@ -14,13 +14,13 @@ def cpu_ns(pids: list[int]) -> int:
 
 
 def family(pid: int) -> list[int]:
-    """Return a process and all its descendants: granian answers in a worker."""
+    """Return a process and all its descendants: gunicorn serves in a worker process."""
     children: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             # "pid (name) state parent ...": the name may hold blanks and brackets
             parent = int(stat.read_text().rpartition(")")[2].split()[1])
-        except OSError:  # gone meanwhile
+        except OSError:  # the process has ended
             continue
         children.setdefault(parent, []).append(int(stat.parent.name))
     found = [pid]

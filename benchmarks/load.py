@@ -1,6 +1,6 @@
-"""A load generator: keep-alive connections to 127.0.0.1 that ask for one path, bounded in count and in time.
+"""A load generator: keep-alive connections to 127.0.0.1 that request one path, bounded in count and in time.
 
-Run as a process of its own: `python load.py PORT PATH COUNT`. It exits with 1 when an answer is not 200.
+Run it as a separate process: `python load.py PORT PATH COUNT`. It exits with 1 if a response is not 200.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ SECONDS = 300
 
 
 class Connection(asyncio.Protocol):
-    """Asks again as soon as the answer is whole."""
+    """Sends the next request as soon as a response is complete."""
 
     def __init__(self, request: bytes, take: Callable[[], bool], done: asyncio.Future[None]) -> None:
         self._request = request
@@ -26,7 +26,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._ask()
+        self._request_next()
 
     def data_received(self, data: bytes) -> None:
         self._received += data
@@ -38,13 +38,13 @@ class Connection(asyncio.Protocol):
             self._transport.close()
             return
         self._received = b""
-        self._ask()
+        self._request_next()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._done.done():
             self._done.set_exception(exc or ConnectionError("the server closed the connection"))
 
-    def _ask(self) -> None:
+    def _request_next(self) -> None:
         if self._take():
             self._transport.write(self._request)
         elif not self._done.done():
@@ -57,14 +57,14 @@ def _content_length(head: bytes) -> int:
 
 
 async def load(port: int, path: str, count: int) -> None:
-    """Ask `count` times over `CONNECTIONS` connections."""
+    """Send `count` requests over `CONNECTIONS` connections."""
     request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: */*\r\n\r\n".encode()
-    asked = iter(range(count))
+    numbers = iter(range(count))
     loop = asyncio.get_running_loop()
     ends: list[asyncio.Future[None]] = [loop.create_future() for _ in range(CONNECTIONS)]
     async with asyncio.timeout(SECONDS):
         for end in ends:
-            connection = partial(Connection, request, lambda: next(asked, None) is not None, end)
+            connection = partial(Connection, request, lambda: next(numbers, None) is not None, end)
             await loop.create_connection(connection, "127.0.0.1", port)
         await asyncio.gather(*ends)
 

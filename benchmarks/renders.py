@@ -20,7 +20,7 @@ SUFFIX = ".jinja"
 
 @dataclass(frozen=True)
 class Time:
-    """What one way of rendering takes, in milliseconds."""
+    """The time of one way of rendering, in milliseconds."""
 
     label: str
     files: int

@@ -1,4 +1,4 @@
-"""The page `docs/performance.md`: how it was measured, on what, and what came out."""
+"""The page `docs/performance.md`: the method, the figures and the machine."""
 
 import os
 import platform
@@ -8,62 +8,65 @@ from pathlib import Path
 
 from load import CONNECTIONS
 from renders import Time
-from serving import Case, bare
+from serving import EXTRAS, REFERENCES, Case, references
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "performance.md"
-PACKAGES = ("fastapi", "starlette", "uvicorn", "flask", "granian", "sqlalchemy", "pydantic", "orjson", "copier")
-SERVERS = {"fastapi": "FastAPI on uvicorn (uvloop, httptools)", "flask": "Flask on granian"}
+PACKAGES = ("fastapi", "starlette", "uvicorn", "flask", "gunicorn", "sqlalchemy", "pydantic", "orjson", "copier")
+SERVERS = {"fastapi": "FastAPI", "flask": "Flask"}
 
 METHOD = """\
 # Performance
 
-`make bench` wrote this page. It measures a rendered service and its bare counterpart side by side, in one run. Only the
-ratios mean something elsewhere; the microseconds beside them belong to the machine.
+`make bench` wrote this page. It measures a rendered service and bare applications side by side, in one run. Only the
+ratios carry over to other machines; the microseconds belong to this one.
 
-## What a hardened request costs
+## Cost of a hardened request
 
-- The figure is **CPU time per request**: user and system time of the server's process and its children, read from the
-  kernel's clocks before and after a fixed number of requests. What the load generator uses does not count.
-- A process of its own makes the load: {connections} keep-alive connections over loopback, each asking again as soon as
-  its answer is whole. Anything but a 200 ends the run.
-- The bare application is the same framework on the same server with as many threads (Flask: `SERVER_THREADS` and the
-  spare ones, and once more with as many as granian takes by itself), the same routes and handlers, the same driver and
-  SQLAlchemy session, and nothing around it: no access log, ids, headers or limits. A check before the run sees that
-  the bodies are the same.
-- The rendered service is the default render of its framework with its default settings, served by the function that
-  `python -m <package> serve` calls, with the routes of the benchmark added. It writes a JSON line a request into a pipe
-  that another process empties, as in a container.
-- All servers run at once. Every case is measured once a round, in a new random order, for {rounds} rounds. A ratio is
-  the median of the rounds' own ratios, because what slows the machine for a while slows both sides of a round. The bare
-  application runs as two processes, and a ratio is to the mean of both: how far the two are apart is how far off the
-  others may be.
+- The figure is **CPU time per request**: user and system time of the server's processes, read from the kernel before
+  and after a fixed number of requests. The load generator runs in another process, which does not count.
+- The load is {connections} keep-alive connections over loopback. Each sends its next request as soon as a response is
+  complete. A response other than 200 ends the run.
+- The bare application has the same routes, handlers, driver and SQLAlchemy session, and nothing around them: no access
+  log, ids, headers or limits. Bare FastAPI runs on uvicorn. Bare Flask runs on gunicorn with as many threads as the
+  service has (`SERVER_THREADS`), and a second time on uvicorn behind the chassis's bridge without its middleware. The
+  run checks first that all response bodies are equal.
+- The rendered service has all features and default settings. The function behind `python -m <package> serve` serves it,
+  with the benchmark's routes added. It writes one JSON log entry per request into a pipe.
+- All servers run at once. Every case is measured once per round, in a new random order, for {rounds} rounds. A ratio is
+  the median of the rounds' own ratios. The bare application runs as two processes, and ratios are to their mean: the
+  distance between the two is the noise of the run.
 """
 LAYERS = """
-The example's layers are the route `GET /api/v1/notes/{id}` with its router, service and repository; the bare
-application has the same ones.
+The example's layers are the route `GET /api/v1/notes/{id}` with its router, service and repository.
+"""
+STARTING = """
+## Cost of a start
+
+CPU time from the start of the process until it responds to a health probe, with SQLite, in seconds.
 """
 RENDERING = """
-## What rendering costs
+## Cost of rendering
 
-The default render, {files} files, medians of several in turns; where nothing is said of the CPU, by the clock on the
-wall, which other work on the machine makes slower. The template is a copy without its git repository. Plain Jinja gets
-the answers ready made.
+The default render has {files} files. The figures are medians of several runs in turn. The template is a copy without
+its git repository. Plain Jinja gets the answers ready made.
 """
 MACHINE = """
-## On what
+## The machine
 
-{cores} cores, {system}, {python}. Other work at the start: a load average of {load:.1f}.
+{cores} cores, {system}, {python}. Load average at the start: {load:.1f}.
 
 {packages}.
 
-## What is not measured
+## Not measured
 
-Latency and its tail, throughput, memory and the time to start; TLS, proxies and networks; request bodies; more than one
-worker; `LOG_FILE`, CORS and trusted proxies switched on; databases other than SQLite; renders other than the default.
+Latency and its tail, throughput and memory; TLS, proxies and networks; request bodies; `LOG_FILE`, CORS and trusted
+proxies; databases other than SQLite; Redis; renders other than the default.
 """
 
 
-def markdown(served: Mapping[str, list[Case]], rendered: list[Time], rounds: int, load: float) -> str:
+def markdown(
+    served: Mapping[str, list[Case]], started: Mapping[str, float], rendered: list[Time], rounds: int, load: float
+) -> str:
     """Return the text of the page."""
     machine = {
         "cores": os.cpu_count(),
@@ -76,6 +79,8 @@ def markdown(served: Mapping[str, list[Case]], rendered: list[Time], rounds: int
             METHOD.format(connections=CONNECTIONS, rounds=rounds),
             *(_serving_table(framework, cases) for framework, cases in served.items()),
             LAYERS,
+            STARTING,
+            "\n" + _table(("service", "CPU seconds"), [(name, f"{seconds:.2f}") for name, seconds in started.items()]),
             RENDERING.format(files=rendered[0].files),
             _render_table(rendered),
             MACHINE.format(**machine, load=load),
@@ -84,8 +89,23 @@ def markdown(served: Mapping[str, list[Case]], rendered: list[Time], rounds: int
 
 
 def _serving_table(framework: str, cases: list[Case]) -> str:
-    rows = [(case.label, f"{case.ratio_to(bare(cases, case.base)):.2f}", f"{case.median_us:.0f}") for case in cases]
-    return f"\n### {SERVERS[framework]}\n\n" + _table(("request", "of bare", "CPU microseconds"), rows)
+    columns = REFERENCES[framework]
+    rows = [
+        (
+            _label(framework, case),
+            *(f"{case.ratio_to(references(cases, case.path, name)):.2f}" for name in columns),
+            f"{case.median_us:.0f}",
+        )
+        for case in cases
+    ]
+    return f"\n### {SERVERS[framework]}\n\n" + _table(("request", *columns.values(), "CPU microseconds"), rows)
+
+
+def _label(framework: str, case: Case) -> str:
+    if case.variant == "rendered":
+        return f"**{case.request}, rendered service**"
+    names = {"bare": "bare", "bare again": "bare, second process", "bridge": "bare behind the same bridge"}
+    return f"{case.request}, {(names | EXTRAS[framework])[case.variant]}"
 
 
 def _render_table(times: list[Time]) -> str:
@@ -99,7 +119,7 @@ def _render_table(times: list[Time]) -> str:
         )
         for way in times
     ]
-    return "\n" + _table(("way", "CPU, of plain Jinja", "CPU ms a file", "ms a file", "ms in all"), rows)
+    return "\n" + _table(("way", "CPU, of plain Jinja", "CPU ms per file", "ms per file", "ms in all"), rows)
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

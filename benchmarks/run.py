@@ -11,8 +11,10 @@ from pathlib import Path
 import renders
 import report
 import serving
+import starts
 
 FRAMEWORKS = ("fastapi", "flask")
+EVERYTHING = ["rate-limit", "backup", "deploy-check", "http-client", "cache", "data-files"]
 RENDERS = 7
 
 
@@ -22,18 +24,27 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few rounds, few requests, no file")
     options = parser.parse_args()
     rounds, scale = (1, 0.05) if options.quick else (options.rounds, 1.0)
+    few = 1 if options.quick else RENDERS
     load = os.getloadavg()[0]
-    with tempfile.TemporaryDirectory() as folder:
-        template = renders.export(Path(folder) / "source")
-        served = {name: _serve(name, template, Path(folder) / name, rounds, scale) for name in FRAMEWORKS}
-    page = report.markdown(served, renders.measure(1 if options.quick else RENDERS), rounds, load)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        template = renders.export(folder / "source")
+        services = {
+            f"{framework}, {label}": renders.render(
+                template, folder / f"{framework}-{label}", {"framework": framework, "features": features}
+            )
+            for framework in FRAMEWORKS
+            for label, features in {"all features": EVERYTHING, "no features": []}.items()
+        }
+        served = {name: _serve(name, services[f"{name}, all features"], rounds, scale) for name in FRAMEWORKS}
+        started = {label: starts.measure(service, few) for label, service in services.items()}
+    page = report.markdown(served, started, renders.measure(few), rounds, load)
     print(page)
     if not options.quick:
         report.DOCUMENT.write_text(page)
 
 
-def _serve(framework: str, template: Path, destination: Path, rounds: int, scale: float) -> list[serving.Case]:
-    service = renders.render(template, destination, {"framework": framework})
+def _serve(framework: str, service: Path, rounds: int, scale: float) -> list[serving.Case]:
     serving.prepare_database(service)
     return serving.measure(framework, service, rounds, scale)
 

@@ -1,4 +1,4 @@
-"""Services as processes: started, seeded, stopped. Their lines go through a pipe that another process empties."""
+"""Services as processes: started, seeded, stopped. Their log goes through a pipe that another process empties."""
 
 import http.client
 import json
@@ -15,24 +15,24 @@ from pathlib import Path
 from typing import IO, cast
 
 APPS = Path(__file__).parent / "apps"
-# How long a busy machine may take to start or stop a service, and to answer a request that is not measured.
+# How long a busy machine may take to start or stop a service, and to respond to a request that is not measured.
 PATIENCE_SECONDS = 180
 ANSWER_SECONDS = 60
 
 
 class NotReadyError(Exception):
-    """The service answers, and cannot serve yet."""
+    """The service responds but is not ready yet."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """A service that answers on `port`."""
+    """A service that listens on `port`."""
 
     port: int
     pid: int
 
     def get(self, path: str) -> bytes:
-        """Return the body of an answer that must be a 2xx."""
+        """Return the body of a response, which must be a 2xx."""
         return self._ask("GET", path)
 
     def post(self, path: str, body: object) -> bytes:
@@ -42,12 +42,12 @@ class Server:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_SECONDS)
         try:
             connection.request(method, path, body, {"content-type": "application/json"} if body else {})
-            answer = connection.getresponse()
-            if answer.status == 503:
-                raise NotReadyError(f"{method} {path} was answered with 503")
-            if answer.status >= 300:
-                raise RuntimeError(f"{method} {path} was answered with {answer.status}")
-            return answer.read()
+            response = connection.getresponse()
+            if response.status == 503:
+                raise NotReadyError(f"{method} {path} got 503")
+            if response.status >= 300:
+                raise RuntimeError(f"{method} {path} got {response.status}")
+            return response.read()
         finally:
             connection.close()
 
@@ -57,7 +57,7 @@ def running(framework: str, variant: str, service: Path) -> Iterator[Server]:
     """Run a variant of `apps/<framework>_app.py` in a rendered service's folder."""
     command = [sys.executable, str(APPS / f"{framework}_app.py"), variant]
     reader = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
-    with _reserved_port() as port:
+    with reserved_port() as port:
         with cast(IO[bytes], reader.stdin) as pipe, (service / f"{variant}.log").open("w") as faults:
             process = subprocess.Popen(command, cwd=service, env=environment(service, port), stdout=pipe, stderr=faults)
         try:
@@ -71,26 +71,26 @@ def running(framework: str, variant: str, service: Path) -> Iterator[Server]:
 
 
 def environment(service: Path, port: int = 0) -> dict[str, str]:
-    """Return the environment of a process that finds the service's package; all its settings but one are defaults."""
+    """Return the environment of a process that finds the service's package; most settings are defaults."""
     return {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(service / "src"),
         "PORT": str(port),
-        "SERVICE_VERSION": "0.1.0",  # the package is not installed, so it has no version to ask for
+        "SERVICE_VERSION": "0.1.0",  # the package is not installed, so its version is not known
         "SHUTDOWN_DRAIN_SECONDS": "0",
-        "RATE_LIMIT_DEFAULT": "100000000/minute",  # so that nobody is refused; counted is as ever
+        "RATE_LIMIT_DEFAULT": "100000000/minute",  # counts as usual, rejects no request
     }
 
 
 def migrate(service: Path) -> None:
-    """Make the database."""
+    """Create the database."""
     command = [sys.executable, "-m", "my_service", "migrate"]
     subprocess.run(command, cwd=service, env=environment(service), check=True, stdout=subprocess.DEVNULL)
 
 
 @contextmanager
-def _reserved_port() -> Iterator[int]:
-    """A port that nobody else is given meanwhile: it stays bound, and who sets SO_REUSEADDR can listen on it."""
+def reserved_port() -> Iterator[int]:
+    """Reserve a port: it stays bound, so no other process gets it, and SO_REUSEADDR lets a server listen on it."""
     with socket.socket() as held:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         held.bind(("127.0.0.1", 0))
@@ -98,10 +98,10 @@ def _reserved_port() -> Iterator[int]:
 
 
 def _wait(server: Server, process: subprocess.Popen[bytes], faults: Path) -> None:
-    """Wait until it answers.
+    """Wait until the service responds.
 
     Raises:
-        RuntimeError: it ended, or it did not answer in time.
+        RuntimeError: The service ended or did not respond in time.
     """
     until = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < until and process.poll() is None:

@@ -1,4 +1,4 @@
-"""CPU time per request of a rendered service against a bare application of the same framework on the same server."""
+"""CPU time per request of a rendered service, compared with bare applications of the same framework in the same run."""
 
 import random
 import statistics
@@ -14,62 +14,64 @@ from servers import Server, migrate, running
 
 LOAD = Path(__file__).with_name("load.py")
 NOTE_PATH = "/api/v1/notes/1"
-NOTE = {"title": "A row", "body": "What a request reads.", "tag": "benchmark"}
+NOTE = {"title": "A row", "body": "The text that a request reads.", "tag": "benchmark"}
+# The variants that a framework's other variants are compared with, and the heading of that column.
+REFERENCES = {
+    "fastapi": {"bare": "of bare on uvicorn"},
+    "flask": {"bare": "of bare on gunicorn", "bridge": "of bare behind the same bridge"},
+}
+# The other variants, measured on `/hello` only.
+EXTRAS = {
+    "fastapi": {
+        "logging": "bare with the server's own access log",
+        "limits": "bare with the limits on heads and connections",
+    },
+    "flask": {},
+}
 
 
 @dataclass
 class Case:
-    """One path of one variant; `base` names what it is compared with: the bare cases of the same base."""
+    """One path of one variant; cases with the same path are compared with each other."""
 
-    label: str
+    request: str
     variant: str
     path: str
     requests: int
-    base: str
     samples_us: list[float] = field(default_factory=list)
 
     @property
     def median_us(self) -> float:
         return statistics.median(self.samples_us)
 
-    def ratio_to(self, bare: Sequence["Case"]) -> float:
-        """Return the median of the rounds' own ratios to the mean of `bare`.
+    def ratio_to(self, references: Sequence["Case"]) -> float:
+        """Return the median of the rounds' own ratios to the mean of `references`.
 
-        What slows the machine for a while slows both sides of a round, and what one process is unlucky with (where its
-        memory lies, with whom it shares a core) the other may not be.
+        Other work on the machine slows both sides of a round. Chance effects on one process, such as its place in
+        memory, are averaged over the references.
         """
-        means = map(statistics.mean, zip(*(case.samples_us for case in bare), strict=True))
+        means = map(statistics.mean, zip(*(case.samples_us for case in references), strict=True))
         return statistics.median(own / mean for own, mean in zip(self.samples_us, means, strict=True))
 
 
-def bare(measured: Sequence[Case], base: str) -> list[Case]:
-    """Return what the cases of one base are compared with."""
-    return [case for case in measured if case.base == base and case.variant in ("bare", "bare again")]
+def references(measured: Sequence[Case], path: str, variant: str) -> list[Case]:
+    """Return the processes that a path is compared with: the reference variant, and its second process if any."""
+    return [case for case in measured if case.path == path and case.variant in (variant, f"{variant} again")]
 
 
 def cases(framework: str, scale: float) -> list[Case]:
-    """Return what is measured; how far the second of two equal cases is from the first is the noise figure."""
+    """Return the cases to measure. The distance between `bare` and `bare again` is the noise of the run."""
     hello, row = int(2000 * scale), int(500 * scale)
-    # What granian takes by itself where nobody says how many threads it shall have.
-    threads = [Case("hello, bare with granian's own threads", "threads", "/hello", hello, "hello")]
-    layers = "the same in the example's layers"
+    bare = ["bare", "bare again", *list(REFERENCES[framework])[1:]]
     return [
-        Case("hello, bare", "bare", "/hello", hello, "hello"),
-        Case("hello, bare once more", "bare again", "/hello", hello, "hello"),
-        *(threads if framework == "flask" else []),
-        Case("hello, bare with the server's own access log", "logging", "/hello", hello, "hello"),
-        Case("**hello, rendered service**", "rendered", "/hello", hello, "hello"),
-        Case("one row, bare", "bare", "/rows/1", row, "one row"),
-        Case("one row, bare once more", "bare again", "/rows/1", row, "one row"),
-        Case("**one row, rendered service**", "rendered", "/rows/1", row, "one row"),
-        Case(f"{layers}, bare", "bare", NOTE_PATH, row, layers),
-        Case(f"{layers}, bare once more", "bare again", NOTE_PATH, row, layers),
-        Case(f"{layers}, rendered service", "rendered", NOTE_PATH, row, layers),
+        *(Case("hello", variant, "/hello", hello) for variant in [*bare, *EXTRAS[framework], "rendered"]),
+        *(Case("one row", variant, "/rows/1", row) for variant in [*bare, "rendered"]),
+        *(Case("one row in the example's layers", variant, NOTE_PATH, row) for variant in [*bare, "rendered"]),
     ]
 
 
 def measure(framework: str, service: Path, rounds: int, scale: float) -> list[Case]:
-    """Measure every case once a round, in a new order each round, all servers running side by side."""
+    """Measure every case once per round, in a new order each round, with all servers running side by side."""
     measured = cases(framework, scale)
     with ExitStack() as stack:
         servers = {
@@ -84,24 +86,24 @@ def measure(framework: str, service: Path, rounds: int, scale: float) -> list[Ca
 
 
 def prepare_database(service: Path) -> None:
-    """Make the database that all variants share."""
+    """Create the database that all variants share."""
     migrate(service)
 
 
 def _prepare(servers: dict[str, Server], measured: Sequence[Case]) -> None:
-    """Write the row, warm every case, and see that all variants answer the same."""
+    """Insert the row, warm up every case, and check that all variants respond alike."""
     servers["rendered"].post("/api/v1/notes", NOTE)
-    answers: dict[str, set[bytes]] = {}
+    bodies: dict[str, set[bytes]] = {}
     for case in measured:
         _sample(servers[case.variant], case)
-        answers.setdefault(case.base, set()).add(servers[case.variant].get(case.path))
-    different = [base for base, bodies in answers.items() if len(bodies) > 1]
+        bodies.setdefault(case.path, set()).add(servers[case.variant].get(case.path))
+    different = [path for path, found in bodies.items() if len(found) > 1]
     if different:
-        raise RuntimeError(f"the variants do not answer the same: {different}")
+        raise RuntimeError(f"the variants respond differently to {different}")
 
 
 def _sample(server: Server, case: Case) -> float:
-    """Return the microseconds of CPU time that one request costs the server."""
+    """Return the CPU time in microseconds that one request costs the server."""
     pids = family(server.pid)
     before = cpu_ns(pids)
     command = [sys.executable, str(LOAD), str(server.port), case.path, str(case.requests)]

@@ -1,4 +1,4 @@
-"""Renders the default service, installs it, starts it, makes a note, reads it back, shows its health, and stops it."""
+"""Renders the default service, installs and starts it, creates and reads a note, shows its health, and stops it."""
 
 import json
 import os
@@ -11,17 +11,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.request import Request, urlopen
 
 ROOT = Path(__file__).parents[1]
 SERVICE = ROOT / "demo" / "my-service"
-# How long a busy machine may take to start or stop the service, and to answer a request.
+# Limits that a busy machine still meets: for a start or stop of the service, and for a response.
 PATIENCE_SECONDS = 180
-ANSWER_SECONDS = 60
+RESPONSE_SECONDS = 60
 
 
 def main() -> int:
-    """Show the whole way once; every step is a command that a newcomer would type."""
+    """Run each step once, with the commands that a newcomer would type."""
     shutil.rmtree(SERVICE, ignore_errors=True)
     step("copier copy --defaults")
     run(sys.executable, "-m", "copier", "copy", "--quiet", "--defaults", "--vcs-ref", "HEAD", str(ROOT), str(SERVICE))
@@ -32,12 +33,12 @@ def main() -> int:
     with reserved_port() as port:
         step(f"python -m my_service serve (port {port})")
         code = serve(port)
-    step(f"stopped with exit code {code}; the service lies in {SERVICE.relative_to(ROOT)}, its log in demo.log there")
+    step(f"stopped with exit code {code}; the service is in {SERVICE.relative_to(ROOT)}, its log in demo.log there")
     return code
 
 
 def serve(port: int) -> int:
-    """Start the service, show it and stop it; return its exit code."""
+    """Start the service, show it, stop it, and return its exit code."""
     environment = os.environ | {"PORT": str(port), "SHUTDOWN_DRAIN_SECONDS": "0"}
     python = SERVICE / ".venv" / "bin" / "python"
     with (SERVICE / "demo.log").open("wb") as log:
@@ -53,13 +54,15 @@ def serve(port: int) -> int:
 def show(base: str, server: "subprocess.Popen[bytes]") -> None:
     """Wait for the service, then create a note, read it back, and print its health."""
     wait_until_ready(base, server)
-    made = call("POST", f"{base}/api/v1/notes", {"title": f"Made at {time.time_ns()}"})
+    made = call("POST", f"{base}/api/v1/notes", {"title": "Hello"})
     print("created:", json.dumps(made))
     read = call("GET", f"{base}/api/v1/notes/{made['id']}")
     print("read:   ", json.dumps(read))
     if read != made:
         raise SystemExit("the note that was read back differs from the one that was created")
-    print("health: ", json.dumps(call("GET", f"{base}/health"), indent=2))
+    health = call("GET", f"{base}/health")
+    checks = {name: check["status"] for name, check in health["checks"].items()}
+    print("health: ", json.dumps({"status": health["status"], "version": health["version"], "checks": checks}))
 
 
 def wait_until_ready(base: str, server: "subprocess.Popen[bytes]") -> None:
@@ -67,24 +70,24 @@ def wait_until_ready(base: str, server: "subprocess.Popen[bytes]") -> None:
     while time.monotonic() < deadline and server.poll() is None:
         try:
             call("GET", f"{base}/health/ready")
-        except OSError:  # refused, or answered with an error, or too late
+        except OSError:  # refused, an error response, or too late
             time.sleep(0.1)
         else:
             return
     raise SystemExit(f"the service was not ready within {PATIENCE_SECONDS} s; see {SERVICE / 'demo.log'}")
 
 
-def call(method: str, url: str, body: object = None) -> dict[str, object]:
+def call(method: str, url: str, body: object = None) -> dict[str, Any]:
     data = None if body is None else json.dumps(body).encode()
     request = Request(url, data, {"content-type": "application/json"}, method=method)  # noqa: S310 - our own, on loopback
-    with urlopen(request, timeout=ANSWER_SECONDS) as answer:  # noqa: S310
-        answered: dict[str, object] = json.load(answer)
-    return answered
+    with urlopen(request, timeout=RESPONSE_SECONDS) as response:  # noqa: S310
+        result: dict[str, Any] = json.load(response)
+    return result
 
 
 @contextmanager
 def reserved_port() -> Iterator[int]:
-    """A port that nobody else is given meanwhile: it stays bound, and who sets SO_REUSEADDR can listen on it."""
+    """Yield a free port. It stays bound, so only a server that sets SO_REUSEADDR can listen on it meanwhile."""
     with socket.socket() as held:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         held.bind(("127.0.0.1", 0))

@@ -1,10 +1,11 @@
-"""Writes what the documents say of the options: all of docs/options.md, and the marked parts of the others.
+"""Generates the documents of the options: all of docs/options.md, and the marked parts of other documents.
 
-A marked part stands between `<!-- generated: name -->` and `<!-- end -->`. With `--check` nothing is written, and a
-document that has drifted is named.
+A marked part stands between `<!-- generated: name -->` and `<!-- end -->`. With `--check` the script writes nothing and
+prints each document that has drifted.
 """
 
 import argparse
+import ast
 import re
 import shutil
 import sys
@@ -14,26 +15,28 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "scripts")]
+sys.path.insert(0, str(ROOT / "tests"))
 
-import option_costs as costs  # noqa: E402
 from jinja2 import Template  # noqa: E402
-from questions import asked, facts, values  # noqa: E402
+from questions import asked, metadata, values  # noqa: E402
 from rendering import Renderer  # noqa: E402
 
 COMMAND = "make docs"
+PACKAGE = "src/{{package_name}}"
+# Metadata that has its own column already, or that only templates use.
+HIDDEN = {"label", "summary", "disabled", "services", "environment", "paths"}
 INTRO = f"""\
 # Options
 
-Every question that `copier copy` asks, in its order, and what is known of every value. `-d name=value` answers one
-without being asked; `--defaults` takes the default of every other. `{COMMAND}` writes this page from `copier.yml` and
+Every question of `copier copy` in order, with the metadata of its values. `-d name=value` answers a question on the
+command line, and `--defaults` takes the default of all others. `{COMMAND}` generates this page from `copier.yml` and
 `options/`.
 
 """
 
 
 def defaults() -> Mapping[str, Any]:
-    """The answers of `--defaults`, worked out by Copier from the questions alone."""
+    """Return the answers of `--defaults`, computed by Copier from the questions alone."""
     with TemporaryDirectory() as folder:
         template = Path(folder, "questions")
         shutil.copytree(ROOT / "options", template / "options")
@@ -42,38 +45,44 @@ def defaults() -> Mapping[str, Any]:
         return Renderer(template)(Path(folder, "service")).answers
 
 
-def cell(fact: Any) -> str:
-    """Write a fact as it reads best in a table."""
-    if isinstance(fact, bool):
-        return "yes" if fact else "no"
-    if isinstance(fact, list):
-        return ", ".join(f"`{item}`" for item in fact)
-    if isinstance(fact, dict):
-        return "; ".join(f"{key}: {cell(item) or 'none'}" for key, item in fact.items())
-    text = str(fact)
+def cell(value: Any) -> str:
+    """Return metadata in the form that reads best in a table."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(f"`{item}`" for item in value)
+    if isinstance(value, dict):
+        return "; ".join(f"{key}: {cell(item) or 'none'}" for key, item in value.items())
+    text = str(value)
+    if " " in text:
+        return text
     return f"<{text}>" if text.startswith("https://") else f"`{text}`"
 
 
 def values_table(question: str) -> str:
-    """Every value of a question with its facts, a column for each. A reason to refuse it stands below the table."""
-    rows = facts(question)
-    columns = dict.fromkeys(key for row in rows.values() for key in row if key not in ("label", "summary", "disabled"))
-    lines = ["| value | label | what it is |" + "".join(f" {name} |" for name in columns)]
+    """Return the values of a question as a table with a column per kind of metadata, and why a value is disabled."""
+    rows = metadata(question)
+    columns = [key for key in dict.fromkeys(key for row in rows.values() for key in row) if key not in HIDDEN]
+    columns = [name for name in columns if any(row.get(name) not in (None, [], {}) for row in rows.values())]
+    lines = ["| value | label | summary |" + "".join(f" {name} |" for name in columns)]
     lines.append("|---" * (3 + len(columns)) + "|")
     for value, row in rows.items():
         known = [cell(row[name]) if name in row else "" for name in columns]
-        lines.append(f"| `{value}` | {row['label']} | {row['summary']} |" + "".join(f" {fact} |" for fact in known))
-    # Rendered without any answer, which is when nothing speaks for the value.
-    reasons = {value: Template(row.get("disabled", "")).render().strip() for value, row in rows.items()}
-    lines += [f"\n`{value}` is shown and cannot be chosen unless: {why}." for value, why in reasons.items() if why]
+        lines.append(f"| `{value}` | {row['label']} | {row['summary']} |" + "".join(f" {text} |" for text in known))
+    # Rendered without the answers that would enable the value.
+    nothing = {"databases": {"none": {"storage": "memory"}}, "database": "none"}
+    reasons = {value: Template(row.get("disabled", "")).render(nothing).strip() for value, row in rows.items()}
+    missing = "is shown but disabled if its requirement is missing"
+    lines += [f"\n`{value}` {missing}: {reason}." for value, reason in reasons.items() if reason]
     return "\n".join(lines)
 
 
 def origin(question: Mapping[str, Any]) -> str:
-    """Name the questions that a default follows from."""
-    names = [name for name in asked() if re.search(rf"\b{name}\b", str(question["default"]))]
-    computed = "{{" in str(question["default"])
-    return f", which follows from {' and '.join(f'`{name}`' for name in names)}" if computed and names else ""
+    """Name the questions that a default is computed from."""
+    default = str(question["default"])
+    names = [name for name, other in asked().items() if other is not question and re.search(rf"\b{name}\b", default)]
+    computed = "{{" in default
+    return f", computed from {' and '.join(f'`{name}`' for name in names)}" if computed and names else ""
 
 
 def default_of(name: str, answers: Mapping[str, Any]) -> str:
@@ -81,7 +90,7 @@ def default_of(name: str, answers: Mapping[str, Any]) -> str:
 
 
 def options_page(answers: Mapping[str, Any]) -> str:
-    """The text of docs/options.md."""
+    """Return the text of docs/options.md."""
     parts = []
     for name, question in asked().items():
         default = f"Default: {default_of(name, answers)}{origin(question)}."
@@ -92,8 +101,8 @@ def options_page(answers: Mapping[str, Any]) -> str:
 
 
 def options_table(answers: Mapping[str, Any]) -> str:
-    """A line for each question: what README.md shows of docs/options.md."""
-    lines = ["| question | what it asks | values, or what is rendered when nothing is answered |", "|---|---|---|"]
+    """Return the table of README.md, with a line per question."""
+    lines = ["| question | prompt | values, or the default |", "|---|---|---|"]
     for name, question in asked().items():
         chosen = answers[name] if isinstance(answers[name], list) else [answers[name]]
         offered = ", ".join(f"`{value}`" + " (default)" * (value in chosen) for value in values().get(name, ()))
@@ -102,23 +111,42 @@ def options_table(answers: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def sums(name: str, others: tuple[str, ...] = ()) -> str:
-    return costs.table(ROOT, costs.own(ROOT, name, others))
+def metadata_row(question: str, value: str) -> str:
+    """Return the row of metadata of a value as it stands in the question's file."""
+    path = f"options/{question}.yml"
+    text = (ROOT / path).read_text(encoding="utf-8")
+    found = re.search(rf"^    {re.escape(value)}:\n(?:      .*\n)+", text, re.MULTILINE)
+    if found is None:
+        raise SystemExit(f"{path} has no row for {value}")
+    return f"```yaml\n# {path}\n{found[0].rstrip()}\n```"
 
 
-def awaits() -> str:
-    """How much the two overlays of an interface differ."""
-    lines = []
-    for path in costs.own(ROOT, "asgi"):
-        other = path.replace("{{on_asgi}}", "{{on_wsgi}}")
-        if "/notes/" in path and (ROOT / other).is_file():
-            changed, total = costs.changed_lines(ROOT, path, other)
-            lines.append(f"| `{costs.shown(path)}` | {changed} of {total} |")
-    return "\n".join(["| file | lines that differ on `on_wsgi` |", "|---|---|", *lines])
+def files_table(value: str) -> str:
+    """Return the files that are named after a value, with the first sentence of each."""
+    named = re.compile(rf"(^|[/_-]){re.escape(value)}([/._-]|$)")
+    lines = ["| file | contents |", "|---|---|"]
+    for path in (path for top in ("template", "options", "tests/answers") for path in sorted((ROOT / top).rglob("*"))):
+        name = path.relative_to(ROOT).as_posix().replace(f"{PACKAGE}/", "<package>/")
+        if path.is_file() and path.suffix != ".pyc" and named.search(name.replace("{{on_", "").replace("}}", "")):
+            lines.append(f"| `{name}` | {purpose(path)} |")
+    return "\n".join(lines)
+
+
+def purpose(path: Path) -> str:
+    """Return the first line of a module's docstring, of a page, or the kind of a fragment."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".py":
+        return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0].rstrip(".")
+    if path.stem == "settings":
+        return "Its settings, generated by `scripts/settings_docs.py`"
+    if path.parts[-3] == "options" and "template" not in path.parts:
+        return "A fragment of a shared document"
+    found = re.match(r"\s*(?:#+ |\{# )(.+?)(?: #\})?$", text, re.MULTILINE)
+    return found[1].rstrip(".") if found else ""
 
 
 def decisions() -> str:
-    """A line for each page of docs/decisions/."""
+    """Return a line for each page of docs/decisions/."""
     lines = []
     for page in sorted((ROOT / "docs/decisions").glob("[0-9]*.md")):
         number, _, title = page.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ").partition(". ")
@@ -127,31 +155,25 @@ def decisions() -> str:
 
 
 def marked_parts(answers: Mapping[str, Any]) -> Mapping[str, Callable[[], str]]:
-    """What stands between the marks, by their name."""
-    mains = [f"template/{{{{on_{name}}}}}/{costs.PACKAGE}/main.py" for name in ("fastapi", "flask")]
+    """Return the generators of the marked parts by name."""
     return {
         "options": lambda: options_table(answers),
-        "flask row": lambda: f"{costs.row(ROOT, 'framework', 'flask')}\n\n{costs.overlay_line(ROOT, 'flask')}",
-        "flask files": lambda: sums("flask"),
-        "flask main": lambda: costs.difference(ROOT, *mains),
-        "wsgi files": lambda: sums("wsgi"),
-        "await": awaits,
-        "storage conditions": lambda: costs.conditions(ROOT, "storage"),
         "decisions": decisions,
-        "sqlite row": lambda: costs.row(ROOT, "database", "sqlite"),
-        "sqlite files": lambda: sums("sqlite"),
-        "sql files": lambda: sums("sql", ("sqlite",)),
+        "flask row": lambda: metadata_row("framework", "flask"),
+        "flask files": lambda: files_table("flask"),
+        "sqlite row": lambda: metadata_row("database", "sqlite"),
+        "sqlite files": lambda: files_table("sqlite"),
     }
 
 
 def documents() -> dict[str, str]:
-    """The text of every document that has something written by this script, by its path."""
+    """Return the text of every document that has a generated part, by path."""
     answers = defaults()
     parts = marked_parts(answers)
 
     def fill(match: re.Match[str]) -> str:
         if match[2] not in parts:
-            raise SystemExit(f"{match[2]} is no part that this script writes: use one of {', '.join(parts)}")
+            raise SystemExit(f"{match[2]!r} is not a generated part; use one of {', '.join(parts)}")
         return f"{match[1]}\n\n{parts[match[2]]()}\n\n{match[3]}"
 
     mark = re.compile(r"(<!-- generated: ([\w ]+) -->)\n.*?(<!-- end -->)", re.DOTALL)
@@ -165,7 +187,7 @@ def documents() -> dict[str, str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing, name what has drifted")
+    parser.add_argument("--check", action="store_true", help="write nothing, print documents that have drifted")
     check = parser.parse_args().check
     wanted = documents()
     drifted = [path for path, text in wanted.items() if not (ROOT / path).exists() or (ROOT / path).read_text() != text]
@@ -174,7 +196,8 @@ def main() -> int:
             print(f"{path} has drifted from the options: run {COMMAND}")
         else:
             (ROOT / path).write_text(wanted[path], encoding="utf-8")
-    return 1 if check and drifted else 0
+            print(f"wrote {path}")
+    return int(check and bool(drifted))
 
 
 if __name__ == "__main__":

@@ -1,71 +1,71 @@
-"""Writes what the settings classes of the chassis say of themselves into options/, a fragment for each class.
+"""Writes the settings documents in options/: a pair of fragments, .env and .md, for each settings class of the chassis.
 
-`template/.env.example.jinja` and `template/docs/configuration.md.jinja` include the fragments, so that a rendered
-service starts out with exactly what its own `make settings-docs` would write. With `--check` nothing is written: a
-fragment that has drifted is named.
+`template/.env.example.jinja` and `template/docs/configuration.md.jinja` include the fragments of the chosen parts
+(options/parts.yml, `texts`). So a rendered service starts with the files that its own `make settings-docs` writes.
+With `--check` the script writes nothing and names each fragment that differs from the settings.
 """
 
 import argparse
 import importlib
 import pkgutil
 import re
-import sys
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from pydantic import Field
 
 ROOT = Path(__file__).resolve().parents[1]
-INTERFACES = {"asgi", "wsgi"}
+# The modules of these packages are named after options.
+ADAPTERS = {"database", "web"}
 
-# The chassis is an ordinary package, and is read where it lies.
-sys.path.insert(0, str(ROOT / "template/src/{{package_name}}"))
-chassis = importlib.import_module("chassis")
-docs: Any = importlib.import_module("chassis.settings_docs")
-base: Any = importlib.import_module("chassis.settings")
+# The tool of a rendered service works in the template as well, where the package is called {{package_name}}.
+docs: Any = SimpleNamespace(**runpy.run_path(str(ROOT / "template/tools/settings_docs.py")))
+chassis = importlib.import_module(f"{docs.PACKAGE}.chassis")
+base: Any = docs.chassis
 
 
 def settings_classes() -> Iterator[tuple[str, Any]]:
-    """Yield every settings class of the chassis with its module. `features` is a template and holds none of its own."""
-    for module in pkgutil.walk_packages(chassis.__path__, "chassis."):
-        found = vars(importlib.import_module(module.name)).values()
-        for cls in found:
+    """Yield every settings class of the chassis with the name of its module."""
+    for module in pkgutil.walk_packages(chassis.__path__, f"{chassis.__name__}."):
+        for cls in vars(importlib.import_module(module.name)).values():
             if isinstance(cls, type) and issubclass(cls, base.BaseChassisSettings) and cls.__module__ == module.name:
                 yield module.name, cls
 
 
-def place(module: str, title: str) -> str:
-    """Return where a fragment lies, less its suffix: an adapter's with its option, an interface's under its name."""
-    name = module.rpartition(".")[2]
-    if name != "settings" and (ROOT / "options" / name).is_dir():
+def fragment_path(module: str, title: str) -> str:
+    """Return the path of a fragment without its suffix: named after the option of an adapter, else after the title."""
+    package, _, name = module.rpartition(".")
+    if package.rpartition(".")[2] in ADAPTERS and (ROOT / "options" / name).is_dir():
         return f"options/{name}/settings"
-    return f"options/settings/{name if name in INTERFACES else re.sub('[^a-z]+', '-', title.lower())}"
+    return f"options/settings/{re.sub('[^a-z]+', '-', title.lower())}"
 
 
 class Rendered(base.ServiceSettings):  # type: ignore[misc]
     """Settings of your own"""
 
-    # What `template/src/{{package_name}}/settings.py.jinja` says.
+    # The defaults in `template/src/{{package_name}}/settings.py.jinja`.
     service_name: str = "{{ service_name }}"
     service_version: str = Field(default_factory=str)
 
 
 def fragments() -> dict[str, str]:
-    """Return the text of every fragment by its path. Each but the first starts with the blank line that parts it."""
+    """Return the text of every fragment by its path. Each but the introduction starts with a blank line."""
     found = {"options/settings/intro.env": docs.ENV_INTRO, "options/settings/intro.md": docs.MARKDOWN_INTRO}
 
-    def add(where: str, cls: Any, section: Any) -> None:
-        if f"{where}.env" in found:
-            raise SystemExit(f"{where}: two settings classes have this place; give one of them another title")
-        found[f"{where}.env"] = "\n" + docs.env_section(cls, section)
-        found[f"{where}.md"] = "\n" + docs.markdown_section(cls, section)
+    def add(path: str, cls: Any, section: Any) -> None:
+        if f"{path}.env" in found:
+            raise SystemExit(f"{path}: two settings classes have this path; change the title of one")
+        found[f"{path}.env"] = "\n" + docs.env_section(cls, section)
+        found[f"{path}.md"] = "\n" + docs.markdown_section(cls, section)
 
     for module, cls in settings_classes():
-        shown = Rendered if cls is base.ServiceSettings else cls
-        section = [section for section in docs.sections(shown) if section[1]][-1]
+        documented = Rendered if cls is base.ServiceSettings else cls
+        section = [section for section in docs.sections(documented) if section[1]][-1]
         if cls.model_fields.keys() & cls.__annotations__.keys():
-            add(place(module, section[0]), shown, section)
+            add(fragment_path(module, section[0]), documented, section)
     *_, yours = docs.sections(Rendered)
     add("options/settings/yours", Rendered, yours)
     return found
@@ -73,26 +73,22 @@ def fragments() -> dict[str, str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing, name what has drifted")
+    parser.add_argument("--check", action="store_true", help="write nothing, and name the fragments that differ")
     check = parser.parse_args().check
-    wanted = fragments()
-    there = [*(ROOT / "options/settings").glob("*"), *(ROOT / "options").glob("*/settings.*")]
-    stale = [path for path in there if path.relative_to(ROOT).as_posix() not in wanted]
-    drifted = [ROOT / path for path, text in wanted.items() if _text(ROOT / path) != text]
+    expected = {ROOT / path: text for path, text in fragments().items()}
+    existing = [*(ROOT / "options/settings").glob("*"), *(ROOT / "options").glob("*/settings.*")]
+    stale = [path for path in existing if path not in expected]
+    changed = [path for path, text in expected.items() if not path.exists() or path.read_text("utf-8") != text]
     if check:
-        for path in drifted + stale:
-            print(f"{path.relative_to(ROOT)} has drifted from the settings: run python scripts/settings_docs.py")
-        return 1 if drifted or stale else 0
+        for path in changed + stale:
+            print(f"{path.relative_to(ROOT)} differs from the settings; run python scripts/settings_docs.py")
+        return 1 if changed or stale else 0
     for path in stale:
         path.unlink()
-    for path in drifted:
+    for path in changed:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(wanted[path.relative_to(ROOT).as_posix()], encoding="utf-8")
+        path.write_text(expected[path], encoding="utf-8")
     return 0
-
-
-def _text(path: Path) -> str | None:
-    return path.read_text(encoding="utf-8") if path.exists() else None
 
 
 if __name__ == "__main__":

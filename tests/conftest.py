@@ -1,21 +1,26 @@
-"""Fixtures: the template without its checkout, its renders, and the tools that judge them."""
+"""Fixtures: the template without its checkout, its renders, and the tools that check them."""
 
+import fcntl
 import os
+import pickle
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from environments import create, libraries
 from pytest_copie.plugin import Copie
-from questions import asked
-from releases import commit
+from questions import asked, questions
+from releases import Releases, commit, tagged_clone
 from rendering import Render, Renderer, export, matrix
+from updating import DEFAULTS, Answers, Service, Services
 
-# `make test` runs this; what it tells the commands that it starts is no business of the services that are tested.
-# Nor is a wish for no bytecode: each of their starts, hundreds of them, would compile every library anew.
-for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "PYTHONDONTWRITEBYTECODE"):
+# The services under test run as on an owner's machine: without the variables of this `make`, and with the defaults of
+# Python. Unbuffered output once hid a hang, and without bytecode each of hundreds of starts compiles every library.
+for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"):
     os.environ.pop(name, None)
 
 
@@ -30,8 +35,8 @@ def _is_wanted(item: pytest.Item) -> bool:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _nobody(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Copier without the defaults and trust of whoever runs the tests."""
+def _no_user_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Run Copier without the user's own defaults and trust settings."""
     settings = tmp_path_factory.mktemp("settings") / "settings.yml"
     settings.write_text("{}\n", encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
@@ -63,15 +68,52 @@ def renderer(template: Path) -> Renderer:
 
 
 @pytest.fixture(scope="session")
-def renders(renderer: Renderer, tmp_path_factory: pytest.TempPathFactory) -> list[Render]:
-    """The whole matrix, rendered. Read only."""
-    folder = tmp_path_factory.mktemp("renders")
-    return [renderer(folder / f"{number:02}", row) for number, row in enumerate(matrix())]
+def renders(template: Path, shared: Path) -> list[Render]:
+    """The whole matrix, rendered once for all workers. Read only."""
+    folder = shared / "renders"
+    with only_one(shared / "renders.lock"):
+        if not (folder / "answers").exists():
+            renderer = Renderer(template)
+            found = [renderer(folder / f"{number:02}", row) for number, row in enumerate(matrix())]
+            (folder / "answers").write_bytes(pickle.dumps([plain(render.answers) for render in found]))
+    answers = pickle.loads((folder / "answers").read_bytes())  # noqa: S301 - written above
+    return [Render(folder / f"{number:02}", found) for number, found in enumerate(answers)]
+
+
+def plain(answers: Mapping[str, Any]) -> dict[str, Any]:
+    """The answers to questions, without what Copier adds to them."""
+    return {name: answers[name] for name in questions()}
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of this test run share."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def installed(template: Path, shared: Path) -> Path:
+    """The libraries of every option, installed once for all workers."""
+    with only_one(shared / "environment.lock"):
+        done = shared / "environment-installed"
+        if not done.exists():
+            create(shared / "environment", Renderer(template), shared / "environment-renders")
+            done.touch()
+    return libraries(shared / "environment")
+
+
+@contextmanager
+def only_one(lock: Path) -> Iterator[None]:
+    """Let one worker at a time run the block."""
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(scope="session")
 def repository(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The template as a repository of its own, which nobody edits meanwhile."""
+    """Return a copy of the template as a separate repository, which does not change during the tests."""
     folder = shutil.copytree(template, tmp_path_factory.mktemp("repository") / "seaworthy")
     commit(folder, "The template")
     return folder
@@ -109,3 +151,25 @@ def tool() -> Callable[[str], str]:
         return str(found)
 
     return find
+
+
+@pytest.fixture(scope="session")
+def releases(tmp_path_factory: pytest.TempPathFactory) -> Releases:
+    """The template with its releases, and the working tree as the newest of them. Read only."""
+    return tagged_clone(tmp_path_factory.mktemp("releases") / "seaworthy")
+
+
+@pytest.fixture(scope="session")
+def services(tmp_path_factory: pytest.TempPathFactory) -> Services:
+    """Services as they were rendered. Read only."""
+    return Services(tmp_path_factory.mktemp("rendered"))
+
+
+@pytest.fixture
+def service(services: Services, tmp_path: Path) -> Service:
+    """Gives a service of one's own, rendered from a release, to edit and to update."""
+
+    def copy(template: Path, version: str, answers: Answers = DEFAULTS) -> Path:
+        return shutil.copytree(services(template, version, answers), tmp_path / "service", symlinks=True)
+
+    return copy

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, nodes
-from questions import asked, facts, questions, settings, values
+from questions import asked, metadata, questions, settings, values
 
 Faults = list[str]
 
@@ -18,11 +18,11 @@ MOST_CONDITIONS = 8
 PACKAGE = "template/src/{{package_name}}"
 # Python that knows what was chosen. Everything else is plain and runs where it lies, unrendered.
 TEMPLATED_PYTHON = {f"{PACKAGE}/{name}.py.jinja" for name in ("__init__", "__main__", "settings", "chassis/features")}
-# Ideas of options/derived.yml that a condition may ask about, besides the questions.
-IDEAS = {"interface", "replicas", "storage"}
-# A document may ask whether one of these was chosen: what it then says is about that one and no other.
-NAMED_IN_TEMPLATES = {"deployment", "ci"}
-# No value of these has files of its own, but for a licence's text.
+# Derived properties that a condition may ask about, in addition to the questions.
+DERIVED = {"handlers", "replicas", "storage", "store"}
+# A template may ask whether one of these was chosen, for a passage about that value alone.
+NAMED_IN_TEMPLATES = {"deployment", "ci", "features"}
+# No value of these has its own files, except the text of a license.
 WITHOUT_FILES = {"python_version", "license"}
 
 
@@ -50,7 +50,7 @@ def values_are_file_names(root: Path) -> Faults:
     times = Counter(value for _, value in offered)
     faults += [f"{value}: the value of two questions" for value, number in times.items() if number > 1]
     for question, value in offered:
-        label = facts(question, root)[value]["label"]
+        label = metadata(question, root)[value]["label"]
         if not all(word in label.lower() for word in value.split("-")):
             faults.append(f"{value}: not how {label} is spelt")
     return faults
@@ -64,34 +64,34 @@ def _words(path: str) -> set[str]:
 
 def _places(value: str, root: Path) -> str:
     """A pattern of the paths in which an option may live."""
-    chosen = re.escape(value)
-    rows = [facts(question, root).get(value, {}) for question in values(root)]
-    own = "|".join(re.escape(path) + r"(\.jinja|/.*)?" for row in rows for path in row.get("paths", ()))
+    chosen, name, package = re.escape(value), value.replace("-", "_"), re.escape(PACKAGE)
+    overlay = r"(\{\{on_\w+\}\}/)*"
+    rows = [metadata(question, root).get(value, {}) for question in values(root)]
+    own = "|".join(re.escape(path[1:]) + r"(\.jinja|/.*)?" for row in rows for path in row.get("paths", ()))
     return (
-        rf"{re.escape(PACKAGE)}/chassis/([a-z_]+/)*{chosen}\.py|template/docs/options/{chosen}\.md(\.jinja)?"
-        rf"|template/tests/([a-z_]+/)*(test_)?{chosen}\.py|template/deploy/{chosen}/.*|template/(\{{\{{on_\w+\}}\}}/)*\{{\{{on_{chosen}\}}\}}/.*"
-        rf"|options/{chosen}/.*|options/licenses/{chosen}|tests/answers/[a-z0-9-]+\.yml"
-        + (f"|template({own})" if own else "")
+        rf"{package}/chassis/([a-z_]+/)*{name}(_\w+)?\.py|{package}/chassis/{name}/.*|template/docs/(options/)?{chosen}\.md(\.jinja)?"
+        rf"|template/{overlay}tests/([a-z_]+/)*((test_)?{name}|test_{name}_\w+|test_\w+_{name})\.py|template/deploy/{chosen}/.*"
+        rf"|template/{overlay}\{{\{{on_{name}\}}\}}/.*|options/{chosen}/.*|options/{name}\.yml|options/licenses/{chosen}|options/settings/[a-z-]*{chosen}[a-z-]*\.(env|md)"
+        rf"|tests/answers/[a-z0-9-]+\.yml" + (f"|template/{overlay}({own})" if own else "")
     )
 
 
 def options_keep_to_their_places(root: Path) -> Faults:
-    """2. An option lives in its facts row, one chassis file and test, docs page, answers file, folders of its own."""
+    """2. An option lives in its row of metadata, its chassis files, tests, documents, answers files and folders."""
     others = [path for top in ("options", "tests/answers") for path in (root / top).rglob("*") if path.is_file()]
     paths = [*template_files(root), *(path.relative_to(root).as_posix() for path in others)]
     offered = [value for question, found in values(root).items() if question not in WITHOUT_FILES for value in found]
     faults = []
     for value in offered:
-        mine = [] if value == "none" else [path for path in paths if value in _words(path)]
+        names = {value, value.replace("-", "_")}
+        mine = [] if value == "none" else [path for path in paths if names & _words(path)]
         pattern = re.compile(_places(value, root))
         faults += [f"{path}: not a place of the option {value}" for path in mine if not pattern.fullmatch(path)]
-        chassis = [path for path in mine if "/chassis/" in path and path.endswith(f"/{value}.py")]
-        faults += [f"{path}: a second chassis file of {value}" for path in chassis[1:]]
     return faults
 
 
-def templates_name_ideas_not_values(root: Path) -> Faults:
-    """2. A template asks about ideas and facts; a value named in it is one more place to change."""
+def templates_name_properties(root: Path) -> Faults:
+    """2. A template asks about derived properties and metadata; a value named in it is one more place to change."""
     offered = values(root)
     named = {value for question in offered.keys() - NAMED_IN_TEMPLATES for value in offered[question]} - {"none"}
     return [
@@ -103,7 +103,7 @@ def templates_name_ideas_not_values(root: Path) -> Faults:
 
 
 def _conditions(node: nodes.Node, depth: int = 1) -> Iterator[tuple[nodes.Node, int]]:
-    """Every tested expression below a node, and how many conditions it stands in, itself counted."""
+    """Every tested expression below a node, and its depth."""
     if isinstance(node, nodes.If | nodes.CondExpr) or (isinstance(node, nodes.For) and node.test):
         yield node.test, depth  # type: ignore[misc]
     inside = depth + isinstance(node, nodes.If | nodes.CondExpr)
@@ -115,7 +115,7 @@ def _conditions(node: nodes.Node, depth: int = 1) -> Iterator[tuple[nodes.Node, 
 
 def conditions_are_few_and_flat(root: Path) -> Faults:
     """3. A template holds at most 8 conditions, none inside another, each about one question."""
-    subjects = {*asked(root), *IDEAS}
+    subjects = {*asked(root), *DERIVED}
     faults = []
     for path, tree in templates(root):
         conditions = list(_conditions(tree))

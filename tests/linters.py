@@ -1,4 +1,4 @@
-"""The linters of what is rendered: which files each one judges, and the command that does it."""
+"""The linters of rendered files: the files of each one, and its command."""
 
 import json
 import re
@@ -29,13 +29,13 @@ class Linter:
 
     command: tuple[str, ...]
     paths: str
-    # a first line that makes a file this linter's, whatever it is called
+    # a first line that selects a file regardless of its name
     opening: str = ""
-    # what must lie in this repository for the command to work
+    # a file of this repository that the command needs
     needs: str = ""
 
     def files(self, render: Mapping[str, bytes]) -> list[str]:
-        """The files of a render that this linter judges."""
+        """Return the files of a render that this linter checks."""
         found = []
         for path, content in render.items():
             opens = self.opening and re.match(self.opening, content.decode())
@@ -44,7 +44,7 @@ class Linter:
         return found
 
     def lint(self, tool: Callable[[str], str], folder: Path, files: Iterable[str]) -> str:
-        """What the linter says against the files, or nothing."""
+        """Return the findings of the linter, or an empty string."""
         command = [tool(self.command[0]), *self.command[1:], *files]
         if self.needs:
             tool(str(ROOT / self.needs))

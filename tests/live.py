@@ -15,13 +15,13 @@ from pathlib import Path
 import httpx
 import private_servers
 
-# How long a busy machine may take to start a service, to answer a request, to stop one. Who waits goes on as soon as it
-# is done: only what never comes takes so long.
+# Limits for a busy machine: to start a service, to answer a request, to stop it. Waiting ends with the event, so
+# only a failure takes this long.
 START_SECONDS = 300
 ANSWER_SECONDS = 60
 STOP_SECONDS = 180
-# So that nobody is told 503 or 504 because other tests keep the machine busy. What comes of a service's own patience is
-# for the tests that it is rendered with, and for tests/chaos/.
+# Prevents 503 and 504 on a machine that is busy with other tests. The timeouts of the service are tested by its own
+# tests and by tests/chaos/.
 PATIENT = {
     "STARTUP_TIMEOUT_SECONDS": "180",
     "REQUEST_TIMEOUT_SECONDS": str(ANSWER_SECONDS),
@@ -29,22 +29,22 @@ PATIENT = {
     "DATABASE_STATEMENT_TIMEOUT_SECONDS": "30",
     "DATABASE_POOL_TIMEOUT_SECONDS": "30",
 }
-# Trusts nobody, as nothing here is encrypted: to read whom httpx trusts takes a hundred times as long as a request.
-_NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+# Trusts no certificate, because nothing is encrypted: loading the certificates of httpx takes 100 times a request.
+_NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """The machine's variables without those of the test run's own Python, which are no business of the service."""
+    """Return the variables of the machine without those of the Python that runs the tests."""
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("VIRTUAL_ENV", "PYTEST_", "COV_"))
     }
-    # The uv of this repository, where there is one, saves each service from fetching its own.
+    # The uv of this repository, if it exists, spares each service a download.
     places = [str(Path(sys.executable).parents[2] / ".tools" / "bin"), kept.get("PATH", "")]
     return kept | {"PATH": os.pathsep.join(places)} | extra
 
 
 def run(*command: str, cwd: Path, **extra: str) -> str:
-    """Run a command in a service and return what it printed; a failure shows everything it said."""
+    """Run a command in a service and return its output; a failure shows all of it."""
     done = subprocess.run(command, cwd=cwd, env=environment(**extra), capture_output=True, text=True, check=False)
     assert done.returncode == 0, (
         f"`{' '.join(command)}` in {cwd}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
@@ -59,7 +59,7 @@ def install(service: Path) -> Path:
 
 
 def copy_of(service: Path, destination: Path) -> Path:
-    """Copy an installed service without its environment, which the copy shares through a link of its own sources."""
+    """Copy an installed service without its environment."""
     shutil.copytree(service, destination, ignore=shutil.ignore_patterns(".venv", "data", ".*_cache", ".coverage*"))
     return destination
 
@@ -73,7 +73,7 @@ class Live:
     log: Path
 
     def client(self) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=ANSWER_SECONDS, verify=_NOBODY)
+        return httpx.Client(base_url=self.url, timeout=ANSWER_SECONDS, verify=_NO_CERTIFICATES)
 
     def wait_until_ready(self, seconds: float = START_SECONDS) -> None:
         deadline = time.monotonic() + seconds
@@ -88,7 +88,7 @@ class Live:
         raise AssertionError(f"not ready within {seconds} s:\n{self.log.read_text()}")
 
     def stop(self) -> int:
-        """Have it stop in good order; return its exit code. One that does not stop is killed, and outlives no test."""
+        """Stop the service with SIGTERM and return its exit code. A service that does not stop is killed."""
         self.process.send_signal(signal.SIGTERM)
         try:
             return self.process.wait(STOP_SECONDS)
@@ -98,13 +98,13 @@ class Live:
 
 @contextmanager
 def serve(service: Path, package: str, scratch: Path, settings: Mapping[str, str]) -> Iterator[Live]:
-    """Start an installed service, migrated where it has a database, and stop it when the block ends."""
+    """Run an installed service during the block, with its database migrated."""
     command = [str(service / ".venv" / "bin" / "python"), "-m", package]
     log = scratch / "service.log"
     with private_servers.reserved_port() as port, log.open("wb") as output:
         variables = PATIENT | {"PORT": str(port), "SHUTDOWN_DRAIN_SECONDS": "0"}
         variables |= {} if "DATABASE_URL" in settings else private_servers.settings(service, scratch)
-        variables["RATE_LIMIT_DEFAULT"] = "1000000/minute"  # what tests send is no flood
+        variables["RATE_LIMIT_DEFAULT"] = "1000000/minute"  # tests send many requests
         variables |= settings
         if (service / "migrations").is_dir():
             run(*command, "migrate", cwd=service, **variables)

@@ -1,4 +1,4 @@
-"""Databases and caches for services that run in the tests, on servers that are started for its own."""
+"""Databases and caches for services under test, on servers that are started for them."""
 
 import socket
 import sys
@@ -14,7 +14,7 @@ FOLDER = ROOT / "template/tests/servers"
 
 
 def _servers() -> Any:
-    """The package of a rendered service's tests, where it lies and under a name of its own."""
+    """Import the package `servers` of the rendered tests in place, under another name."""
     name = "rendered_servers"
     if name not in sys.modules:
         spec = spec_from_file_location(name, FOLDER / "__init__.py", submodule_search_locations=[str(FOLDER)])
@@ -26,17 +26,17 @@ def _servers() -> Any:
 
 
 def server_of(service: Path, feature: str = "database") -> Any:
-    """The module that starts servers of the kind which a service is made for; None when it needs none."""
+    """Return the module that starts the servers of a service, or None if it needs no server."""
     return _servers().chosen(next(service.glob("src/*/chassis")), feature)
 
 
 @contextmanager
 def reserved_port() -> Iterator[int]:
-    """A port on which nothing listens, and which nobody else is given while the block lasts.
+    """Yield a port that stays reserved for the caller during the block.
 
-    A port that is only looked up is anybody's until the service listens on it, which takes seconds: another worker may
-    be given it meanwhile. This one stays bound; as both sides set SO_REUSEADDR, a server that asks for it by number can
-    listen on it all the same, and until then connections are refused.
+    A port that is only looked up could be given to another worker before the service listens on it. This port stays
+    bound. Both sides set SO_REUSEADDR, so a server that asks for it by number can listen on it. Until then connections
+    are refused.
     """
     with socket.socket() as held:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -45,6 +45,6 @@ def reserved_port() -> Iterator[int]:
 
 
 def settings(service: Path, scratch: Path) -> dict[str, str]:
-    """The variables that a service needs for a database and a cache that are its own and, by the folder, its test's."""
+    """Return the variables of a service with a separate database and cache for its test folder."""
     found: dict[str, str] = _servers().settings(next(service.glob("src/*/chassis")), scratch)
     return found

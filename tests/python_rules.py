@@ -1,23 +1,19 @@
-"""The rules of the template's Python: it runs where it lies, and the chassis stands alone."""
+"""The rules of the template's Python: it runs where it is, and the chassis depends on nothing around it."""
 
 import ast
 import re
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 from layout_rules import PACKAGE, TEMPLATED_PYTHON, Faults, template_files
 from questions import values
 
-# What comes with a framework and is as much the framework as itself.
+# The library of a framework, and what comes with it.
 COMPANIONS = {"fastapi": {"starlette"}, "flask": {"werkzeug"}}
 CHASSIS = f"{PACKAGE}/chassis/"
-# What the pass and the adapters put around every request, whatever was chosen. They know nothing else of the chassis.
-KNOWN_TO_WEB = {
-    *("access_lines", "access_log", "cors", "errors", "health", "hosts", "lifecycle", "lifespan", "limits"),
-    *("problem", "proxies", "request_context", "service", "settings"),
-}
-# What a server may take from there, to answer what never reaches the pass. `features.py.jinja` names the adapter.
-KNOWN_TO_SERVERS = ["web", "exchange"]
+# Imports of one feature by another that are allowed, because it needs that one: `options/` never renders it alone.
+NEEDED = {"backup": {"database"}}
 # The methods by which a logger writes, its usual names, and what makes one.
 LEVELS = {"critical", "debug", "error", "exception", "fatal", "info", "msg", "warn", "warning"}
 LOGGERS = {"log", "logger", "logging"}
@@ -35,7 +31,7 @@ def python_is_python(root: Path) -> Faults:
             try:
                 ast.parse(text)
             except SyntaxError as error:
-                faults.append(f"{path}: no Python: {error.msg}")
+                faults.append(f"{path}: invalid Python: {error.msg}")
             if re.search(r"\{%|\{\{ *package_name", text):
                 faults.append(f"{path}: a tag that nothing renders")
     return faults
@@ -67,36 +63,61 @@ def chassis_imports_nothing_around_it(root: Path) -> Faults:
     ]
 
 
-def features_and_adapters_are_strangers(root: Path) -> Faults:
-    """2. Only web/<framework>.py imports a framework, web/ imports no feature, and nobody imports an adapter."""
+def _imported(path: str, imports: list[tuple[int, str]]) -> set[str]:
+    """The modules and packages at the top of the chassis that a module imports, without its own."""
+    return {_within(path, level, module)[0] for level, module in imports if level} - {_top(path)}
+
+
+def _top(path: str) -> str:
+    """The module or package at the top of the chassis that a file belongs to."""
+    return path.split("/")[0].removesuffix(".py")
+
+
+def frameworks_are_imported_by_their_adapter(root: Path) -> Faults:
+    """2. Only web/<framework>.py imports a framework."""
     owners = {module: name for name in values(root)["framework"] for module in {name, *COMPANIONS.get(name, ())}}
+    return [
+        f"{CHASSIS}{path}: imports the framework {module.split('.')[0]}"
+        for path, imports in _chassis(root)
+        for level, module in imports
+        if level == 0 and module.split(".")[0] in owners and path != f"web/{owners[module.split('.')[0]]}.py"
+    ]
+
+
+def features_are_imported_by_nobody(root: Path) -> Faults:
+    """2. No module imports a feature or a database, which may not be rendered, or the adapter of a framework."""
+    optional = {name.replace("-", "_") for name in values(root)["features"]} | {"database", "redis"}
+    adapters = {f"web.{name}" for name in values(root)["framework"]}
+    needed = NEEDED | {name: {"redis"} for name in ("cache", "rate_limit")}
     faults = []
     for path, imports in _chassis(root):
-        for level, module in imports:
-            top = module.split(".")[0]
-            if level == 0 and top in owners and path != f"web/{owners[top]}.py":
-                faults.append(f"{CHASSIS}{path}: imports the framework {top}")
-        within = [_within(path, level, module) for level, module in imports if level]
-        here = path.split("/")[0]
-        if here == "web":
-            strange = [name for name in within if name[0] not in KNOWN_TO_WEB | {"web"}]
-            faults += [f"{CHASSIS}{path}: an adapter imports the feature {'.'.join(name)}" for name in strange]
-        else:
-            adapters = [
-                name for name in within if name[0] == "web" and (here != "server" or name[:2] != KNOWN_TO_SERVERS)
-            ]
-            faults += [f"{CHASSIS}{path}: imports the adapter {'.'.join(name)}" for name in adapters]
+        strange = (_imported(path, imports) & optional) - needed.get(_top(path), set())
+        faults += [f"{CHASSIS}{path}: imports {name}, which may not be rendered" for name in sorted(strange)]
+        modules = {".".join(_within(path, level, module)[:2]) for level, module in imports if level}
+        faults += [f"{CHASSIS}{path}: imports the adapter {name}" for name in sorted(modules & adapters)]
     return faults
 
 
+def packages_do_not_import_each_other(root: Path) -> Faults:
+    """2. The imports of the chassis form no cycle, between its packages either."""
+    graph: dict[str, set[str]] = {}
+    for path, imports in _chassis(root):
+        graph.setdefault(_top(path), set()).update(_imported(path, imports))
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return [f"{CHASSIS}: a cycle of imports: {' -> '.join(error.args[1])}"]
+    return []
+
+
 def _within(path: str, level: int, module: str) -> list[str]:
-    """What an import with dots means, from the chassis on: `..web` in health/asgi.py is `web`."""
+    """Resolve an import with dots to its path in the chassis: `..web` in health/monitor.py is `web`."""
     folders = path.split("/")[:-1]
     return [*folders[: len(folders) + 1 - level], *module.split(".")]
 
 
 def events_are_plain_names(root: Path) -> Faults:
-    """5. What is logged is an event: a name in snake_case that is written where it is logged, and no sentence."""
+    """5. A log event is a literal name in snake_case, not a sentence."""
     return [
         f"{path}:{line}: {call} has no plain name in snake_case"
         for path in template_files(root)

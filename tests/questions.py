@@ -1,4 +1,4 @@
-"""Reads copier.yml and options/ the way Copier does, but refuses what Copier passes over in silence."""
+"""Reads copier.yml and options/ the way Copier does, but rejects what Copier silently ignores."""
 
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -10,14 +10,15 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 
 Question = dict[str, Any]
-Facts = Mapping[str, Mapping[str, Any]]
+Metadata = Mapping[str, Mapping[str, Any]]
 
 # The registry that a question's choices come from.
 REGISTRIES = {
     "framework": "frameworks",
     "database": "databases",
-    "cache": "caches",
     "python_version": "pythons",
+    "features": "available_features",
+    "cache": "stores",
     "deployment": "deployments",
     "ci": "cis",
     "license": "licenses",
@@ -87,17 +88,17 @@ def asked(root: Path = ROOT) -> dict[str, Question]:
 
 
 def recorded(root: Path = ROOT) -> dict[str, Question]:
-    """What answers files record, the questions that nobody is asked too."""
+    """Return the questions that answers files record, including those that are not asked."""
     return {name: question for name, question in questions(root).items() if question.get("when") is not False}
 
 
-def facts(question: str, root: Path = ROOT) -> Facts:
-    """What is known of each value of a question, by value."""
-    registry: Facts = questions(root)[REGISTRIES[question]]["default"]
+def metadata(question: str, root: Path = ROOT) -> Metadata:
+    """The metadata of each value of a question, by value."""
+    registry: Metadata = questions(root)[REGISTRIES[question]]["default"]
     return registry
 
 
 def values(root: Path = ROOT) -> dict[str, list[str]]:
     """The values of every question that offers choices."""
     known = questions(root)
-    return {question: list(facts(question, root)) for question, registry in REGISTRIES.items() if registry in known}
+    return {question: list(metadata(question, root)) for question, registry in REGISTRIES.items() if registry in known}

@@ -1,4 +1,4 @@
-"""Rule 9, between two releases of one major version: what a service was rendered from is still there."""
+"""Rule 9, between two releases: the answers and files of a service are still there in the next one."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from questions import asked, questions, recorded, values
 
 
 def _destinations(root: Path) -> set[str]:
-    """What each template file renders to, whichever overlay it lies in and whether it is a template or plain."""
+    """Return the rendered path of each template file, without its overlay and its suffix."""
     found = set()
     for path in template_files(root):
         parts = path.removesuffix(".jinja").split("/")[1:]
@@ -15,22 +15,29 @@ def _destinations(root: Path) -> set[str]:
     return found
 
 
-def nothing_is_removed(old: Path, new: Path) -> Faults:
-    """9. No minor release removes or renames a rendered file, a choice or a question, or changes a question's type."""
+def answers_are_kept(old: Path, new: Path) -> Faults:
+    """9. No minor release removes a choice or a question, or changes the type of a question."""
     before, after = asked(old), asked(new)
     faults = [f"{name}: the question is gone" for name in before if name not in after]
     for name in before.keys() & after.keys():
         kinds = [(found[name].get("type"), bool(found[name].get("multiselect"))) for found in (before, after)]
         if kinds[0] != kinds[1]:
             faults.append(f"{name}: its type changed, so Copier would forget the recorded answer")
-    kept = values(new)
+    offered = values(new)
     for question, found in values(old).items():
-        faults += [f"{question}: the choice {value} is gone" for value in found if value not in kept.get(question, [])]
-    return faults + [f"{path}: no longer rendered" for path in sorted(_destinations(old) - _destinations(new))]
+        faults += [
+            f"{question}: the choice {value} is gone" for value in found if value not in offered.get(question, [])
+        ]
+    return faults
+
+
+def files_are_kept(old: Path, new: Path) -> Faults:
+    """9. No minor release from 0.3.0 on removes or renames a rendered file."""
+    return [f"{path}: no longer rendered" for path in sorted(_destinations(old) - _destinations(new))]
 
 
 def retired_names_are_kept(old: Path, new: Path) -> Faults:
-    """A question that a major release drops stays known, or the answers files that hold it stop an update."""
+    """A removed question stays known, because the answers files that contain it would otherwise stop an update."""
     known = {*recorded(new), *questions(new)["retired_names"]["default"]}
     before = {*recorded(old), *questions(old)["retired_names"]["default"]}
     return [f"{name}: neither recorded nor retired" for name in sorted(before - known)]

@@ -13,7 +13,7 @@ Version = tuple[int, ...]
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """What git answers, with an author of its own and without the user's hooks and signatures."""
+    """Return git's output, with a separate author and without the user's hooks and signatures."""
     options = [
         "user.name=Tests",
         "user.email=tests@example.org",
@@ -48,7 +48,7 @@ def _number(version: str) -> Version:
 
 
 def faults(releases: dict[str, str], root: Path = ROOT) -> list[str]:
-    """What is wrong with a table of releases."""
+    """Return the faults of a table of releases."""
     found = [f"{name}: no version such as 1.2.3" for name in releases if not re.fullmatch(r"\d+\.\d+\.\d+", name)]
     if not found and list(releases) != sorted(releases, key=_number):
         found.append("not in order, oldest first")
@@ -60,7 +60,7 @@ def faults(releases: dict[str, str], root: Path = ROOT) -> list[str]:
             ["git", "merge-base", "--is-ancestor", name, "HEAD"], cwd=root, capture_output=True, check=False
         )
         if not re.fullmatch("[0-9a-f]{40}", name):
-            found.append(f"{version}: {name} is no full commit")
+            found.append(f"{version}: {name} is not a full commit id")
         elif here.returncode:
             found.append(f"{version}: {name} is not here; a shallow clone needs `git fetch --unshallow`")
         elif old.returncode:

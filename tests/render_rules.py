@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import nodes
 from layout_rules import Faults, template_files, templates
 from pathspec import GitIgnoreSpec
-from questions import asked, facts
+from questions import asked, metadata
 
 LOCK_FILES = {"uv.lock", "poetry.lock", "Pipfile.lock", "package-lock.json", ".terraform.lock.hcl"}
 # What differs from run to run, or from folder to folder.
@@ -49,7 +49,7 @@ def files_have_one_owner(files: Mapping[str, bytes], territories: Mapping[str, l
     """7. Every file is yours, the chassis's or shared, by one table."""
     specs = {name: GitIgnoreSpec.from_lines(patterns) for name, patterns in territories.items()}
     owners = {path: [name for name, spec in specs.items() if spec.match_file(path)] for path in files}
-    return [f"{path}: owned by {' and '.join(found) or 'nobody'}" for path, found in owners.items() if len(found) != 1]
+    return [f"{path}: owned by {' and '.join(found) or 'no one'}" for path, found in owners.items() if len(found) != 1]
 
 
 def destinations(root: Path, active: set[str]) -> Counter[str]:
@@ -66,8 +66,8 @@ def destinations(root: Path, active: set[str]) -> Counter[str]:
 def overlays_never_collide(root: Path) -> Faults:
     """8. Whatever is chosen, one template renders a path."""
     faults = set()
-    for framework, database in product(facts("framework", root).items(), facts("database", root).items()):
-        chosen = (framework[0], framework[1]["interface"], database[1]["storage"])
+    for framework, database in product(metadata("framework", root).items(), metadata("database", root).items()):
+        chosen = (framework[0], framework[1]["handlers"], database[1]["storage"])
         found = destinations(root, {f"on_{name}" for name in chosen})
         faults |= {f"{path}: rendered by {times} templates" for path, times in found.items() if times > 1}
     return sorted(faults)

@@ -8,7 +8,6 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -17,7 +16,7 @@ from copier._main import Worker
 from copier._settings import SettingsModel
 from copier._template import Template
 from pairwise import Row, pairwise
-from questions import ROOT, values
+from questions import ROOT, asked, values
 
 
 @dataclass(frozen=True)
@@ -71,19 +70,28 @@ class Renderer:
             return Render(destination, worker.answers.combined)
 
 
+def sets(question: str) -> list[list[str]]:
+    """Sets of the choices of a question that takes several. Each two choices occur together, apart and neither."""
+    rows = pairwise({value: [False, True] for value in values()[question]})
+    return [[value for value, chosen in row.items() if chosen] for row in rows]
+
+
 def factors() -> dict[str, list[Any]]:
-    """What the matrix varies: every choice, or set of choices where several are taken, and having a repository."""
-    found: dict[str, list[Any]] = dict(values())
-    targets = found["deployment"]
-    subsets = chain.from_iterable(combinations(targets, size) for size in range(len(targets) + 1))
-    return found | {"deployment": [list(subset) for subset in subsets], "repository": ["acme/orders", ""]}
+    """Return what the matrix varies: each choice, sets of choices if several are allowed, and having a repository."""
+    several = {name: sets(name) for name, question in asked().items() if question.get("multiselect")}
+    return {**values(), **several, "repository": ["acme/orders", ""]}
 
 
 def offered(row: Row) -> bool:
-    """Whether the questions let this combination through: GitHub's CI needs a repository on GitHub."""
-    return not (row["ci"] == "github" and not row["repository"])
+    """Whether the questions allow this combination. A store that nothing uses is not asked for."""
+    return (
+        bool(row["repository"] or row["ci"] != "github")
+        and (row["database"] != "none" or "backup" not in row["features"])
+        and (row["cache"] == "memory" or not {"rate-limit", "cache"}.isdisjoint(row["features"]))
+    )
 
 
+@cache
 def matrix() -> list[Row]:
     """Answers in which every pair of values occurs."""
     return pairwise(factors(), offered)

@@ -19,7 +19,7 @@ def _sources(root: Path) -> Iterator[tuple[str, ast.Module]]:
 def middleware_is_pure(root: Path) -> Faults:
     """5. Middleware is pure ASGI or WSGI: neither `BaseHTTPMiddleware` nor `@app.middleware`, which makes one."""
     return [
-        f"{path}:{line}: {name} is no pure middleware"
+        f"{path}:{line}: {name} is not pure ASGI middleware"
         for path, tree in _sources(root)
         for line, name in _conveniences(tree)
     ]

@@ -11,16 +11,27 @@ from pathlib import Path
 import private_servers
 from live import STOP_SECONDS, Live, environment
 
-# What each of these says when no container engine answers.
+# Targets that print one line if no container engine is available.
 NEED_AN_ENGINE = ("build", "smoke", "up", "down", "logs")
-# What is tried by a test for it alone: `check` is `lint`, `types` and `test`.
-TRIED_ELSEWHERE = {"setup", "check", "lint", "types", "test", "migrate", "drift", "prod-check"}
+# Targets that other tests run.
+TRIED_ELSEWHERE = {
+    "setup",
+    "check",
+    "lint",
+    "types",
+    "test",
+    "migrate",
+    "drift",
+    "upgrade",
+    "test-chassis",
+    "deploy-check",
+}
 TRIED_HERE = {"help", "run", "health", "validate", "backup", "restore", "format", "settings-docs", "servers"}
 COMMANDS = ("sudo", "apt-get")
 
 
 def make(service: Path, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-    """Run a target, whatever comes of it."""
+    """Run a target and return its result, successful or not."""
     command = ["make", *arguments]
     return subprocess.run(
         command, cwd=service, env=environment(**variables), capture_output=True, text=True, check=False
@@ -28,7 +39,7 @@ def make(service: Path, *arguments: str, **variables: str) -> "subprocess.Comple
 
 
 def sentence(done: "subprocess.CompletedProcess[str]") -> str:
-    """The one line that a target says why it failed, beside what make says of the target."""
+    """Return the one line in which a failed target gives the reason, without the line of make itself."""
     assert done.returncode == 2, done
     lines = [line for line in (done.stdout + done.stderr).splitlines() if not line.startswith("make: ***")]
     assert len(lines) == 1, done
@@ -36,13 +47,13 @@ def sentence(done: "subprocess.CompletedProcess[str]") -> str:
 
 
 def listed(service: Path) -> set[str]:
-    """The targets that `make help` lists."""
+    """Return the targets that `make help` lists."""
     return set(re.findall(r"^  make ([a-z-]+) +\S", make(service, "help").stdout, re.MULTILINE))
 
 
 @contextmanager
 def running(service: Path, scratch: Path, settings: Mapping[str, str]) -> Iterator[Live]:
-    """`make run`, in a group of its own as in a terminal; nothing of it outlives the block."""
+    """Run `make run` during the block, in a separate process group as in a terminal."""
     log = scratch / "run.log"
     with private_servers.reserved_port() as port, log.open("wb") as output:
         variables = environment(**{**settings, "PORT": str(port)})
@@ -57,19 +68,19 @@ def running(service: Path, scratch: Path, settings: Mapping[str, str]) -> Iterat
 
 
 def _hear_ctrl_c() -> None:
-    """A shell that runs the tests in the background has them ignore it, and whatever they start."""
+    """Restore Ctrl-C, which a shell that runs the tests in the background makes all its processes ignore."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def interrupt(process: "subprocess.Popen[bytes]") -> None:
-    """Press Ctrl-C: everybody in the group hears of it. It is waited until make has ended, which ends last."""
+    """Send Ctrl-C to the group and wait until make has ended, which ends last."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGINT)
         process.wait(STOP_SECONDS)
 
 
 def recorder(folder: Path) -> Path:
-    """A folder for PATH with commands that write down how they were called, and do nothing."""
+    """Return a folder for PATH whose commands only record their arguments."""
     folder.mkdir()
     for name in COMMANDS:
         (folder / name).write_text(f'#!/bin/sh\necho "{name} $*" >> "{folder}/called"\n', encoding="utf-8")

@@ -48,13 +48,15 @@ BAD: list[tuple[dict[str, Any], list[str]]] = [
     ({"database": "oracle"}, ["database", "oracle", "sqlite"]),
     ({"database": "none", "domain_storage": "sql"}, ["'database'", "keep a database", "domain_storage=memory"]),
     ({"domain_storage": "disk"}, ["domain_storage", "disk", "sql"]),
+    ({"features": ["backup"], "database": "none"}, ["'features'", "backup needs a database"]),
+    ({"features": ["cache", "billing"]}, ["features", "billing", "data-files"]),
     ({"cache": "memcached"}, ["cache", "memcached", "memory"]),
     ({"python_version": "3.10"}, ["python_version", "3.10", "3.11"]),
     ({"deployment": ["compose", "ecs"]}, ["deployment", "ecs", "compose"]),
     ({"license": "gpl"}, ["license", "gpl", "mit"]),
     ({"ci": "github", "repository": ""}, ["'ci'", "github needs repository as owner/name"]),
-    ({"freamwork": "flask"}, ["freamwork", "no question", "framework"]),
-    ({"interface": "wsgi"}, ["interface", "no question", "framework"]),
+    ({"freamwork": "flask"}, ["freamwork", "not a question", "framework"]),
+    ({"handlers": "sync"}, ["handlers", "not a question", "framework"]),
 ]
 
 
@@ -115,7 +117,7 @@ Copier = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def copy(tool: Callable[[str], str], template: Path) -> Copier:
-    """The real `copier copy`, with nobody at the keyboard."""
+    """Run the real `copier copy` without a terminal."""
 
     def run(destination: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [tool("copier"), "copy", "--defaults", *arguments, str(template), str(destination)]

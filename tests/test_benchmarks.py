@@ -1,4 +1,4 @@
-"""`make bench` can run: it is started by hand only, and would break unseen."""
+"""`make bench` runs: people start it by hand only, so a fault would stay unnoticed."""
 
 import subprocess
 import sys
@@ -9,8 +9,8 @@ from questions import ROOT
 pytestmark = pytest.mark.stacks
 
 
-def test_the_benchmark_measures_both_frameworks() -> None:
-    """A few requests to each variant are answered alike, and the page of figures is printed. No figure is judged."""
+def test_benchmark_quick_run_measures_both_frameworks() -> None:
+    """All variants respond alike to a few requests, and the page is printed. No figure is asserted."""
     command = [sys.executable, str(ROOT / "benchmarks" / "run.py"), "--quick"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -53,7 +53,7 @@ def test_the_stacks_that_there_are_are_named(stack: str, make: Make, checkout: P
 
 
 def test_every_rendered_file_is_traced_to_its_template(renders: list[Render]) -> None:
-    """Of what `make where` names for a file, exactly one lies in the overlays of the render that holds it."""
+    """Of the templates that `make where` prints for a file, exactly one is in the overlays of its render."""
     sources = cache(runpy.run_path(str(ROOT / "scripts/where.py"))["sources"])
     for render in renders:
         for file in render.files():
@@ -62,7 +62,7 @@ def test_every_rendered_file_is_traced_to_its_template(renders: list[Render]) ->
 
 
 def overlays(path: Path) -> list[str]:
-    """The overlays that a template file lies in."""
+    """Return the overlays that contain a template file."""
     return [part.strip("{}") for part in path.parts if part.startswith("{{on_")]
 
 

@@ -20,11 +20,11 @@ from rendering import Renderer
 pytestmark = [pytest.mark.containers, pytest.mark.xdist_group("containers")]
 
 MEGABYTE = 1_000_000
-# What the service and its libraries may add to the base image. Measured: FastAPI 89 MB, Flask 83 MB.
+# Size that the service and its libraries may add to the base image. Measured in 0.2: FastAPI 89 MB, Flask 83 MB.
 LARGEST_ADDITION = 130 * MEGABYTE
 CLIENTS = 8
-# A balancer hears of the drain this much later. The drain is eight times as long: on a busy machine it takes a while
-# until the test hears that it has begun, and the clients hear that they may leave.
+# The load balancer notices the drain this much later. The drain is eight times as long, because a busy machine delays
+# the test and its clients as well.
 PROBE_SECONDS = 1
 DRAIN_SECONDS = 8 * PROBE_SECONDS
 Say = Callable[[str], None]
@@ -231,7 +231,7 @@ def drain_under_load(container: Container, say: Say) -> None:
 
 
 class Stack:
-    """The rendered compose files, as a project of its own on a port of its own."""
+    """The rendered compose files as a separate project on a free port."""
 
     def __init__(self, service: Path, image: str) -> None:
         self.service = service
@@ -266,7 +266,7 @@ def stack(service: Path, image: str) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def production(stack: Stack) -> dict[str, Any]:
-    """What the engine reports of each container of the production stack, once that is healthy."""
+    """Return the engine's report of each container of the healthy production stack."""
     stack("-f", "compose.yaml", "config", "--quiet")
     stack.build("-f", "compose.yaml", "build")
     stack("-f", "compose.yaml", "up", "--build", "--wait")
@@ -333,7 +333,7 @@ def test_the_development_stack_reloads_what_is_saved(stack: Stack) -> None:
 
 
 def test_make_logs_follows_the_containers_and_make_down_stops_them(stack: Stack) -> None:
-    """What they stored stays."""
+    """Stored data survive `make down`."""
     stack.build("build")
     stack.make("up")
     stored = stack.volumes()

@@ -30,7 +30,7 @@ def template(tmp_path: Path) -> Path:
 
 
 def tree(service: Path) -> list[str]:
-    """What was rendered."""
+    """Return the rendered files."""
     found = (path.relative_to(service).as_posix() for path in service.rglob("*") if path.is_file())
     return sorted(path for path in found if not path.startswith("."))
 
@@ -45,7 +45,7 @@ def service(template: Path, tmp_path: Path) -> Path:
 
 
 def test_a_copy_lays_the_chosen_overlay_over_the_rest(service: Path) -> None:
-    """Files of a chosen overlay, nested ones too, lie beside the others; an unchosen one leaves nothing, no folder."""
+    """Files of a chosen overlay, even a nested one, are merged into the render; others leave no file and no folder."""
     assert tree(service) == ["src/base.txt", "src/deep.txt", "src/layered.txt", "src/only_a.txt"]
     assert (service / "src/layered.txt").read_text().startswith("a\n")
     assert not (service / "only_b").exists()

@@ -1,5 +1,6 @@
 """The prompts as people meet them: in a pseudo-terminal with arrow keys, and through questionary's own pipe input."""
 
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from copier import run_copy
 from prompt_toolkit.application import create_app_session
 from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
-from questions import asked, facts, read_yaml
+from questions import asked, metadata, read_yaml
 
 UP, DOWN, ENTER, CLEAR = "\x1b[A", "\x1b[B", "\r", "\x15"
 COLUMNS, LINES = 80, 60
@@ -100,25 +101,26 @@ def test_a_person_answers_with_the_arrow_keys(prompts: Terminal, tmp_path: Path)
     for name, keys in {
         "framework": [DOWN, ENTER],
         "database": [UP, ENTER],
-        "cache": [DOWN, ENTER],
         "python_version": [UP, ENTER],
+        "features": [" ", DOWN, DOWN, " ", ENTER],
         "deployment": [" ", ENTER],
         "ci": [ENTER],
         "license": [DOWN, DOWN, ENTER],
     }.items():
-        prompts.wait(ask(name), *(f"{row['label']} - {row['summary']}" for row in facts(name).values()))
+        prompts.wait(ask(name), *(f"{row['label']} - {row['summary']}" for row in metadata(name).values()))
         prompts.press(*keys)
     chosen = prompts.wait("make setup")
-    assert "Order Book: Flask, No database, Redis, Python 3.12" in chosen
+    assert "Order Book: Flask, No database, Deploy check, Python 3.12" in chosen
     assert "the image alone, GitHub Actions, BSD 3-Clause License" in chosen
     assert prompts.finish() == 0
     recorded = read_yaml(tmp_path / "service/.copier-answers.yml")
+    assert "cache" not in recorded
     assert (
         recorded.items()
         >= {
             "framework": "flask",
             "database": "none",
-            "cache": "redis",
+            "features": ["deploy-check"],
             "python_version": "3.12",
             "deployment": [],
             "ci": "github",
@@ -134,7 +136,7 @@ def test_a_disabled_entry_shows_its_reason(prompts: Terminal, tmp_path: Path) ->
         prompts.press(ENTER)
     prompts.wait(ask("repository"), "your-team/my-service")
     prompts.press(CLEAR, ENTER)
-    for name in ("framework", "database", "cache", "python_version", "deployment"):
+    for name in ("framework", "database", "python_version", "features", "cache", "deployment"):
         prompts.wait(ask(name))
         prompts.press(ENTER)
     prompts.wait(ask("ci"), "GitHub Actions - checks every push (github needs repository as owner/name)")
@@ -145,7 +147,7 @@ def test_a_disabled_entry_shows_its_reason(prompts: Terminal, tmp_path: Path) ->
     assert read_yaml(tmp_path / "service/.copier-answers.yml")["ci"] == "none"
 
 
-def test_a_bad_answer_is_explained_and_can_be_mended(prompts: Terminal, tmp_path: Path) -> None:
+def test_a_bad_answer_is_explained_and_can_be_corrected(prompts: Terminal, tmp_path: Path) -> None:
     """The validator's sentence stands there until the answer is good; stopping then leaves nothing behind."""
     for name in ("project_name", "service_name"):
         prompts.wait(ask(name))
@@ -167,39 +169,49 @@ def keys() -> Iterator[PipeInput]:
         yield pipe
 
 
-def answer(keys: PipeInput, typed: list[str], template: Path, destination: Path) -> dict[str, Any]:
+@pytest.fixture(scope="session")
+def questionnaire(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The template with its questions and the answers file alone, which renders in a moment."""
+    folder = tmp_path_factory.mktemp("questionnaire")
+    shutil.copytree(template / "options", folder / "options")
+    shutil.copy(template / "copier.yml", folder)
+    (folder / "template").mkdir()
+    shutil.copy(template / "template/{{_copier_conf.answers_file}}.jinja", folder / "template")
+    return folder
+
+
+def answer(keys: PipeInput, typed: list[str], questionnaire: Path, destination: Path) -> dict[str, Any]:
     """Type ahead, one entry for each question, and return what was recorded."""
     keys.send_text("".join(typed))
-    # the answers file is all that matters here
-    run_copy(str(template), destination, quiet=True, exclude=["/*", "!/.copier-answers.yml"])
+    run_copy(str(questionnaire), destination, quiet=True)
     recorded: dict[str, Any] = read_yaml(destination / ".copier-answers.yml")
     return {name: value for name, value in recorded.items() if not name.startswith("_")}
 
 
-def test_enter_alone_takes_every_default(keys: PipeInput, template: Path, tmp_path: Path) -> None:
+def test_enter_alone_takes_every_default(keys: PipeInput, questionnaire: Path, tmp_path: Path) -> None:
     """One key for each question, and the answers are those of `--defaults`."""
-    recorded = answer(keys, [ENTER] * len(asked()), template, tmp_path)
-    run_copy(str(template), tmp_path / "defaults", defaults=True, quiet=True)
+    recorded = answer(keys, [ENTER] * len(asked()), questionnaire, tmp_path)
+    run_copy(str(questionnaire), tmp_path / "defaults", defaults=True, quiet=True)
     defaults = read_yaml(tmp_path / "defaults/.copier-answers.yml")
     assert recorded == {name: value for name, value in defaults.items() if not name.startswith("_")}
     assert list(recorded) == sorted([*asked(), "domain_storage"])
 
 
 @pytest.mark.parametrize("question", ["framework", "database", "cache", "python_version", "ci", "license"])
-def test_every_choice_can_be_reached(question: str, keys: PipeInput, template: Path, tmp_path: Path) -> None:
+def test_every_choice_can_be_reached(question: str, keys: PipeInput, questionnaire: Path, tmp_path: Path) -> None:
     """Going down from the default and round, each value is chosen once and in order."""
     chosen = []
-    values = list(facts(question))
+    values = list(metadata(question))
     for steps in range(len(values)):
         typed = [DOWN * steps + ENTER if name == question else ENTER for name in asked()]
-        chosen.append(answer(keys, typed, template, tmp_path / str(steps))[question])
+        chosen.append(answer(keys, typed, questionnaire, tmp_path / str(steps))[question])
     first = values.index(chosen[0])
     assert chosen == values[first:] + values[:first]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes of prompt_toolkit are POSIX pipes")
-def test_a_bad_answer_is_asked_again(keys: PipeInput, template: Path, tmp_path: Path) -> None:
-    """Enter on a bad answer does not go on; what is typed then mends it."""
+def test_a_bad_answer_is_asked_again(keys: PipeInput, questionnaire: Path, tmp_path: Path) -> None:
+    """Enter on an invalid answer does not continue; the next input corrects it."""
     typed = [ENTER] * len(asked())
     typed[2] = CLEAR + "class" + ENTER + "ic" + ENTER
-    assert answer(keys, typed, template, tmp_path)["package_name"] == "classic"
+    assert answer(keys, typed, questionnaire, tmp_path)["package_name"] == "classic"

@@ -17,7 +17,7 @@ def record(root: Path, **releases: str) -> None:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A repository of two commits and a tag that is no release."""
+    """A repository of two commits and a tag that is not a release."""
     path = tmp_path / "root"
     record(path)
     commit(path, "First", "v7.7.7")
@@ -46,7 +46,7 @@ def test_a_release_that_is_no_ancestor_is_named(root: Path) -> None:
     head = git(root, "rev-parse", "HEAD")
     assert faults({"0.1.0": aside}, root) == [f"0.1.0: {aside} is not in the history of HEAD"]
     assert "is not here" in faults({"0.1.0": "0" * 40}, root)[0]
-    assert faults({"0.1.0": head[:7]}, root) == [f"0.1.0: {head[:7]} is no full commit"]
+    assert faults({"0.1.0": head[:7]}, root) == [f"0.1.0: {head[:7]} is not a full commit id"]
     assert faults({"0.10.0": head, "0.9.0": head}, root) == ["not in order, oldest first"]
     assert faults({"0.9.0": head, "0.10.0": head}, root) == []
 
@@ -66,7 +66,7 @@ def test_tags_come_from_the_table_alone(root: Path, tmp_path: Path) -> None:
 
 
 def test_uncommitted_work_is_the_newest_version(root: Path, tmp_path: Path) -> None:
-    """What is changed, added or deleted and not yet committed is in the newest version; the last commit is old."""
+    """Uncommitted changes are in the newest version; the last commit is an old one."""
     (root / "file").unlink()
     (root / "new").write_text("uncommitted\n", encoding="utf-8")
     found = tagged_clone(tmp_path / "clone", root)

@@ -13,7 +13,7 @@ import yaml
 from linters import LINTERS, shell_steps
 from questions import ROOT
 
-# What runs on a machine of CI, besides the code.
+# Files that run on a CI machine, without the code.
 PATHS = [*(ROOT / ".github").rglob("*.yml"), ROOT / ".ci/run", *(ROOT / "tests/containers").glob("*.sh")]
 FILES = {path.relative_to(ROOT).as_posix(): path.read_bytes() for path in sorted(PATHS)}
 WORKFLOWS = LINTERS["workflows"].files(FILES)
@@ -47,7 +47,7 @@ def jobs() -> Any:
 
 
 def named_stacks(jobs: Any, root: Path) -> Any:
-    """What the step that lists the stacks puts out, in a checkout that lies there."""
+    """Return the output of the step that lists the stacks, in a checkout at `root`."""
     (step,) = (step for step in jobs["stacks"]["steps"] if step.get("id") == "list")
     output = root / "output"
     run = ["bash", "-euo", "pipefail", "-c", step["run"]]
@@ -58,7 +58,7 @@ def named_stacks(jobs: Any, root: Path) -> Any:
 
 
 def test_ci_runs_every_named_stack(jobs: Any, tmp_path: Path) -> None:
-    """The matrix is what lies in tests/answers, handed from the job that lists it to the one that runs it."""
+    """The matrix contains each file of tests/answers, passed from the job that lists them to the one that runs them."""
     answers = shutil.copytree(ROOT / "tests/answers", tmp_path / "tests/answers")
     assert named_stacks(jobs, tmp_path) == sorted(path.stem for path in answers.glob("*.yml"))
     assert jobs["stacks"]["outputs"]["names"] == "${{ steps.list.outputs.names }}"

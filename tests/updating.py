@@ -3,7 +3,7 @@
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from releases import commit
 
 Answers = Mapping[str, Any]
 Files = Mapping[str, bytes]
+# Gives a service of one's own, rendered from a release with answers.
+Service = Callable[..., Path]
 
 DEFAULTS: Answers = {}
 # No question is asked and no trust given.
@@ -25,9 +27,9 @@ QUIETLY: dict[str, Any] = {"defaults": True, "quiet": True, "overwrite": True}
 
 
 def without_repeats(patch: pytest.MonkeyPatch) -> None:
-    """Take from Copier what it does again for every file, half of its time. What it renders stays the same.
+    """Take from Copier what it does again for every file, half of its time. The renders stay the same.
 
-    It compiles every path and text anew, and asks git about a file mode that only matters where `core.fileMode` is off.
+    It compiles every path and text again, and asks git about a file mode that matters only if `core.fileMode` is off.
     """
     compiled, known = Environment.compile, dict[Any, Any]()
 

@@ -1,4 +1,4 @@
-"""The rule that nothing in a rendered service waits without a time-out, as far as its source shows.
+"""The rule that nothing in a rendered service waits without a timeout, as far as its source shows.
 
 It sees calls by their names. It does not see what a library does inside of a call, what `with lock:` waits for (a lock
 is held for bookkeeping only, never for a call out), nor a plain `await`, which the deadline of its request ends.
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from layout_rules import PACKAGE, Faults, template_files
 
-# Functions that wait, and where their time-out stands when it has no name; None: only by name. All take `timeout=`.
+# Functions that wait, and where their timeout stands when it has no name; None: only by name. All take `timeout=`.
 FUNCTIONS: dict[str, int | None] = {
     **dict.fromkeys(f"httpx.{name}" for name in ("Client", "AsyncClient", "delete", "get", "head", "options")),
     **dict.fromkeys(f"httpx.{name}" for name in ("patch", "post", "put", "request", "stream")),
@@ -27,30 +27,39 @@ FUNCTIONS: dict[str, int | None] = {
     "socket.create_connection": 1,
     "urllib.request.urlopen": 2,
 }
-# Functions that wait and take no time-out.
+# Functions that wait and take no timeout.
 ENDLESS = {"os.read", "os.wait", "os.waitpid", "signal.pause", "signal.sigwait", "input"}
 # Methods that wait, of whatever object: those of threads, processes, queues, locks, events and futures. `join()` of a
 # string and `get()` of a mapping have arguments where these have none.
 METHODS = {"acquire": 1, "communicate": 1, "exception": 0, "get": 0, "join": 0, "result": 0, "wait": 0, "wait_for": 1}
-# What ends everything that is awaited inside of it.
+# Context managers that end everything awaited inside them.
 LIMITS = {"asyncio.timeout", "asyncio.timeout_at", "asyncio.wait_for", "anyio.fail_after", "anyio.move_on_after"}
 
-# What may wait for as long as it likes, or only looks as if it did, and why.
+# Calls that may wait without a limit, or only seem to wait, and why.
 REASONED = {
-    ("chassis/access_lines/wsgi.py", "self._some_wait.wait()"): "a thread of its own, which has nothing to do but wait",
-    ("chassis/cli.py", "subprocess.Popen"): "`serve --reload`: a person sits before it and has Ctrl-C",
-    ("chassis/database/worker.py", "future.exception()"): "called when the future is done",
-    ("chassis/prod_check/process.py", "subprocess.Popen"): "it is killed before the block waits for its end",
-    ("chassis/resilience/asgi.py", "httpx.AsyncClient()"): "options() holds a time-out",
-    ("chassis/resilience/wsgi.py", "httpx.Client()"): "options() holds a time-out",
-    ("chassis/server/wsgi.py", "os.read()"): "a thread of its own: it hears of the first process's end by this pipe",
+    ("chassis/cli.py", "subprocess.Popen"): "`serve --reload`: a person sits in front of it and can press Ctrl-C",
+    ("chassis/database/duckdb_connection.py", "future.exception()"): "called when the future is done",
+    ("chassis/http_client/client.py", "httpx.AsyncClient()"): "the defaults contain a timeout",
+    (
+        "chassis/http_client/sync.py",
+        "asyncio.run_coroutine_threadsafe(coroutine, loop).result()",
+    ): "the client limits each attempt and all of them",
+    ("chassis/server/uvicorn.py", "self._is_over.wait()"): "this is how long the service runs",
+    ("chassis/web/threads.py", "self._queue.get()"): "a thread that has nothing to do but wait for a request",
+    (
+        "chassis/web/threads.py",
+        "self._credit.acquire()",
+    ): "the end of the response releases it; RESPONSE_IDLE_TIMEOUT_SECONDS",
+    ("chassis/web/threads.py", "parts.get()"): "the disconnection of the client ends it",
+    ("chassis/web/threads.py", "asyncio.wait()"): "one of the two is the disconnection of the client",
+    ("chassis/web/threads.py", "part.result()"): "called when the future is done",
 }
 
 
 def nothing_waits_forever(root: Path) -> Faults:
-    """5. What can wait has a time-out, or a reason in the table; no reason outlives its call."""
+    """5. Every call that waits has a timeout, or a reason in the table. Every reason has a call."""
     found = {
-        (path.partition("/src/{{package_name}}/")[2], call): f"{path}:{line}: {call} has no time-out"
+        (path.partition("/src/{{package_name}}/")[2], call): f"{path}:{line}: {call} has no timeout"
         for path in template_files(root)
         if f"/{PACKAGE.partition('/')[2]}/" in path and path.endswith(".py")
         for line, call in _endless((root / path).read_text(encoding="utf-8"))
@@ -75,7 +84,7 @@ POPEN = "subprocess.Popen"
 
 
 def _imported(tree: ast.AST) -> dict[str, str]:
-    """What each name of a module stands for: `connection` for `multiprocessing.connection`."""
+    """Return the meaning of each imported name: `connection` for `multiprocessing.connection`."""
     names: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and not node.level:

@@ -1,7 +1,7 @@
-"""One FastAPI service to be measured: `python fastapi_app.py {bare|logging|rendered}`, on the port in PORT.
+"""One FastAPI service to measure: `python fastapi_app.py {bare|logging|limits|rendered}`, on the port in PORT.
 
 The package of the rendered service must be importable. All variants have the same routes with the same handlers. The
-bare one takes the example's router and model from the package, and as much of the chassis as it needs.
+bare one takes the example's router and model from the package, and as much of the chassis as they need.
 """
 
 import os
@@ -12,10 +12,11 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from my_service.chassis.app import Chassis, attach, chassis_of
 from my_service.chassis.database import sqlite
-from my_service.chassis.database.asgi import Database
+from my_service.chassis.database.asyncio import Database
 from my_service.chassis.features import serve
-from my_service.chassis.service import Service, attach, service_of
+from my_service.chassis.server.connections import ConnectionLimits, limited
 from my_service.chassis.settings import load
 from my_service.main import create_app
 from my_service.notes.models import Note
@@ -28,7 +29,7 @@ OpenSession = Callable[[], AbstractAsyncContextManager[AsyncSession]]
 
 
 def add_routes(app: FastAPI, session: OpenSession) -> FastAPI:
-    """Add what is measured."""
+    """Add the routes that are measured."""
 
     @app.get("/hello")
     async def hello() -> dict[str, str]:
@@ -45,16 +46,20 @@ def add_routes(app: FastAPI, session: OpenSession) -> FastAPI:
 def bare() -> FastAPI:
     app = FastAPI()
     engine = create_async_engine("sqlite+aiosqlite:///data/service.db")
-    service = Service(load(Settings))
-    service.provide(Database(engine, sqlite))
-    attach(app, service)
+    chassis = Chassis(load(Settings))
+    chassis.provide(Database(engine, sqlite))
+    attach(app, chassis)
     app.include_router(notes, prefix="/api/v1")
     return add_routes(app, async_sessionmaker(engine, expire_on_commit=False).begin)
 
 
 def rendered() -> FastAPI:
     app = create_app()
-    return add_routes(app, service_of(app).get(Database).session)
+    return add_routes(app, chassis_of(app).get(Database).session)
+
+
+async def _reject_head(_peer: str) -> bytes:
+    return b""
 
 
 def main(variant: str) -> None:
@@ -62,6 +67,15 @@ def main(variant: str) -> None:
         serve(rendered, load(Settings))
         return
     options: dict[str, Any] = {} if variant == "logging" else {"access_log": False}
+    if variant == "limits":
+        limits = ConnectionLimits(
+            head_bytes=65_536,
+            head_timeout_seconds=10,
+            connections=1000,
+            read_timeout_seconds=30,
+            reject_head=_reject_head,
+        )
+        options["http"] = limited(limits)
     uvicorn.run(bare(), port=int(os.environ["PORT"]), **options)
 
 

@@ -1,23 +1,25 @@
-"""One Flask service to be measured: `python flask_app.py {bare|threads|logging|rendered}`, on the port in PORT.
+"""One Flask service to measure: `python flask_app.py {bare|bridge|rendered}`, on the port in PORT.
 
-The package of the rendered service must be importable. All variants have the same routes with the same handlers. The
-bare one takes the example's blueprint and model from the package, and as much of the chassis as it needs.
+The package of the rendered service must be importable. All variants have the same routes with the same handlers and as
+many threads. The bare ones take the example's blueprint and model from the package, and as much of the chassis as they
+need: on gunicorn, which most Flask services run on, and behind the chassis's own bridge without its middleware.
 """
 
 import os
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import Any
 
+import uvicorn
 from flask import Flask, Response
-from granian.constants import Interfaces
-from granian.server import MPServer
+from gunicorn.app.base import BaseApplication
+from my_service.chassis.app import Chassis, attach, chassis_of
 from my_service.chassis.database import sqlite
-from my_service.chassis.database.wsgi import Database
+from my_service.chassis.database.sync import Database
 from my_service.chassis.features import serve
-from my_service.chassis.limits.wsgi import SPARE_THREADS
-from my_service.chassis.service import Service, service_of
 from my_service.chassis.settings import load
+from my_service.chassis.web.threads import ThreadPool, WSGIBridge
 from my_service.main import create_app
 from my_service.notes.models import Note
 from my_service.notes.router import blueprint as notes
@@ -30,7 +32,7 @@ OpenSession = Callable[[], AbstractContextManager[Session]]
 
 
 def add_routes(app: Flask, session: OpenSession) -> Flask:
-    """Add what is measured."""
+    """Add the routes that are measured."""
 
     @app.get("/hello")
     def hello() -> dict[str, str]:
@@ -48,31 +50,51 @@ def add_routes(app: Flask, session: OpenSession) -> Flask:
 def bare() -> Flask:
     app = Flask(__name__)
     engine = create_engine("sqlite:///data/service.db")
-    service = app.extensions["chassis"] = Service(load(Settings))
-    service.provide(Database(engine, sqlite))
+    chassis = Chassis(load(Settings))
+    chassis.provide(Database(engine, sqlite))
+    attach(app, chassis)
     app.register_blueprint(notes, url_prefix="/api/v1/notes")
     return add_routes(app, sessionmaker(engine, expire_on_commit=False).begin)
 
 
 def rendered() -> Flask:
     app = create_app()
-    return add_routes(app, service_of(app).get(Database).session)
+    return add_routes(app, chassis_of(app).get(Database).session)
+
+
+class Gunicorn(BaseApplication):
+    """gunicorn with one worker process and a thread pool."""
+
+    def __init__(self, port: int, threads: int) -> None:
+        self._options = {
+            "bind": f"127.0.0.1:{port}",
+            "threads": threads,
+            "worker_class": "gthread",
+            "keepalive": 75,
+            "errorlog": "/dev/null",
+            "control_socket_disable": True,
+        }
+        super().__init__()
+
+    def load_config(self) -> None:
+        for name, value in self._options.items():
+            if name in self.cfg.settings:
+                self.cfg.set(name, value)
+
+    def load(self) -> Any:
+        return bare()
 
 
 def main(variant: str) -> None:
     settings = load(Settings)
+    port = int(os.environ["PORT"])
     if variant == "rendered":
         serve(rendered, settings)
-        return
-    server = MPServer(
-        "app",
-        port=int(os.environ["PORT"]),
-        interface=Interfaces.WSGI,
-        blocking_threads=None if variant == "threads" else settings.server_threads + SPARE_THREADS,
-        log_access=variant == "logging",
-        websockets=False,
-    )
-    server.serve(target_loader=bare, wrap_loader=False)
+    elif variant == "bridge":
+        bridge = WSGIBridge(bare(), ThreadPool(settings.server_threads))
+        uvicorn.run(bridge, port=port, access_log=False, lifespan="off")  # type: ignore[arg-type]
+    else:
+        Gunicorn(port, settings.server_threads).run()
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""The tests: `chassis/` holds the service to its contract, every other folder is about a domain of yours."""
+"""The tests: `chassis/` tests the contract of the service, and each other folder tests one of your domains."""

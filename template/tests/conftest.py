@@ -1,4 +1,4 @@
-"""What every test stands on: an environment of its own, never yours, and the service itself in this process."""
+"""Fixtures of every test: a separate environment, and a client of your service."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 
 from . import servers
 from .chassis.in_process import open_client
-from .package import PACKAGE, ROOT, environment, module, program
+from .package import CHASSIS, ROOT, environment, module, program
 
 
 @pytest.fixture(autouse=True)
 def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """Keep a test away from your data: it runs in a folder of its own, and sees none of your variables and files."""
+    """Run a test in a temporary folder, without your environment variables and files, and return the folder."""
     wanted = environment(tmp_path)
     for name in set(os.environ) - set(wanted):
         monkeypatch.delenv(name)
@@ -24,12 +24,12 @@ def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
     yield tmp_path
-    servers.remove(ROOT / "src" / PACKAGE / "chassis", tmp_path)
+    servers.remove(CHASSIS, tmp_path)
 
 
 @pytest.fixture
 def migrated(folder: Path) -> None:
-    """Bring the test's database to the newest schema, with the service's own command."""
+    """Migrate the test's database with the service's own command."""
     if (ROOT / "migrations").is_dir():
         (folder / "migrations").symlink_to(ROOT / "migrations")
         assert module("chassis.cli").main(program(), ["migrate"]) == 0
@@ -37,6 +37,6 @@ def migrated(folder: Path) -> None:
 
 @pytest.fixture
 def client(migrated: None) -> Iterator[httpx.Client]:
-    """Talk to the service as `main.py` makes it."""
+    """Return a client of your service, as `main.py` creates it, with its middleware and its resources."""
     with open_client(module("main").create_app()) as opened:
         yield opened

@@ -1,1 +1,1 @@
-"""What a rendered service goes through when its database fails, and what it promises meanwhile."""
+"""Faults of the servers that a rendered service depends on, and the promises that it keeps meanwhile."""

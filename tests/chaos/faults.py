@@ -1,4 +1,4 @@
-"""The faults: what is done to a server, or to the way to it, and undone again."""
+"""The faults: each is applied to a server or to the network in front of it, and removed again."""
 
 import random
 import time
@@ -24,14 +24,14 @@ class Target:
 
 
 Deed = Callable[[Target], None]
-# What may come of a fault: nothing that a client would notice, some requests that fail, or none that succeeds. Without
-# its cache a service is degraded, and answers all the same.
+# The effect of a fault: unnoticed by clients, some failed requests, or none that succeeds. Without its cache a service
+# is degraded and still answers.
 Effect = Literal["unnoticed", "some", "unready", "degraded"]
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault of the server that a service has for its database, or for its cache. It lasts `seconds`."""
+    """One fault of the database server or of Redis. It lasts `seconds`."""
 
     name: str
     begin: Deed
@@ -51,7 +51,7 @@ def _kill(target: Target) -> None:
 
 
 def _cut_often(target: Target) -> None:
-    """Cut all connections while many of them wait in mid-transaction for an answer that is on its way."""
+    """Cut all connections while many of them wait for a response in the middle of a transaction."""
     for _ in range(5):
         target.proxy.say("delay 0.03")
         time.sleep(random.uniform(0.1, 0.2))  # noqa: S311
@@ -61,7 +61,7 @@ def _cut_often(target: Target) -> None:
 
 
 def _fill(target: Target) -> None:
-    """Take every connection that there is, those of the service too."""
+    """Use up all connections of the server, including those of the service."""
     target.proxy.say("refuse")
     target.held.enter_context(target.module.filled(target.url))
     target.proxy.say("pass")
@@ -72,7 +72,7 @@ def _say(words: str) -> Deed:
 
 
 def _fill_redis(target: Target) -> None:
-    """Take every client's place that there is, those of the service too."""
+    """Use up all client slots of Redis, including those of the service."""
     target.module.connect(target.url).config_set("maxclients", 10)
     target.proxy.say("refuse")
     with suppress(redis.RedisError):
@@ -110,7 +110,7 @@ OF_DATABASE = [
     Fault("database cut in mid-transaction", _cut_often, nothing, 0, "some"),
     Fault("database refuses connections", _say("refuse"), _say("pass"), 2.5),
     Fault("database slow (0.08 s a round trip)", _say("delay 0.04"), _say("delay 0"), 2.5, "unnoticed"),
-    # Longer than a service waits for an answer (3 s): of equal times, chance would say which is over first.
+    # Longer than the service waits for a response (3 s). With equal times the result would be random.
     Fault("database crawls (4 s a round trip)", _say("delay 2"), _say("delay 0"), 5),
     Fault("database restarted", _stop, _bring_back, 0, "some"),
     Fault("database out of connections", _fill, _release, 2.5),
@@ -127,11 +127,11 @@ OF_CACHE = [
 
 
 def faults_of(stack: str) -> list[Fault]:
-    """What a named stack goes through."""
+    """Return the faults of a named stack."""
     return OF_DATABASE + OF_CACHE if stack.endswith("-redis") else OF_DATABASE
 
 
-# What happens again and again in a compressed hour: what begins it, what ends it.
+# The short faults of a compressed hour: how each begins and ends.
 SHORT: list[tuple[Deed, Deed]] = [
     (_say("cut"), nothing),
     (_say("refuse"), _say("pass")),

@@ -1,4 +1,4 @@
-"""What a service holds: connections, files, threads and tasks, counted before and after many faults."""
+"""Counts the connections, files, threads and tasks of a service before and after many faults."""
 
 import json
 import random
@@ -15,15 +15,15 @@ from chaos import load
 from chaos.faults import SHORT
 from chaos.world import World
 
-# How much more may be there by chance: a connection that is being closed, a check of health, threads of bounded pools.
+# Tolerance: a connection that is being closed, a health check, threads of bounded pools.
 SLACK = {"connections": 2, "in_use": 1, "files": 2, "threads": 8, "tasks": 2}
-# How long everything may take to come to rest.
+# The time limit until everything is idle.
 REST_SECONDS = 10
 
 
 @dataclass(frozen=True)
 class Held:
-    """Counts. `in_use` is of the pool; the files are those that are no connection of the database's."""
+    """Counts. `in_use` is the pool's; `files` excludes connections to the database."""
 
     connections: int
     in_use: int
@@ -33,7 +33,7 @@ class Held:
 
 
 def count(world: World) -> Held:
-    """Count what the service's processes hold, and the server has of them."""
+    """Count the resources of the service's processes and their connections at the server."""
     time.sleep(1)  # until the connections of the load are closed
     pids = list(_family(world.live.process.pid))
     connections = world.connections()
@@ -41,12 +41,12 @@ def count(world: World) -> Held:
     threads = sum(len(list(Path(f"/proc/{pid}/task").iterdir())) for pid in pids)
     report = _ask(f"{world.live.url}/health")
     in_use = report["checks"]["database"]["details"].get("in_use", -1)
-    # A service of threads has no tasks.
+    # A service whose handlers run in threads does not count tasks.
     return Held(connections, in_use, files - connections, threads, _ask(f"{world.live.url}/tasks") or 0)
 
 
 def compressed_hour(world: World, cycles: int, scratch: Path) -> list[load.Request]:
-    """Have many short faults happen under load, one for each minute of an hour when there are sixty."""
+    """Apply many short faults under load: with sixty cycles, one for each minute of an hour."""
     answers = scratch / "hour.jsonl"
     with load.load(world.live.url, answers):
         for turn in range(cycles):
@@ -61,7 +61,7 @@ def compressed_hour(world: World, cycles: int, scratch: Path) -> list[load.Reque
 
 
 def leaked(world: World, before: Held) -> list[str]:
-    """Every count that stays above what it was. The pool may have grown to its size, and no further."""
+    """Return every count that stays above its former value. The pool may have grown to its size."""
     deadline = time.monotonic() + REST_SECONDS
     while True:
         after = asdict(count(world))
@@ -75,7 +75,7 @@ def leaked(world: World, before: Held) -> list[str]:
 
 
 def _family(pid: int) -> Iterator[int]:
-    """A process and what it has started."""
+    """Yield a process and its descendants."""
     yield pid
     found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False, timeout=10)
     for child in found.stdout.split():
@@ -83,7 +83,7 @@ def _family(pid: int) -> Iterator[int]:
 
 
 def _ask(url: str) -> Any:
-    """What the service answers, or None when it knows nothing of that."""
+    """Return the response of the service, or None if the path does not exist."""
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310
             return json.load(answer)

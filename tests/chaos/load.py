@@ -1,7 +1,7 @@
-"""Steady load, from a process of its own: writes notes with titles of their own and reads them back.
+"""Generates steady load from a separate process: writes notes with unique titles and reads them back.
 
-Clients keep their connections and do not hurry: each begins a request when its turn comes, or as soon as the one before
-is answered. Every answer is a JSON line on stdout. The load ends when stdin does.
+Clients reuse their connections. Each starts a request at its turn, or as soon as the previous one is answered. Every
+response is a JSON line on stdout. The load ends when stdin is closed.
 """
 
 import http.client
@@ -22,13 +22,13 @@ NOTES = "/api/v1/notes"
 # More clients than a synchronous service has threads, and fewer than the pool has connections.
 CLIENTS = 12
 PAUSE_SECONDS = 0.2
-# What is not answered by then is given up: it has hung.
+# A request without a response after this time counts as hanging.
 HANG_SECONDS = 20
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request. `at` is the monotonic clock, which all processes of a machine share; status 0 is no answer."""
+    """One request. `at` is the monotonic clock, which all processes of a machine share; status 0 means no response."""
 
     at: float
     seconds: float
@@ -96,7 +96,7 @@ class Client(threading.Thread):
 
 @contextmanager
 def load(url: str, answers: Path) -> Iterator[None]:
-    """Have the process make load on a service while the block lasts; what was answered is in `answers` afterwards."""
+    """Generate load on a service during the block; the responses are in `answers` afterwards."""
     with answers.open("wb") as output:
         process = subprocess.Popen([sys.executable, __file__, url], stdin=subprocess.PIPE, stdout=output)
     try:
@@ -106,7 +106,7 @@ def load(url: str, answers: Path) -> Iterator[None]:
 
 
 def read(answers: Path) -> list[Request]:
-    """The requests in the order in which they were answered."""
+    """Return the requests in the order of their responses."""
     return [Request(**json.loads(line)) for line in answers.read_text().splitlines()]
 
 

@@ -1,7 +1,7 @@
-"""A relay of TCP between a service and its server, in a process of its own, which does to a network what faults do.
+"""A TCP relay between a service and its server, in a separate process, that simulates network faults.
 
-It hears words on stdin and answers each with `ok`: `refuse`, `pass`, `cut`, and `delay <seconds>`, of all that goes
-either way.
+It reads commands from stdin and answers each with `ok`: `refuse`, `pass`, `cut`, and `delay <seconds>` in both
+directions.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from contextlib import suppress
 
 
 class Relay:
-    """What the process does."""
+    """The relay inside the process."""
 
     def __init__(self, port: int, to_port: int) -> None:
         self._port, self._to_port = port, to_port
@@ -62,7 +62,7 @@ async def main() -> None:
 
 
 class Proxy:
-    """The process as the tests see it."""
+    """Starts the process and sends it commands."""
 
     def __init__(self, port: int, to_port: int) -> None:
         self.port = port
@@ -71,7 +71,7 @@ class Proxy:
         self.say("pass")
 
     def say(self, words: str) -> None:
-        """Give an order, and return when it is done."""
+        """Send a command and wait until it is done."""
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.write(words + "\n")

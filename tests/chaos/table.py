@@ -1,4 +1,4 @@
-"""What came of every fault on every stack, as docs/reliability.md has it: `make chaos`."""
+"""Measures every fault on every stack and writes docs/reliability.md: `make chaos`."""
 
 import argparse
 import tempfile
@@ -15,7 +15,7 @@ from chaos.faults import faults_of
 DOCUMENT = ROOT / "docs" / "reliability.md"
 STACKS = ["fastapi-postgresql-redis", "flask-postgresql", "fastapi-mysql", "flask-mysql-redis"]
 MINUTES = 60
-COLUMNS = "requests", "2xx", "503", "other", "median ms", "p99 ms", "longest s", "told after s", "recovery s"
+COLUMNS = "requests", "2xx", "503", "other", "median ms", "p99 ms", "longest s", "reported after s", "recovery s"
 HEAD = f"| stack | fault | {' | '.join(COLUMNS)} |\n|---|---|{'---:|' * len(COLUMNS)}\n"
 HELD = "connections", "in use", "files", "threads", "tasks"
 LEAKS = f"| stack | faults | requests | {' | '.join(HELD)} |\n|---|---:|---:|{'---:|' * len(HELD)}\n"

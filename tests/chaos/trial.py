@@ -1,4 +1,4 @@
-"""One fault under load: what came of it, and which promises it broke."""
+"""Runs one fault under load, and finds the promises that the service broke."""
 
 import time
 from dataclasses import dataclass
@@ -9,22 +9,22 @@ from chaos.faults import Fault
 from chaos.watch import HEALTH, LIVE, READY, UNWELL, WELL, Watch
 from chaos.world import World
 
-# What a service promises, in seconds.
+# Promises of a service, in seconds.
 TRUTH_SECONDS = 2.0
 RECOVERY_SECONDS = 5.0
 REQUEST_SECONDS = 5.0
-# Nobody waits for a cache that is gone; a busy machine takes its time.
+# An unavailable cache delays no request; a busy machine may.
 CACHE_SECONDS = 1.0
-LIVE_SECONDS = 1.0  # as long as kubelet waits unless it is told otherwise
-# What the clocks and the pauses between two probes may add.
+LIVE_SECONDS = 1.0  # the default timeout of kubelet
+# Tolerance for the clocks and for the pause between two probes.
 _BLUR_SECONDS = 0.25
-# How long it is watched after it seems well again.
+# How long the service is observed after it has recovered.
 _QUIET_SECONDS = 1.5
 
 
 @dataclass
 class Outcome:
-    """What was answered while a fault began, lasted and was over; times by the monotonic clock."""
+    """The requests and probes before, during and after a fault; times by the monotonic clock."""
 
     fault: Fault
     began: float
@@ -41,24 +41,24 @@ class Outcome:
         return max(request.seconds for request in self.requests)
 
     def percentile(self, share: float) -> float:
-        """How many seconds this share of all requests took at most."""
+        """Return the longest duration of this share of all requests, in seconds."""
         return sorted(request.seconds for request in self.requests)[int(len(self.requests) * share)]
 
     @property
     def told_seconds(self) -> float | None:
-        """How long after the fault's beginning the health report said so."""
+        """The seconds from the beginning of the fault until the health report showed it."""
         return self.watch.first(HEALTH, ("unhealthy", "degraded"), self.began)
 
     @property
     def recovery_seconds(self) -> float:
-        """How long after the fault's end something still failed, or said so."""
+        """The seconds from the end of the fault until the last failure or unhealthy report."""
         failed = [request.until for request in self.requests if request.status >= 300 or not request.status]
         unwell = [probe.until for path in (READY, HEALTH) for probe in self.watch.of(path) if probe.said not in WELL]
         return max(0.0, max([*failed, *unwell], default=0.0) - self.returned)
 
 
 def run(world: World, fault: Fault, scratch: Path) -> Outcome:
-    """Have a fault happen to a service under load, and wait until it is over and done with."""
+    """Apply a fault to a service under load, and wait until the service has recovered."""
     answers = scratch / "answers.jsonl"
     watch = Watch(world.live.url)
     with watch.running(), load.load(world.live.url, answers):
@@ -75,7 +75,7 @@ def run(world: World, fault: Fault, scratch: Path) -> Outcome:
 
 
 def broken(outcome: Outcome) -> list[str]:
-    """Every promise that was not kept, with a figure."""
+    """Return every broken promise, with a figure."""
     return [*_of_requests(outcome), *lost(outcome.requests, outcome.kept), *_of_health(outcome)]
 
 
@@ -84,9 +84,9 @@ def _of_requests(outcome: Outcome) -> list[str]:
     other = [request for request in requests if request.status not in (200, 201, 503)]
     if other:
         found.append(f"neither 2xx nor 503: {sorted({(request.status, request.error) for request in other})}")
-    dumb = [request for request in requests if request.status == 503 and not request.retry_after]
-    if dumb:
-        found.append(f"{len(dumb)} of 503 without Retry-After")
+    silent = [request for request in requests if request.status == 503 and not request.retry_after]
+    if silent:
+        found.append(f"{len(silent)} responses with 503 lack Retry-After")
     if outcome.longest_seconds > (CACHE_SECONDS if outcome.fault.of == "cache" else REQUEST_SECONDS):
         found.append(f"a request took {outcome.longest_seconds:.1f} s")
     if outcome.fault.effect != "some" and (outcome.fault.effect == "unready") != bool(outcome.count(503)):
@@ -99,7 +99,7 @@ def _of_requests(outcome: Outcome) -> list[str]:
 
 
 def lost(requests: list[load.Request], kept: dict[str, str]) -> list[str]:
-    """What was acknowledged is there, and as it was sent; what was not may be there."""
+    """Return the acknowledged writes that are missing or changed. Unacknowledged writes may exist."""
     titles = [request.title for request in requests if request.written and request.status == 201]
     gone = [title for title in titles if kept.get(title) != title]
     found = [f"{len(gone)} acknowledged writes are not in the database"] if gone else []
@@ -125,7 +125,7 @@ def _of_health(outcome: Outcome) -> list[str]:
 
 
 def _truth(outcome: Outcome) -> dict[str, tuple[str, ...]]:
-    """What the health paths must say of a fault while it lasts."""
+    """Return the states that the health paths must report during the fault."""
     if outcome.fault.effect == "degraded":
         return {HEALTH: ("degraded",)}
     return UNWELL if outcome.fault.effect == "unready" else {}

@@ -1,4 +1,4 @@
-"""Probes of a service's health, many times a second, each path on a connection of its own."""
+"""Probes the health of a service many times a second, each path on a separate connection."""
 
 import http.client
 import json
@@ -18,7 +18,7 @@ HANG_SECONDS = 10
 
 @dataclass(frozen=True)
 class Probe:
-    """One answer of a health path, by the monotonic clock; status 0 is no answer."""
+    """One response of a health path, by the monotonic clock; status 0 means no response."""
 
     at: float
     seconds: float
@@ -32,7 +32,7 @@ class Probe:
 
 
 class Watch:
-    """What the probes heard."""
+    """Runs the probes and stores their results."""
 
     def __init__(self, url: str) -> None:
         self._address = urlsplit(url).netloc
@@ -43,11 +43,11 @@ class Watch:
         return [probe for probe in self.heard if probe.path == path and probe.at >= since]
 
     def first(self, path: str, said: tuple[str, ...], since: float) -> float | None:
-        """How many seconds after `since` a path first said one of these words."""
+        """Return the seconds from `since` until a path first reported one of these states."""
         return next((probe.until - since for probe in self.of(path, since) if probe.said in said), None)
 
     def well(self) -> bool:
-        """Whether the last probes found the service ready and healthy."""
+        """Return whether the last probes found the service ready and healthy."""
         return all(probes and probes[-1].said in WELL for probes in map(self.of, (READY, HEALTH)))
 
     def _probe(self, path: str) -> None:

@@ -1,4 +1,4 @@
-"""A stack as it runs: its own server, the proxy before it, and the service behind it."""
+"""A running stack: its servers, the proxies in front of them, and the service."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,16 +14,16 @@ from sqlalchemy import create_engine, make_url, text
 from chaos.faults import Target
 from chaos.proxy import Proxy
 
-# Shorter than the defaults, so that the faults are; a service may well be run with them.
+# Shorter than the defaults, so that the faults can be short. They are valid production settings.
 SETTINGS = {
     "DATABASE_CONNECT_TIMEOUT_SECONDS": "2",
     "DATABASE_STATEMENT_TIMEOUT_SECONDS": "2",
     "DATABASE_POOL_TIMEOUT_SECONDS": "2",
     "REQUEST_TIMEOUT_SECONDS": "10",
-    # Redis is asked again every second.
+    # The load of the test is far above the default.
     "RATE_LIMIT_DEFAULT": "400/second",
 }
-# What an owner might add to see for herself what goes on.
+# A route that an owner might add to observe the service.
 _TASKS = """
     @app.get("/tasks")
     async def tasks() -> int:
@@ -32,7 +32,7 @@ _TASKS = """
         return len(asyncio.all_tasks())
 
 """
-# A server that is killed must have kept what it has acknowledged; the power stays on. It is soon full.
+# A killed server must retain acknowledged writes (without a power failure). A low limit fills it quickly.
 _CAREFUL = {
     "postgresql": ["--synchronous_commit=on", "--max_connections=25"],
     "mysql": ["--innodb-flush-log-at-trx-commit=2", "--max-connections=25"],
@@ -46,18 +46,18 @@ _CONNECTIONS = {
 
 @dataclass
 class World:
-    """The service, and what it depends on."""
+    """The service and its dependencies."""
 
     database: str
     targets: dict[str, Target]
     live: Live
 
     def notes(self) -> dict[str, str]:
-        """Every note by its title, read past the service."""
+        """Return every note by its title, read directly from the database."""
         return {row[0]: row[1] for row in self._rows("SELECT title, body FROM notes")}
 
     def connections(self) -> int:
-        """How many connections the server counts, without the one that asks."""
+        """Return the number of connections at the server, without this one."""
         return int(self._rows(_CONNECTIONS[self.database])[0][0])
 
     def _rows(self, query: str) -> list[tuple[str, str]]:
@@ -71,7 +71,7 @@ class World:
 
 @contextmanager
 def running(render: Render, scratch: Path) -> Iterator[World]:
-    """Start everything that a rendered stack needs, and stop it when the block ends."""
+    """Run a rendered stack with everything that it needs during the block."""
     database = render.answers["database"]
     prepare(render)
     with ExitStack() as stack:
@@ -96,14 +96,14 @@ def _target(service: Path, feature: str, options: list[str], stack: ExitStack) -
 
 
 def _behind(target: Target) -> str:
-    """The URL of a server, by way of its proxy."""
+    """Return the URL of a server through its proxy."""
     return target.url.replace(f":{target.server.port}/", f":{target.proxy.port}/")
 
 
 def prepare(render: Render) -> None:
-    """Have the service run with the libraries of this repository, and count its tasks where it has any."""
+    """Run the service with the libraries of this repository, and add the route that counts its tasks."""
     (render.path / ".venv").symlink_to(ROOT / ".venv")
-    if render.answers["interface"] == "asgi":
+    if render.answers["handlers"] == "asyncio":
         main = render.path / "src" / render.answers["package_name"] / "main.py"
         before, returned, after = main.read_text().rpartition("    return app\n")
         main.write_text(before + _TASKS.lstrip("\n") + returned + after)

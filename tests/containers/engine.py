@@ -23,7 +23,7 @@ Found = TypeVar("Found")
 
 
 def run(*command: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
-    """Run a command and return what it prints; a failure shows everything it said."""
+    """Run a command and return its output; a failure shows all of it."""
     environment = os.environ | dict(env or {})
     done = subprocess.run(
         command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
@@ -33,7 +33,7 @@ def run(*command: str, cwd: Path | None = None, env: Mapping[str, str] | None = 
 
 
 def build(*command: str, cwd: Path, env: Mapping[str, str] | None = None) -> str:
-    """Run a command that builds an image, and again if it failed for want of a network; no other failure is mended."""
+    """Run a command that builds an image. Only failures of the network are retried."""
     for pause in (10, 60):
         try:
             return run(*command, cwd=cwd, env=env)
@@ -80,7 +80,7 @@ class Client:
         self._connection = HTTPConnection("localhost", port, timeout=60)
 
     def request(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        """Send a request, anew connected where the last answer closed the connection; return status and parsed body."""
+        """Send a request, reconnecting if the last response closed the connection; return status and parsed body."""
         payload = None if body is None else json.dumps(body)
         try:
             self._connection.request(method, path, payload, {"Content-Type": "application/json"})
@@ -111,7 +111,7 @@ class Container:
         wait_for(settled)
 
     def sh(self, script: str) -> str:
-        """What a shell in the container prints, with the rights of the service."""
+        """Return the output of a shell in the container, with the rights of the service."""
         return run("docker", "exec", self.name, "sh", "-c", script)
 
     def logs(self) -> str:

@@ -20,7 +20,7 @@ cannot() {
 
 answers() { docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1 && docker buildx version >/dev/null 2>&1; }
 
-# Sources, pins and package lists of our own: the machine's apt settings stay as they are.
+# Separate sources, pins and package lists: the apt settings of the machine do not change.
 apt() {
     DEBIAN_FRONTEND=noninteractive apt-get -q \
         -o Dir::Etc::SourceList=/dev/null -o Dir::Etc::SourceParts="$state/sources" \
@@ -29,7 +29,7 @@ apt() {
 
 install_engine() {
     local own=/etc/apt/sources.list.d/debian.sources
-    [ -r "$own" ] || cannot "$own is missing, so there is no telling where this machine gets its packages from"
+    [ -r "$own" ] || cannot "$own is missing, so the package source of this machine is unknown"
     mkdir -p "$state"/{sources,preferences,lists/partial}
     cp "$own" "$state/sources/own.sources"
     sed "s/bookworm/$newer/g" "$own" >"$state/sources/newer.sources"
@@ -37,7 +37,7 @@ install_engine() {
     "$here/again.sh" "$0" fetch
 }
 
-# An update that leaves a list out succeeds all the same; what follows it tells.
+# An update that omits a list succeeds; the installation then fails.
 fetch_engine() {
     apt update || true
     apt install -y --no-install-recommends -o DPkg::Lock::Timeout=600 "${packages[@]/%//$newer}" iptables
@@ -53,11 +53,11 @@ engine_pid() {
 start_engine() {
     if answers; then return 0; fi # where installing it started it
     mkdir -p "$state"
-    # With a number in this file that is a living process's, whoever's, the engine would not start.
+    # The engine does not start if this file holds the number of any running process.
     engine_pid >/dev/null || rm -f "$state/dockerd.pid"
     setsid dockerd --pidfile "$state/dockerd.pid" >"$state/dockerd.log" 2>&1 </dev/null &
     local began=$SECONDS
-    while [ $((SECONDS - began)) -lt 300 ]; do # on a busy machine; an engine that ends is seen at once
+    while [ $((SECONDS - began)) -lt 300 ]; do # on a busy machine; an engine that exits ends the loop
         if answers; then return 0; fi
         kill -0 $! 2>/dev/null || break
         sleep 0.2
@@ -73,7 +73,7 @@ start() {
     unshare --mount --pid --net --fork true 2>/dev/null || cannot "this machine does not let root make namespaces"
     if ! command -v dockerd >/dev/null || ! docker compose version >/dev/null 2>&1; then
         mkdir -p "$state"
-        # In a process of its own: `set -e` is off in whatever stands before `||`.
+        # In a separate process: `set -e` has no effect in a command before `||`.
         "$0" install >"$state/install.log" 2>&1 || { echo "it could not be installed: $(tail -n 3 "$state/install.log")"; return 1; }
     fi
     start_engine

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Base images for a machine that reaches package registries but no image registry.
 #
-#   stand_ins.sh IMAGE...      e.g. python:3.13-slim-bookworm ghcr.io/astral-sh/uv:0.13.8
+#   stand_ins.sh IMAGE...      e.g. python:3.13-slim-trixie ghcr.io/astral-sh/uv:0.13.8
 #
 # An image that is here stays, one that can be pulled is pulled, and only else is a stand-in made under the official name:
 # Debian's own packages with a CPython of this machine (or Debian's) on top, or the uv of the Python package index.
@@ -59,13 +59,14 @@ finish_python() { # version root
 }
 
 make_python() { # image
-    local version suite=bookworm packages=$libraries,libssl3
+    local version suite=${1##*-slim-} packages
     version=$(sed -E 's/.*:([0-9]+\.[0-9]+).*/\1/' <<<"$1")
     [ -r "$debian_sources" ] || cannot "$1 cannot be pulled, and a stand-in is made on Debian only"
     if [ -z "$(find_python "$version")" ]; then
         [ "$version" = 3.13 ] || cannot "$1 cannot be pulled, and this machine has no Python $version for a stand-in"
-        suite=trixie packages=$libraries,libssl3t64,python3.13,python3.13-venv # Debian 13's own Python
+        suite=trixie libraries=$libraries,python3.13,python3.13-venv # Debian 13's own Python
     fi
+    packages=$libraries,$([ "$suite" = trixie ] && echo libssl3t64 || echo libssl3)
     command -v mmdebstrap >/dev/null || DEBIAN_FRONTEND=noninteractive "$again" sh -c \
         'apt-get update; apt-get install -y --no-install-recommends -o DPkg::Lock::Timeout=600 mmdebstrap'
     sed "s/bookworm/$suite/g" "$debian_sources" >"$work/debian.sources"
@@ -86,7 +87,7 @@ make_uv() { # image
 provide() { # image
     if docker image inspect "$1" >/dev/null 2>&1 || timeout 300 docker pull -q "$1" >"$work/log" 2>&1; then return 0; fi
     local code=0
-    # In a process of its own: `set -e` is off in whatever stands before `||`.
+    # In a separate process: `set -e` has no effect in a command before `||`.
     "$self" --make "$1" >"$work/log" 2>&1 || code=$?
     if [ "$code" = 77 ]; then tail -n 1 "$work/log"; elif [ "$code" != 0 ]; then tail -n 5 "$work/log"; fi
     return "$code"
@@ -95,7 +96,7 @@ provide() { # image
 case ${1:-} in
     --make)
         case $2 in
-            python:*-slim-bookworm) make_python "$2" ;;
+            python:*-slim-bookworm | python:*-slim-trixie) make_python "$2" ;;
             ghcr.io/astral-sh/uv:*) make_uv "$2" ;;
             *) cannot "$2 cannot be pulled, and there is no stand-in for it" ;;
         esac

@@ -1,1 +1,1 @@
-"""The contract of the service, tested over HTTP and by what it logs; the same text whatever it is made of."""
+"""The contract of the service, tested over HTTP and through its logs. The tests are the same for every framework."""

@@ -1,4 +1,4 @@
-"""Fixtures of the contract: `start` an application in this process, read its `logs`, ask one that is `running`."""
+"""Fixtures of the contract: `start` an application in this process, read its `logs`, use a `running` process."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from .application import create_app
 from .in_process import open_client
 from .process import Process, serving
 
-# The commands of the service around the application of the tests.
+# The commands of the service, with the application of the tests instead of yours.
 FAULTS = ("tests.chassis.fault_server", "serve")
+# How many connections the shared process accepts.
+MAX_CONNECTIONS = 50
 
 Start = Callable[..., httpx.Client]
 Logs = Callable[..., list[dict[str, Any]]]
@@ -31,17 +33,17 @@ def settings_for_tests(**values: Any) -> Any:
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Start the smallest application with the chassis, and give a client for it.
+    """Start the smallest application with the chassis, and return a client of it.
 
-    `behaviours` are what its routes do, by name; `install` is a feature of the test's own, called with the service;
-    `peer` is the client's address; everything else is a setting.
+    `behaviours` are functions by name, which the application's routes call. `install` is called with the chassis, as
+    that of a feature is. `peer` is the client's address. All other arguments are settings.
     """
     with ExitStack() as stack:
 
         def open_one(
-            behaviours: dict[str, Callable[[], Any]] | None = None,
+            behaviours: dict[str, Callable[..., Any]] | None = None,
             *,
-            install: Callable[[Any], object] = lambda service: None,
+            install: Callable[[Any], object] = lambda chassis: None,
             peer: str = "127.0.0.1",
             started: bool = True,
             **settings: Any,
@@ -55,19 +57,19 @@ def start() -> Iterator[Start]:
 
 @pytest.fixture
 def logs(capsys: pytest.CaptureFixture[str]) -> Iterator[Logs]:
-    """Read the lines on stdout so far, as they are parsed; on request only those of one event."""
-    lines: list[dict[str, Any]] = []
+    """Return a function that reads the log entries on stdout so far, optionally those of one event."""
+    entries: list[dict[str, Any]] = []
 
     def read(event: str | None = None) -> list[dict[str, Any]]:
-        lines.extend(json.loads(line) for line in capsys.readouterr().out.splitlines())
-        return [line for line in lines if event in (None, line["event"])]
+        entries.extend(json.loads(line) for line in capsys.readouterr().out.splitlines())
+        return [entry for entry in entries if event in (None, entry["event"])]
 
     yield read
-    module("chassis.log_sink").SINK.close_file()
+    module("chassis.logging.sink").SINK.close_file()
 
 
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    """Give a process that serves the application of the tests; they share it, so none of them stops it."""
-    with serving(tmp_path_factory.mktemp("running"), *FAULTS) as process:
+    """Return a process that serves the application of the tests. They share it, so none of them stops it."""
+    with serving(tmp_path_factory.mktemp("running"), *FAULTS, MAX_CONNECTIONS=str(MAX_CONNECTIONS)) as process:
         yield process

@@ -1,13 +1,14 @@
-"""The service's commands around the application of the tests: `python -m tests.chassis.fault_server serve`."""
+"""The service's commands with the application of the tests: `python -m tests.chassis.fault_server serve`."""
 
 from __future__ import annotations
 
+import asyncio
 import os
-import signal
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -15,47 +16,121 @@ from typing import Any
 import structlog
 
 from ..package import module
-from .application import create_app as application
+from .application import create_app as create_application
 
 features = module("chassis.features")
+request_context = module("chassis.request_context")
 log = structlog.get_logger("orders")
+
+PART = b"x" * 65_536
+_mark = ContextVar("mark", default="unmarked")
 
 
 def crash() -> None:
     raise RuntimeError("password=hunter2")
 
 
-def print_lines() -> None:
-    """Write in all the ways in which a process writes."""
-    log.info("said_by_us")
-    getLogger("library").warning("said by a library")
-    warnings.warn("said by Python", RuntimeWarning, stacklevel=1)
+def log_everywhere() -> None:
+    """Log with structlog, with the standard library, and with a Python warning."""
+    log.info("structlog_entry")
+    getLogger("library").warning("standard library entry")
+    warnings.warn("warning of Python", RuntimeWarning, stacklevel=1)
 
 
 def wait() -> None:
-    """Be in flight until the test makes a file called `release`."""
+    """Return when the test creates a file called `release`."""
     log.info("waiting")
     while not Path("release").exists():
         time.sleep(0.01)
     log.info("waited")
 
 
-def stop() -> None:
-    """Have the process that the test has named in a file told to stop, while this request is served."""
-    os.kill(int(Path("pid").read_text(encoding="ascii")), signal.SIGTERM)
+def wait_past_deadline() -> None:
+    """Run past the deadline, and then try to commit."""
+    context = request_context.current()
+    wait()
+    try:
+        context.begin_commit()
+    except module("chassis.errors").DeadlineExceededError:
+        log.info("commit_refused")
+    else:
+        context.end_commit()
+        log.info("committed")
 
 
-class FaultyDependency:
-    """A dependency that is away until the file that FAULTY_DEPENDENCY names is there, and that says when it closes."""
+def echo(body: bytes) -> dict[str, Any]:
+    """Log that a whole body has arrived, as a handler that commits would."""
+    log.info("body_handled", size=len(body))
+    return {"size": len(body)}
+
+
+class Stream:
+    """Endless streams that count the parts they have produced."""
+
+    def __init__(self) -> None:
+        self.parts = 0
+
+    def endless(self) -> Iterator[bytes]:
+        log.info("stream_began")
+        while True:
+            self.parts += 1
+            yield PART
+
+    def produced(self) -> int:
+        return self.parts * len(PART)
+
+
+def stream_slowly() -> Iterator[bytes]:
+    """Stream one part, wait for the test, and stream another one."""
+    yield b"first,"
+    wait()
+    yield b"last"
+
+
+def stream_and_fail() -> Iterator[bytes]:
+    yield b"half of the "
+    raise RuntimeError("the other half is secret")
+
+
+def stream_nothing() -> Iterator[bytes | None]:
+    """Stream a part that is not bytes, as a generator does that forgets a value."""
+    yield b"half of the "
+    yield None
+    yield b"rest"
+
+
+def mark() -> str:
+    """Set a context variable, and return its value of before."""
+    before = _mark.get()
+    _mark.set("marked")
+    return before
+
+
+async def wait_in_a_thread() -> None:
+    """Wait in a thread of the event loop, which cannot be cancelled."""
+    await asyncio.to_thread(wait)
+
+
+async def ignore_cancellation() -> None:
+    """Wait in a task that cannot be cancelled either."""
+    log.info("waiting")
+    while True:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.01)
+
+
+class UnavailableUntilFile:
+    """A dependency that is unavailable until the file that FAULTY_DEPENDENCY names exists; it logs what happens."""
 
     __name__ = "faulty"
 
-    def install(self, service: Any) -> None:
-        service.lifespans.append(("faulty", self.open))
+    def install(self, chassis: Any) -> None:
+        chassis.lifespans.append(("faulty", self.open))
 
     @contextmanager
     def open(self) -> Iterator[None]:
         if not Path(os.environ["FAULTY_DEPENDENCY"]).exists():
+            log.info("faulty_unavailable")
             raise module("chassis.errors").UnavailableError()
         yield
         log.info("faulty_closed")
@@ -63,9 +138,15 @@ class FaultyDependency:
 
 def create_app() -> Any:
     settings = module("chassis.settings").load(features.ChassisSettings)
-    behaviours = {"crash": crash, "print": print_lines, "wait": wait, "stop": stop, "nap": lambda: time.sleep(0.02)}
-    own = (FaultyDependency(),) if "FAULTY_DEPENDENCY" in os.environ else ()
-    return application(settings, (*features.FEATURES, *own), behaviours)
+    stream = Stream()
+    behaviours = {
+        "crash": crash, "log-everywhere": log_everywhere, "wait": wait, "past-deadline": wait_past_deadline,
+        "nap": lambda: time.sleep(0.02), "echo": echo, "endless": stream.endless, "produced": stream.produced,
+        "slowly": stream_slowly, "half": stream_and_fail, "nothing": stream_nothing, "mark": mark,
+        "wait-in-a-thread": wait_in_a_thread, "ignore-cancellation": ignore_cancellation,  # for FastAPI
+    }  # fmt: skip
+    own = (UnavailableUntilFile(),) if "FAULTY_DEPENDENCY" in os.environ else ()
+    return create_application(settings, (*features.FEATURES, *own), behaviours)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The database of a test, whichever it is, seen past the service."""
+"""Direct access to the database of a test, without the service. It works with every database."""
 
 from __future__ import annotations
 
@@ -6,28 +6,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, inspect, text
+from sqlalchemy import Engine, inspect, text
 
 from .. import servers
-from ..package import PACKAGE, ROOT, module
+from ..package import CHASSIS, module
 from .conftest import settings_for_tests
 
-server = servers.chosen(ROOT / "src" / PACKAGE / "chassis")
+server = servers.chosen(CHASSIS)
 assert server is not None
-dialect = module(f"chassis.database.{server.__name__.rpartition('.')[2]}")
-# What other databases have and this one has not.
+backend = module(f"chassis.database.{server.__name__.rpartition('.')[2]}")
+# Features of other databases that this one does not have.
 LACKS: frozenset[str] = server.LACKS
 connection = module("chassis.database.connection")
 
 
 @contextmanager
 def engine(**settings: Any) -> Iterator[Engine]:
-    """Open the database of this test, as the service would if it were synchronous."""
-    chosen = settings_for_tests(**settings)
-    url = connection.url_for(chosen, dialect.SYNC_DRIVER)
-    dialect.prepare(url)
-    opened = create_engine(url, **dialect.engine_options(chosen))
-    connection.set_up_connections(opened, dialect, chosen)
+    """Open the database of this test with a synchronous engine."""
+    opened = connection.open_engine(settings_for_tests(**settings), backend)
     try:
         yield opened
     finally:
@@ -35,7 +31,7 @@ def engine(**settings: Any) -> Iterator[Engine]:
 
 
 def run(*statements: str, **settings: Any) -> Callable[[], None]:
-    """Return a behaviour that runs statements and commits, and raises whatever the database says."""
+    """Return a function that runs statements and commits."""
 
     def behaviour() -> None:
         with engine(**settings) as opened, opened.begin() as connected:
@@ -46,11 +42,12 @@ def run(*statements: str, **settings: Any) -> Callable[[], None]:
 
 
 def rows(query: str) -> list[Any]:
-    """Return the first column of what a query finds."""
+    """Return the first column of a query's result."""
     with engine() as opened, opened.connect() as connected:
         return list(connected.scalars(text(query)))
 
 
 def tables() -> set[str]:
+    """Return the names of all tables."""
     with engine() as opened:
         return set(inspect(opened).get_table_names())

@@ -1,6 +1,6 @@
-"""The service's commands around routes that use its database: `python -m tests.chassis.sql_server serve`.
+"""The service's commands with routes that use its database: `python -m tests.chassis.sql_server serve`.
 
-`GET /api/here/write` adds a row to the table `written`, in a unit of work of its own, before it answers.
+`GET /api/here/write` adds a row to the table `written`, in one unit of work, before it responds.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ..package import module
-from .application import create_app as application
+from .application import create_app as create_application
 from .unit_of_work import in_request
 
 features = module("chassis.features")
@@ -17,11 +17,11 @@ TABLE = "CREATE TABLE written (number INTEGER)"
 
 
 def create_app() -> Any:
-    services: list[Any] = []
-    seam = SimpleNamespace(__name__="test", install=services.append)
-    behaviours = {"write": lambda: in_request(services[0], "INSERT INTO written (number) VALUES (1)")}
+    chassis: list[Any] = []
+    keep_chassis = SimpleNamespace(__name__="test", install=chassis.append)
+    behaviours = {"write": lambda: in_request(chassis[0], "INSERT INTO written (number) VALUES (1)")}
     settings = module("chassis.settings").load(features.ChassisSettings)
-    return application(settings, (*features.FEATURES, seam), behaviours)
+    return create_application(settings, (*features.FEATURES, keep_chassis), behaviours)
 
 
 if __name__ == "__main__":

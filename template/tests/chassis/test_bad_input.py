@@ -1,4 +1,4 @@
-"""Bad input over the wire: whatever is sent, never a 500, never a traceback in a body, and the service lives on."""
+"""Invalid input over the wire: it never causes a 500, and never ends the service."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import pytest
 
 from .process import Process
-from .server import EMPTY_ANSWERS, SERVER_HEADER
 
 HOST = b"Host: localhost\r\n"
 JSON = b"Content-Type: application/json\r\n"
@@ -17,7 +16,7 @@ CHUNKED = JSON + b"Transfer-Encoding: chunked\r\n"
 
 @pytest.fixture(scope="module", name="process")
 def unharmed(running: Process) -> Iterator[Process]:
-    """Whatever is sent, nothing fails behind the answers, and the service lives on."""
+    """Check that no request fails meanwhile, and that the service serves requests afterwards."""
     before = len(running.lines)
     yield running
     assert running.get("/api/things/7").status_code == 200
@@ -36,7 +35,7 @@ def post(body: bytes, headers: bytes = JSON) -> bytes:
 
 
 def chunked(body: bytes) -> bytes:
-    """Return a POST whose length is not declared."""
+    """Return a POST request without a Content-Length."""
     parts = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in _parts(body)) + b"0\r\n\r\n"
     return request(b"POST /api/things", CHUNKED) + parts
 
@@ -47,10 +46,10 @@ def _parts(body: bytes) -> list[bytes]:
 
 TEN_MB = b'{"name": "' + b"x" * 10_000_000 + b'"}'
 
-# What is sent, and the statuses that are a fitting answer. None among them: the server may hang up without a word.
+# What is sent, and the expected statuses; None means that the server may close the connection without a response.
 CASES: dict[str, tuple[bytes, set[int | None]]] = {
     "truncated JSON": (post(b'{"name": "x", "co'), {400}),
-    "no JSON": (post(b"\x00\x01\x02"), {400}),
+    "not JSON": (post(b"\x00\x01\x02"), {400}),
     "JSON in UTF-16": (post('{"name": "x"}'.encode("utf-16")), {201, 400}),
     "invalid UTF-8 in JSON": (post(b'{"name": "\xff\xfe"}'), {400}),
     "truncated UTF-8 in JSON": (post(b'{"name": "\xc3"}'), {400}),
@@ -72,19 +71,27 @@ CASES: dict[str, tuple[bytes, set[int | None]]] = {
     "a body on GET": (request(b"GET /api/things/7", JSON, b'{"a": 1}'), {200}),
     "no body": (post(b""), {400, 422}),
     "no Content-Type": (post(b'{"name": "x"}', b""), {415}),
-    "two Content-Types": (post(b'{"name": "x"}', b"Content-Type: text/plain\r\n" + JSON), {201, 400, 415}),
+    "two Content-Types": (post(b'{"name": "x"}', b"Content-Type: text/plain\r\n" + JSON), {400}),
     "a nonsense Content-Type": (post(b'{"name": "x"}', b"Content-Type: ;;=\xff\r\n"), {400, 415}),
     "an unknown charset": (post(b'{"name": "x"}', b"Content-Type: application/json; charset=klingon\r\n"), {201, 415}),
     "a form": (post(b"name=x", b"Content-Type: application/x-www-form-urlencoded\r\n"), {415}),
     "a broken multipart form": (post(b"--x", b"Content-Type: multipart/form-data; boundary=y\r\n"), {400, 415}),
     "a negative Content-Length": (request(b"POST /api/things", JSON + b"Content-Length: -1\r\n"), {400, None}),
-    "a Content-Length that is no number": (request(b"POST /api/things", b"Content-Length: 1e3\r\n"), {400, None}),
+    "a Content-Length that is not a number": (request(b"POST /api/things", b"Content-Length: 1e3\r\n"), {400, None}),
     "two Content-Lengths": (request(b"POST /api/things", b"Content-Length: 2\r\n" * 2) + b"{}", {400, 415}),
     "two Content-Lengths that differ": (
         request(b"POST /api/things", b"Content-Length: 2\r\nContent-Length: 3\r\n") + b"{}",
         {400, 415},
     ),
     "a huge Content-Length": (request(b"POST /api/things", b"Content-Length: " + b"9" * 40 + b"\r\n"), {400, 413}),
+    "a Content-Length of 5,000 zeros and 13": (
+        request(b"POST /api/things", JSON + b"Content-Length: " + b"0" * 5000 + b"13\r\n") + b'{"name": "x"}',
+        {201},
+    ),
+    "a Content-Length of 5,000 zeros": (
+        request(b"POST /api/things", JSON + b"Content-Length: " + b"0" * 5000 + b"\r\n"),
+        {400, 422},
+    ),
     "length and chunks": (
         request(b"POST /api/things", CHUNKED + b"Content-Length: 4\r\n") + b"0\r\n\r\n",
         {400, 422, None},
@@ -95,10 +102,12 @@ CASES: dict[str, tuple[bytes, set[int | None]]] = {
     "a method in small letters": (request(b"get /api/things/7"), {200, 400, 405}),
     "TRACE": (request(b"TRACE /api/things/7"), {405}),
     "CONNECT": (request(b"CONNECT localhost:80"), {400, 404, 405}),
-    "a path of 100 kB": (request(b"GET /" + b"a" * 100_000), {400, 404, 414, 431}),
-    "a query of 100 kB": (request(b"GET /api/things/7?x=" + b"a" * 100_000), {200, 400, 414, 431}),
-    "a header of 100 kB": (request(b"GET /api/things/7", b"X-Long: " + b"a" * 100_000 + b"\r\n"), {200, 400, 431}),
-    "a thousand headers": (request(b"GET /api/things/7", b"X-Many: a\r\n" * 1000), {200, 400, 431}),
+    "a path of 100 kB": (request(b"GET /" + b"a" * 100_000), {431}),
+    "a query of 100 kB": (request(b"GET /api/things/7?x=" + b"a" * 100_000), {431}),
+    "a header of 100 kB": (request(b"GET /api/things/7", b"X-Long: " + b"a" * 100_000 + b"\r\n"), {431}),
+    "a thousand headers": (request(b"GET /api/things/7", b"X-Many: a\r\n" * 1000), {431}),
+    "two hundred headers": (request(b"GET /api/things/7", b"X-Many: a\r\n" * 198), {200}),
+    "two hundred and one headers": (request(b"GET /api/things/7", b"X-Many: a\r\n" * 199), {431}),
     "a huge id": (request(b"GET /api/things/" + b"9" * 5000), {200, 400, 404}),
     "a huge number in the query": (request(b"GET /api/things/7?limit=" + b"9" * 5000), {400}),
     "a negative id": (request(b"GET /api/things/-1"), {200, 400, 404}),
@@ -114,12 +123,13 @@ CASES: dict[str, tuple[bytes, set[int | None]]] = {
     "no path": (request(b"GET "), {400, 404, None}),
     "an asterisk": (request(b"OPTIONS *"), {200, 400, 404, 405}),
     "no host": (b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", {400, None}),
-    "two hosts": (request(b"GET /api/things/7", b"Host: evil.example\r\n"), {200, 400}),
+    "two hosts": (request(b"GET /api/things/7", b"Host: evil.example\r\n"), {400}),
+    "one host twice": (request(b"GET /api/things/7", HOST), {400}),
     "HTTP/1.0 without a host": (b"GET /api/things/7 HTTP/1.0\r\n\r\n", {400}),
     "two request ids": (request(b"GET /api/things/7", b"X-Request-ID: a\r\nX-Request-ID: b\r\n"), {200}),
     "raw bytes in the request id": (request(b"GET /api/things/7", b"X-Request-ID: \xff\xfe\r\n"), {200, 400}),
     "raw bytes in traceparent": (request(b"GET /api/things/7", b"traceparent: \xff\xfe\r\n"), {200, 400}),
-    "no HTTP": (b"\x16\x03\x01 hello\r\n\r\n", {400, None}),
+    "not HTTP": (b"\x16\x03\x01 hello\r\n\r\n", {400, None}),
     "a header with no name": (request(b"GET /api/things/7", b": x\r\n"), {400, None}),
     "a body that breaks off": (request(b"POST /api/things", JSON + b"Content-Length: 50\r\n") + b"{", {400, None}),
     "health with a body": (request(b"GET /health/live", JSON, b"{}"), {200}),
@@ -127,15 +137,15 @@ CASES: dict[str, tuple[bytes, set[int | None]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("raw", "fitting"), CASES.values(), ids=CASES.keys())
-def test_bad_input_gets_a_fitting_answer(process: Process, raw: bytes, fitting: set[int | None]) -> None:
-    """Never a 500, never a traceback; the answer has its id and the security headers, and an error is a problem."""
-    answer = process.exchange(raw, half_close=raw.endswith(b"{"))
-    head, _, body = answer.partition(b"\r\n\r\n")
+@pytest.mark.parametrize(("raw", "expected"), CASES.values(), ids=CASES.keys())
+def test_invalid_input_gets_an_expected_status(process: Process, raw: bytes, expected: set[int | None]) -> None:
+    """Every response has an id and the security headers, and an error is a problem body."""
+    response = process.exchange(raw, half_close=raw.endswith(b"{"))
+    head, _, body = response.partition(b"\r\n\r\n")
     status = int(head[9:12]) if head else None
-    assert status in fitting
+    assert status in expected
     assert b"Traceback" not in body
-    if status is None or (status in EMPTY_ANSWERS and b"content-type" not in head):
+    if status is None or (status == 400 and b"\r\ncontent-type: text/plain" in head):  # not HTTP
         return
     assert b"\r\nx-request-id: " in head.lower()
     assert b"\r\nx-content-type-options: nosniff" in head.lower()
@@ -143,36 +153,34 @@ def test_bad_input_gets_a_fitting_answer(process: Process, raw: bytes, fitting: 
         assert json.loads(body)["status"] == status
 
 
-def test_two_request_ids_are_answered_with_one(process: Process) -> None:
-    """A duplicate header does not become a list in the logs."""
-    answer = process.exchange(request(b"GET /api/things/7", b"X-Request-ID: a\r\nX-Request-ID: b\r\n"))
-    assert answer.lower().count(b"x-request-id:") == 1
+def test_repeated_request_id_is_returned_once(process: Process) -> None:
+    response = process.exchange(request(b"GET /api/things/7", b"X-Request-ID: a\r\nX-Request-ID: b\r\n"))
+    assert response.lower().count(b"x-request-id:") == 1
 
 
-def test_no_header_names_a_product(process: Process) -> None:
-    """An attacker should have to find out."""
+def test_response_names_no_product(process: Process) -> None:
     for path in ("/api/things/7", "/nowhere", "/health/live"):
         headers = process.get(path).headers
-        assert headers.get("server") == SERVER_HEADER
+        assert "server" not in headers
         assert "x-powered-by" not in headers
 
 
-def test_head_has_no_body_on_the_wire(process: Process) -> None:
-    """Neither on health nor on a route; a body there would be read as the next answer."""
-    for path in (b"/health", b"/nowhere"):
-        answer = process.exchange(request(b"HEAD " + path))
-        assert answer.endswith(b"\r\n\r\n"), answer
+def test_head_response_has_no_body_on_the_wire(process: Process) -> None:
+    """A client would mistake such a body for the next response."""
+    for path in (b"/health", b"/api/things/7", b"/nowhere"):
+        response = process.exchange(request(b"HEAD " + path))
+        assert response.endswith(b"\r\n\r\n"), response
 
 
-def test_a_large_body_is_refused_before_it_is_sent(process: Process) -> None:
-    """The answer comes after the headers: nobody has to upload 10 MB to hear that it was too much."""
+def test_large_body_is_rejected_before_it_is_sent(process: Process) -> None:
+    """The service responds as soon as it has the request headers."""
     with process.connect() as connection:
         connection.sendall(request(b"POST /api/things", JSON + b"Content-Length: 10000000\r\n"))
         assert connection.recv(65_536).startswith(b"HTTP/1.1 413")
 
 
-def test_nothing_of_one_request_leaks_into_the_next_on_its_connection(process: Process) -> None:
-    """Three requests over one connection, the second a failure: each answers under its own id."""
+def test_requests_of_one_connection_have_their_own_ids(process: Process) -> None:
+    """Each request of a connection gets its own id, even after a request that failed."""
     with process.client() as client:
         first = client.get("/api/things/7", headers={"X-Request-ID": "one", "X-Correlation-ID": "one"})
         second = client.get("/api/things/many", headers={"X-Request-ID": "two"})

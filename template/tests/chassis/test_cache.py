@@ -1,4 +1,4 @@
-"""The cache: what it keeps, for how long, and how often it lets a value be computed."""
+"""The cache: the values that it stores, their expiry, and how often a value is computed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Open = Callable[..., CacheCalls]
 
 @pytest.fixture
 def cached() -> Iterator[Open]:
-    """Open a cache; several with the same settings stand for several processes."""
+    """Open the cache of a service with these settings."""
     with ExitStack() as stack:
         yield lambda **settings: stack.enter_context(open_cache(settings_for_tests(**settings)))
 
@@ -30,8 +30,8 @@ def cached() -> Iterator[Open]:
     [{"price": 7.5, "tags": ["a", "ü"]}, [1, None, True], "text", 7, 0, "", None, False, b"", b"\x00\xff", b"jno JSON"],
     ids=repr,
 )
-def test_json_and_bytes_come_back_as_they_were(cached: Open, value: Any) -> None:
-    """Nothing, false and empty are values too."""
+def test_json_and_bytes_are_returned_unchanged(cached: Open, value: Any) -> None:
+    """None, false and empty are values too."""
     cache = cached()
     missing = object()
     assert cache.get("key", missing) is missing
@@ -44,39 +44,39 @@ def test_json_and_bytes_come_back_as_they_were(cached: Open, value: Any) -> None
     assert cache.get("key", missing) is missing
 
 
-def test_what_is_neither_is_refused(cached: Open) -> None:
-    """A set is a mistake of the program, not something to keep."""
+def test_value_that_json_cannot_hold_raises(cached: Open) -> None:
+    """Caching a set, for example, is a programming error."""
     with pytest.raises(TypeError):
         cached().set("key", {1, 2}, 60)
 
 
-def test_a_value_that_was_taken_out_can_be_changed(cached: Open) -> None:
-    """What is kept is a copy."""
+def test_change_of_a_returned_value_does_not_change_the_cache(cached: Open) -> None:
+    """The cache returns copies."""
     cache = cached()
     cache.set("key", [1], 60)
     cache.get("key").append(2)
     assert cache.get("key") == [1]
 
 
-def test_a_value_ends_with_its_time(cached: Open) -> None:
-    """And not before."""
+def test_value_expires_after_its_time_to_live(cached: Open) -> None:
+    """A value does not expire before its time to live is over."""
     cache, began = cached(), time.monotonic()
     cache.set("short", 1, 0.2)
     cache.set("long", 1, 600)
     until(lambda: cache.get("short") is None)
-    assert time.monotonic() - began > 0.19  # clocks of two processes, in whole milliseconds
+    assert time.monotonic() - began > 0.19  # the clocks of two processes, in whole milliseconds
     assert cache.get("long") == 1
 
 
 @pytest.mark.parametrize(("ttl_seconds", "jitter"), [(0, 0), (-1, 0), (1, 1), (1, -0.1)])
-def test_a_time_that_makes_no_sense_is_refused(cached: Open, ttl_seconds: float, jitter: float) -> None:
-    """Nothing is kept for ever by mistake."""
+def test_invalid_time_to_live_or_jitter_raises(cached: Open, ttl_seconds: float, jitter: float) -> None:
+    """Otherwise a mistake could cache a value forever."""
     with pytest.raises(ValueError, match="ttl_seconds"):
         cached().set("key", 1, ttl_seconds, jitter=jitter)
 
 
-def test_jitter_spreads_the_ends(cached: Open) -> None:
-    """What was kept together does not end together: when the first is gone others are still there."""
+def test_jitter_spreads_the_expiry(cached: Open) -> None:
+    """When the first of many values has expired, others are still cached."""
     cache = cached()
     for number in range(40):
         cache.set(str(number), 1, 15, jitter=0.99)
@@ -88,45 +88,35 @@ def test_jitter_spreads_the_ends(cached: Open) -> None:
     assert alive() > 0
 
 
-def test_namespaces_and_versions_do_not_meet(cached: Open) -> None:
-    """Two services, or two forms of a value, may have the same keys."""
-    name = f"{settings_for_tests().cache_namespace}-one"
-    one = cached(cache_namespace=name)
-    one.set("key", 1, 60)
-    assert cached().get("key") is None
-    assert cached(cache_namespace=name, cache_version="2").get("key") is None
-    assert one.get("key") == 1
-
-
-def test_a_value_is_computed_once_however_many_ask(cached: Open) -> None:
-    """One flight for each key: the others wait for it."""
+def test_concurrent_callers_share_one_computation(cached: Open) -> None:
+    """Only callers of the same key wait for it. Other keys are computed meanwhile."""
     cache, times, go = cached(), [], threading.Event()
 
     def compute() -> str:
         times.append(1)
         go.wait(PATIENCE_SECONDS)
-        return "dear"
+        return "expensive"
 
     with ThreadPoolExecutor(8) as pool:
-        asked = [pool.submit(cache.get_or_compute, "key", compute, 600) for _ in range(8)]
+        calls = [pool.submit(cache.get_or_compute, "key", compute, 600) for _ in range(8)]
         until(lambda: times)
         assert cache.get_or_compute("other", lambda: "cheap", 600) == "cheap"
-        time.sleep(0.1)  # for the others to come; who comes later finds what was computed
+        time.sleep(0.1)  # for the other callers; those that come later find the cached value
         go.set()
-        assert {future.result(PATIENCE_SECONDS) for future in asked} == {"dear"}
+        assert {call.result(PATIENCE_SECONDS) for call in calls} == {"expensive"}
     assert len(times) == 1
-    assert cache.get("key") == "dear"
+    assert cache.get("key") == "expensive"
 
 
-def test_what_was_kept_meanwhile_is_not_computed_again(cached: Open) -> None:
-    """Whoever looked just before another flight ended is given what that one kept."""
+def test_value_cached_after_the_first_look_is_not_computed_again(cached: Open) -> None:
+    """A caller may miss just before another caller caches the value."""
     cache = cached()
-    cache.keep_before_next_look_ends("key", "dear")
-    assert cache.get_or_compute("key", lambda: pytest.fail("computed again"), 600) == "dear"
+    cache.set_before_next_get_returns("key", "expensive")
+    assert cache.get_or_compute("key", lambda: pytest.fail("computed again"), 600) == "expensive"
 
 
-def test_a_failure_reaches_all_who_wait_and_is_not_kept(cached: Open) -> None:
-    """The next one tries again."""
+def test_failed_computation_reaches_all_callers_and_is_not_cached(cached: Open) -> None:
+    """The next caller computes the value again."""
     cache, go = cached(), threading.Event()
 
     def fail() -> None:
@@ -134,16 +124,17 @@ def test_a_failure_reaches_all_who_wait_and_is_not_kept(cached: Open) -> None:
         raise LookupError("no price today")
 
     with ThreadPoolExecutor(3) as pool:
-        asked = [pool.submit(cache.get_or_compute, "key", fail, 60) for _ in range(3)]
+        calls = [pool.submit(cache.get_or_compute, "key", fail, 60) for _ in range(3)]
         time.sleep(0.1)
         go.set()
-        assert [type(future.exception(PATIENCE_SECONDS)) for future in asked] == [LookupError] * 3
+        assert [type(call.exception(PATIENCE_SECONDS)) for call in calls] == [LookupError] * 3
     assert cache.get_or_compute("key", lambda: 7, 60) == 7
 
 
-def test_health_shows_the_cache(cached: Open) -> None:
-    """As a check that is not critical: without it the service is slower, not dead."""
+def test_health_check_of_the_cache_is_not_critical(cached: Open) -> None:
+    """Without the cache the service is slower, but it is not down."""
     cache = cached()
+    outcome = cache.health()
     assert cache.check.name == "cache"
     assert not cache.check.critical
-    assert "backend" in cache.ping()
+    assert outcome.status == "ok"

@@ -1,4 +1,4 @@
-"""The circuit breaker: closed, open, half open, for threads and for tasks. No test waits."""
+"""The circuit breaker: closed, open and half open, for threads and for tasks. No test waits."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ from .conftest import Logs, Start
 from .process import PATIENCE_SECONDS
 
 errors = module("chassis.errors")
-CircuitOpenError = module("chassis.resilience.failures").CircuitOpenError
-CircuitBreaker = module("chassis.resilience.circuit_breaker").CircuitBreaker
-circuit_breaker = module("chassis.resilience.circuit_breaker").circuit_breaker
+CircuitOpenError = module("chassis.circuit_breaker").CircuitOpenError
+CircuitBreaker = module("chassis.circuit_breaker").CircuitBreaker
 
 THRESHOLD = 3
 RECOVERY_SECONDS = 30
 
 
 class Clock:
-    """Time that passes when a test says so."""
+    """A clock that a test moves forward."""
 
     now = 1000.0
 
@@ -48,7 +47,7 @@ def succeed(breaker: Any) -> None:
 
 
 def fail(breaker: Any, error: BaseException | None = None) -> None:
-    """Let one call fail: as an outage does, unless another error is given."""
+    """Let one call fail, by default because the dependency is unavailable."""
     error = error or errors.UnavailableError()
     with suppress(type(error)), breaker.guard():
         raise error
@@ -61,13 +60,13 @@ def open_circuit(breaker: Any) -> None:
 
 
 def half_open(breaker: Any, clock: Clock) -> None:
-    """Open it, and let the time of its recovery pass."""
+    """Open the circuit, and let the recovery time pass."""
     open_circuit(breaker)
     clock.now += RECOVERY_SECONDS
 
 
-def test_it_opens_after_failures_in_a_row(breaker: Any) -> None:
-    """A success in between shows that the dependency is there."""
+def test_circuit_opens_after_failures_in_a_row(breaker: Any) -> None:
+    """A success between failures resets the count."""
     for _ in range(5):
         fail(breaker)
         fail(breaker)
@@ -76,25 +75,24 @@ def test_it_opens_after_failures_in_a_row(breaker: Any) -> None:
     open_circuit(breaker)
 
 
-def test_an_open_circuit_refuses_at_once(breaker: Any, clock: Clock) -> None:
-    """With the seconds that are left as `Retry-After`."""
+def test_open_circuit_rejects_calls_with_retry_after(breaker: Any, clock: Clock) -> None:
+    """`Retry-After` is the time until the next trial."""
     open_circuit(breaker)
     clock.now += 10.5
-    with pytest.raises(errors.UnavailableError) as refused, breaker.guard():
+    with pytest.raises(errors.UnavailableError) as raised, breaker.guard():
         pytest.fail("the dependency was called")
-    assert refused.value.headers() == {"retry-after": "20"}
+    assert raised.value.headers() == {"retry-after": "20"}
 
 
-def test_what_is_no_outage_does_not_open_it(breaker: Any) -> None:
-    """Bad input, a fault of ours, an end from outside."""
+def test_errors_that_are_not_failures_do_not_open_the_circuit(breaker: Any) -> None:
+    """Bad input, a bug of this service and a cancellation are not failures of the dependency."""
     for error in (errors.NotFoundError(), ValueError(), errors.DeadlineExceededError(), asyncio.CancelledError()):
         for _ in range(THRESHOLD):
             fail(breaker, error)
     assert breaker.state == "closed"
 
 
-def test_a_trial_that_succeeds_closes_it(breaker: Any, clock: Clock) -> None:
-    """And the failures are counted from nothing again."""
+def test_successful_trial_closes_the_circuit_and_resets_the_count(breaker: Any, clock: Clock) -> None:
     half_open(breaker, clock)
     with breaker.guard():
         assert breaker.state == "half_open"
@@ -103,8 +101,7 @@ def test_a_trial_that_succeeds_closes_it(breaker: Any, clock: Clock) -> None:
     assert breaker.state == "closed"
 
 
-def test_a_trial_that_fails_opens_it_again(breaker: Any, clock: Clock) -> None:
-    """For as long as the first time."""
+def test_failed_trial_opens_the_circuit_for_the_same_time(breaker: Any, clock: Clock) -> None:
     half_open(breaker, clock)
     fail(breaker)
     assert breaker.state == "open"
@@ -116,8 +113,7 @@ def test_a_trial_that_fails_opens_it_again(breaker: Any, clock: Clock) -> None:
     assert breaker.state == "closed"
 
 
-def test_there_is_one_trial_at_a_time(breaker: Any, clock: Clock) -> None:
-    """Whoever comes meanwhile is refused."""
+def test_calls_during_a_trial_are_rejected(breaker: Any, clock: Clock) -> None:
     half_open(breaker, clock)
     with breaker.guard():
         with pytest.raises(CircuitOpenError):
@@ -127,8 +123,8 @@ def test_there_is_one_trial_at_a_time(breaker: Any, clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError(), errors.DeadlineExceededError(), ValueError()])
-def test_a_trial_without_an_outcome_is_given_to_the_next(breaker: Any, clock: Clock, error: BaseException) -> None:
-    """A caller that went away says nothing of the dependency."""
+def test_trial_without_an_outcome_lets_the_next_call_try(breaker: Any, clock: Clock, error: BaseException) -> None:
+    """A cancelled call says nothing about the dependency."""
     half_open(breaker, clock)
     fail(breaker, error)
     assert breaker.state == "half_open"
@@ -136,8 +132,8 @@ def test_a_trial_without_an_outcome_is_given_to_the_next(breaker: Any, clock: Cl
     assert breaker.state == "closed"
 
 
-def test_a_trial_that_is_never_heard_of_is_not_the_last(breaker: Any, clock: Clock) -> None:
-    """Another one is let through when it has had its time."""
+def test_trial_that_never_ends_is_followed_by_another(breaker: Any, clock: Clock) -> None:
+    """Another trial is due after the recovery time. The outcome of the first one no longer counts."""
     half_open(breaker, clock)
     lost = breaker.guard()
     lost.__enter__()
@@ -149,8 +145,8 @@ def test_a_trial_that_is_never_heard_of_is_not_the_last(breaker: Any, clock: Clo
     assert breaker.details()["failures"] == 0
 
 
-def test_what_began_before_a_change_no_longer_counts(breaker: Any, clock: Clock) -> None:
-    """A call that hung through the outage must not open the circuit again, nor close it."""
+def test_call_from_before_a_change_of_state_does_not_count(breaker: Any, clock: Clock) -> None:
+    """A call that hung through the outage neither opens nor closes the circuit."""
     slow_failure, slow_success = breaker.guard(), breaker.guard()
     slow_failure.__enter__()
     slow_success.__enter__()
@@ -165,8 +161,8 @@ def test_what_began_before_a_change_no_longer_counts(breaker: Any, clock: Clock)
     assert breaker.state == "closed"
 
 
-def test_of_many_threads_one_makes_the_trial(breaker: Any, clock: Clock) -> None:
-    """The others are refused while it lasts."""
+def test_one_of_many_threads_makes_the_trial(breaker: Any, clock: Clock) -> None:
+    """All other calls are rejected meanwhile."""
     half_open(breaker, clock)
     together, done = threading.Barrier(16), threading.Barrier(16)
 
@@ -178,16 +174,16 @@ def test_of_many_threads_one_makes_the_trial(breaker: Any, clock: Clock) -> None
                 return "called"
         except CircuitOpenError:
             done.wait(PATIENCE_SECONDS)
-            return "refused"
+            return "rejected"
 
     with ThreadPoolExecutor(16) as pool:
         outcomes = [future.result(PATIENCE_SECONDS) for future in [pool.submit(call) for _ in range(16)]]
-    assert sorted(outcomes) == ["called"] + ["refused"] * 15
+    assert sorted(outcomes) == ["called"] + ["rejected"] * 15
     assert breaker.state == "closed"
 
 
-def test_of_many_tasks_one_makes_the_trial(breaker: Any, clock: Clock) -> None:
-    """The block is held open while the task awaits, and no other task is held up."""
+def test_one_of_many_tasks_makes_the_trial(breaker: Any, clock: Clock) -> None:
+    """The guarded block may await; other tasks run meanwhile."""
     half_open(breaker, clock)
 
     async def call(release: asyncio.Event) -> str:
@@ -196,7 +192,7 @@ def test_of_many_tasks_one_makes_the_trial(breaker: Any, clock: Clock) -> None:
                 await asyncio.wait_for(release.wait(), PATIENCE_SECONDS)
                 return "called"
         except CircuitOpenError:
-            return "refused"
+            return "rejected"
 
     async def main() -> list[str]:
         release = asyncio.Event()
@@ -205,51 +201,24 @@ def test_of_many_tasks_one_makes_the_trial(breaker: Any, clock: Clock) -> None:
         release.set()
         return await asyncio.gather(*tasks)
 
-    assert sorted(asyncio.run(main())) == ["called"] + ["refused"] * 15
+    assert sorted(asyncio.run(main())) == ["called"] + ["rejected"] * 15
 
 
-def test_every_failure_of_many_threads_is_counted(clock: Clock) -> None:
-    """None is lost between reading and writing the count."""
+def test_failures_of_many_threads_are_all_counted(clock: Clock) -> None:
     breaker = CircuitBreaker("prices", failure_threshold=8001, clock=clock)
+
+    def fail_often() -> None:
+        for _ in range(1000):
+            fail(breaker)
+
     with ThreadPoolExecutor(8) as pool:
-        for future in [pool.submit(lambda: [fail(breaker) for _ in range(1000)]) for _ in range(8)]:
+        for future in [pool.submit(fail_often) for _ in range(8)]:
             future.result(PATIENCE_SECONDS)
     assert breaker.details() == {"state": "closed", "failures": 8000}
 
 
-# -- of a service ------------------------------------------------------------------------------------------------------
-
-
-def test_there_is_one_for_each_dependency(start: Start) -> None:
-    """Made on first use, with the service's settings; an outage of one says nothing of another."""
-    services: list[Any] = []
-    start(install=services.append, circuit_failure_threshold=1)
-    prices, mail = (circuit_breaker(services[0], name) for name in ("prices", "mail"))
-    assert circuit_breaker(services[0], "prices") is prices
-    fail(prices)
-    assert (prices.state, mail.state) == ("open", "closed")
-
-
-def test_health_shows_the_state(start: Start) -> None:
-    """Degraded while it is not closed, and never unhealthy."""
-    services: list[Any] = []
-    client = start(install=services.append, circuit_failure_threshold=1, health_check_interval_seconds=0)
-    breaker = circuit_breaker(services[0], "prices")
-    report = client.get("/health").json()
-    assert report["status"] == "healthy"
-    assert report["checks"]["circuit_prices"]["details"] == {"state": "closed", "failures": 0}
-    fail(breaker)
-    answer = client.get("/health")
-    found = answer.json()["checks"]["circuit_prices"]
-    assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
-    assert (found["status"], found["critical"], found["error"]) == ("warning", False, "the circuit is open")
-    assert found["details"]["state"] == "open"
-    assert 0 < found["details"]["next_trial_in_seconds"] <= 30
-    assert client.get("/health/ready").status_code == 200
-
-
-def test_opening_and_closing_are_one_line_each(start: Start, logs: Logs, breaker: Any, clock: Clock) -> None:
-    """With the kind of error that opened it; calls that are refused and trials that fail write none."""
+def test_opening_and_closing_are_logged_once_each(start: Start, logs: Logs, breaker: Any, clock: Clock) -> None:
+    """The entry has the type of the error that opened the circuit. Rejected calls and failed trials are not logged."""
     start()
     half_open(breaker, clock)
     fail(breaker)
@@ -258,15 +227,14 @@ def test_opening_and_closing_are_one_line_each(start: Start, logs: Logs, breaker
             succeed(breaker)
     clock.now += RECOVERY_SECONDS
     succeed(breaker)
-    lines = logs("circuit_changed")
-    assert [(line["was"], line["state"]) for line in lines] == [("closed", "open"), ("half_open", "closed")]
-    assert {line["dependency"] for line in lines} == {"prices"}
-    assert (lines[0]["level"], lines[0]["failures"], lines[0]["cause"]) == ("warning", 3, "UnavailableError")
-    assert lines[-1]["level"] == "info"
+    entries = logs("circuit_changed")
+    assert [(entry["was"], entry["state"]) for entry in entries] == [("closed", "open"), ("half_open", "closed")]
+    assert {entry["dependency"] for entry in entries} == {"prices"}
+    assert (entries[0]["level"], entries[0]["failures"], entries[0]["cause"]) == ("warning", 3, "UnavailableError")
+    assert entries[-1]["level"] == "info"
 
 
-def test_a_call_may_have_its_own_opinion_of_what_a_failure_is(breaker: Any) -> None:
-    """It counts for this call only."""
+def test_call_with_its_own_is_failure_uses_it_for_this_call_only(breaker: Any) -> None:
     for _ in range(THRESHOLD - 1):
         with suppress(KeyError), breaker.guard(lambda _error: True):
             raise KeyError

@@ -1,8 +1,10 @@
-"""The database: a check, a unit of work, what its errors mean, and migrations."""
+"""The database: its health check, the unit of work, the meaning of its errors, and migrations."""
 
 from __future__ import annotations
 
 import signal
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta, timezone
@@ -11,99 +13,204 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Integer, MetaData, String, Table, insert, select, text
+from sqlalchemy import Column, Integer, MetaData, String, Table, event, insert, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ..package import ROOT, module, program
 from .conftest import Logs, Start
-from .process import serving
-from .sql import dialect, engine, rows, run, tables
+from .process import PATIENCE_SECONDS, serving
+from .sql import backend, engine, rows, run, tables
 from .sql_server import TABLE
 from .test_errors import assert_is_problem
-from .unit_of_work import sessions
+from .unit_of_work import Database, overrun, sessions
 
 cli = module("chassis.cli")
 errors = module("chassis.errors")
+request_context = module("chassis.request_context")
+
+INSERT_ONE = "INSERT INTO things (name) VALUES ('one')"
 
 
 @pytest.fixture
 def things(folder: Path) -> None:
-    """One table, in which a name may stand once."""
+    """Create a table with a unique name."""
     run("CREATE TABLE things (name VARCHAR(20) NOT NULL UNIQUE)")()
 
 
-def test_the_database_is_a_critical_check(start: Start) -> None:
-    """Registered where the database is made."""
+@pytest.fixture
+def request_at_hand() -> Iterator[Any]:
+    """Bind the context of a request, as the middleware does."""
+    context = request_context.RequestContext("rid-1", "a" * 32, "b" * 16, "POST", "/", "127.0.0.1")
+    token = request_context.bind(context)
+    yield context
+    request_context.reset(token)
+
+
+def test_database_check_is_registered_as_critical(start: Start) -> None:
     found = start().get("/health").json()["checks"]["database"]
     assert (found["status"], found["critical"]) == ("ok", True)
 
 
-def test_the_check_shows_how_the_pool_is_used(start: Start) -> None:
-    """One connection, which asks."""
+def test_database_check_details_show_the_pool(start: Start) -> None:
+    """The probe itself uses one connection and returns it."""
     details = start().get("/health").json()["checks"]["database"]["details"]
     assert (details["in_use"], details["overflow"]) == (0, 0)
     assert details["idle"] == 1 <= details["pool_size"]
 
 
-@pytest.mark.parametrize(("fails", "found"), [(False, ["one", "two"]), (True, [])], ids=["ends well", "raises"])
-def test_a_session_is_one_unit_of_work(start: Start, things: None, fails: bool, found: list[str]) -> None:
-    """Everything is committed when the block ends well, and nothing when it raises."""
-    services: list[Any] = []
-    start(install=services.append, started=False)
+# -- the unit of work --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("fails", "found"), [(False, ["one", "two"]), (True, [])], ids=["ends", "raises"])
+def test_session_commits_everything_or_nothing(start: Start, things: None, fails: bool, found: list[str]) -> None:
+    chassis: list[Any] = []
+    start(install=chassis.append, started=False)
     inserts = [f"INSERT INTO things (name) VALUES ('{name}')" for name in ("one", "two")]
-    with sessions(services[0]) as in_session, pytest.raises(KeyError) if fails else nullcontext():
+    with sessions(chassis[0]) as in_session, pytest.raises(KeyError) if fails else nullcontext():
         in_session(inserts, KeyError if fails else None)
     assert rows("SELECT name FROM things ORDER BY name") == found
 
 
-def test_a_number_beyond_the_column_is_not_found_and_not_stored(folder: Path) -> None:
-    """Where a database refuses even to look for it, the answer is 404, and 422 to whoever wants to store it."""
+def test_session_after_the_deadline_is_rolled_back(start: Start, things: None, request_at_hand: Any) -> None:
+    """`DeadlineExceededError` is raised, and the connection serves the next unit of work."""
+    chassis: list[Any] = []
+    start(install=chassis.append, started=False)
+    with sessions(chassis[0]) as in_session:
+        request_at_hand.timed_out = True
+        with pytest.raises(errors.DeadlineExceededError):
+            in_session([INSERT_ONE])
+        assert rows("SELECT name FROM things") == []
+        request_at_hand.timed_out = False
+        in_session([INSERT_ONE])
+    assert rows("SELECT name FROM things") == ["one"]
+
+
+def test_commit_is_announced_to_the_deadline(start: Start, things: None, request_at_hand: Any) -> None:
+    """The deadline waits for a COMMIT that is in progress, and for nothing else."""
+    chassis: list[Any] = []
+    start(install=chassis.append, started=False)
+    opened = chassis[0].get(Database).engine
+    seen: list[tuple[str, bool]] = []
+    for name in ("before_cursor_execute", "commit"):
+        event.listen(
+            getattr(opened, "sync_engine", opened),
+            name,
+            lambda *_, name=name: seen.append((name, request_at_hand.committing)),
+        )
+    with sessions(chassis[0]) as in_session:
+        in_session([INSERT_ONE])
+    assert seen == [("before_cursor_execute", False), ("commit", True)]
+    assert not request_at_hand.committing
+
+
+def test_unit_of_work_in_a_thread_after_the_deadline_is_rolled_back(things: None, request_at_hand: Any) -> None:
+    """Nothing interrupts a thread, so its commit must fail."""
+    overdue = threading.Event()
+
+    def work() -> None:
+        with engine() as opened, module("chassis.database.session").UnitOfWork(opened) as session:
+            session.execute(text(INSERT_ONE))
+            assert overdue.wait(PATIENCE_SECONDS)
+            session.commit()
+
+    with ThreadPoolExecutor(1) as pool:
+        handler = pool.submit(request_context.copy_request_context(work))
+        assert request_at_hand.expire()
+        overdue.set()
+        with pytest.raises(errors.DeadlineExceededError):
+            handler.result(PATIENCE_SECONDS)
+    assert rows("SELECT name FROM things") == []
+
+
+def test_handler_that_overruns_its_deadline_commits_nothing(start: Start, things: None) -> None:
+    """The client gets 504 at the deadline; the handler goes on to its end, and its work is rolled back."""
+    chassis: list[Any] = []
+    ended = threading.Event()
+
+    client = start(
+        {"overrun": observed(lambda: overrun(chassis[0], INSERT_ONE), ended)},
+        install=chassis.append,
+        request_timeout_seconds=1,
+    )
+    assert_is_problem(client.get("/api/here/overrun"), 504, "DEADLINE_EXCEEDED")
+    assert ended.wait(PATIENCE_SECONDS)
+    assert rows("SELECT name FROM things") == []
+
+
+def observed(behaviour: Callable[[], Any], ended: threading.Event) -> Callable[[], Any]:
+    """Set an event when a behaviour, a function or a coroutine function, has ended."""
+
+    def call() -> Any:
+        try:
+            result = behaviour()
+        except BaseException:
+            ended.set()
+            raise
+        if not hasattr(result, "__await__"):
+            ended.set()
+            return result
+
+        async def wait() -> Any:
+            try:
+                return await result
+            finally:
+                ended.set()
+
+        return wait()
+
+    return call
+
+
+# -- errors ------------------------------------------------------------------------------------------------------------
+
+
+def test_number_beyond_the_column_is_404_in_a_query_and_422_in_a_write(folder: Path) -> None:
+    """Some databases raise an error even for a query; others find nothing or store the number."""
     run("CREATE TABLE counted (id INTEGER)")()
     counted = Table("counted", MetaData(), Column("id", Integer))
-    translate = module("chassis.database.connection").translator(dialect)
-    looked_for, stored = select(counted).where(counted.c.id == 2**40), insert(counted).values(id=2**40)
-    meanings = []
-    for statement in (looked_for, stored):
+    translate = module("chassis.database.connection").error_translator(backend)
+    query, write = select(counted).where(counted.c.id == 2**40), insert(counted).values(id=2**40)
+    translated = []
+    for statement in (query, write):
         try:
             with engine() as opened, opened.connect() as connection:
                 connection.execute(statement)
-        except DBAPIError as refused:
-            meanings.append((statement, type(translate(refused))))
-    assert set(meanings) <= {(looked_for, errors.NotFoundError), (stored, errors.ValidationError)}
+        except DBAPIError as error:
+            translated.append((statement, type(translate(error))))
+    assert set(translated) <= {(query, errors.NotFoundError), (write, errors.ValidationError)}
 
 
-def test_a_duplicate_is_a_conflict(start: Start, things: None) -> None:
-    """The unique constraint decides, because only it cannot be overtaken; the answer does not quote it."""
-    insert = "INSERT INTO things (name) VALUES ('one')"
-    client = start({"insert": run(insert)})
+def test_duplicate_is_a_conflict(start: Start, things: None) -> None:
+    """The unique constraint decides, because a query before the write could race. The response does not name it."""
+    client = start({"insert": run(INSERT_ONE)})
     assert client.get("/api/here/insert").status_code == 200
-    answer = client.get("/api/here/insert")
-    assert_is_problem(answer, 409, "CONFLICT")
-    assert "things" not in answer.text
+    response = client.get("/api/here/insert")
+    assert_is_problem(response, 409, "CONFLICT")
+    assert "things" not in response.text
 
 
-def test_a_duplicate_among_many_rows_leaves_the_connection(things: None) -> None:
-    """Where a driver sends many statements at once, too, what the database answers is no loss of the connection."""
+def test_duplicate_among_many_rows_keeps_the_connection(things: None) -> None:
+    """The connection survives an error of the server, even in a driver that sends many statements at once."""
     table = Table("things", MetaData(), Column("name", String(20)))
     many = [{"name": f"name {number // 2}"} for number in range(2000)]
-    with engine() as opened, opened.begin() as connection, pytest.raises(IntegrityError) as refused:
+    with engine() as opened, opened.begin() as connection, pytest.raises(IntegrityError) as raised:
         connection.execute(insert(table), many)
-    assert dialect.is_conflict(refused.value)
-    assert not refused.value.connection_invalidated
+    assert backend.is_conflict(raised.value)
+    assert not raised.value.connection_invalidated
 
 
 @pytest.mark.parametrize("statement", ["INSERT INTO things (name) VALUES (NULL)", "SELECT * FROM nowhere", "nonsense"])
-def test_a_fault_of_ours_is_internal(start: Start, logs: Logs, things: None, statement: str) -> None:
-    """The statement stands in the log, and not in the answer."""
-    answer = start({"fail": run(statement)}).get("/api/here/fail")
-    assert_is_problem(answer, 500, "INTERNAL")
-    assert statement not in answer.text
+def test_faulty_statement_is_an_internal_error(start: Start, logs: Logs, things: None, statement: str) -> None:
+    """The log contains the statement, but the response does not."""
+    response = start({"fail": run(statement)}).get("/api/here/fail")
+    assert_is_problem(response, 500, "INTERNAL")
+    assert statement not in response.text
     assert statement in logs("request_failed")[0]["exception"]
 
 
-def test_no_value_of_a_statement_is_logged(start: Start, logs: Logs) -> None:
-    """It came from a client, and may be a password: the error's text names the statement only."""
+def test_values_of_a_statement_are_not_logged(start: Start, logs: Logs) -> None:
+    """A value comes from a client and may be a password."""
     value = "from a client"
 
     def fail() -> None:
@@ -111,26 +218,23 @@ def test_no_value_of_a_statement_is_logged(start: Start, logs: Logs) -> None:
             connected.execute(text("SELECT * FROM nowhere WHERE name = :name"), {"name": value})
 
     assert start({"fail": fail}).get("/api/here/fail").status_code == 500
-    (line,) = logs("request_failed")
-    assert "FROM nowhere" in line["exception"]
-    assert value not in line["exception"]
+    (entry,) = logs("request_failed")
+    assert "FROM nowhere" in entry["exception"]
+    assert value not in entry["exception"]
 
 
-def test_a_pool_without_a_free_connection_is_unavailable(start: Start) -> None:
-    """It passes, too."""
-
+def test_pool_without_a_free_connection_is_unavailable(start: Start) -> None:
     def wait_in_vain() -> None:
         raise PoolTimeout("QueuePool limit of size 5 reached")
 
     assert_is_problem(start({"wait": wait_in_vain}).get("/api/here/wait"), 503, "UNAVAILABLE")
 
 
-def test_what_is_stored_comes_back_as_it_was(folder: Path) -> None:
-    """Any letter there is, and a moment to the microsecond, in UTC wherever it came from."""
+def test_stored_values_are_read_back_unchanged(folder: Path) -> None:
+    """Text keeps every character. Times keep their microseconds and are returned in UTC."""
     moment = datetime(2026, 7, 1, 1, 30, 0, 123456, tzinfo=timezone(timedelta(hours=2)))
-    table = Table(
-        "kept", MetaData(), Column("text", String(20)), Column("moment", module("chassis.database.types").UtcDateTime)
-    )
+    utc_date_time = module("chassis.database.types").UtcDateTime
+    table = Table("stored", MetaData(), Column("text", String(20)), Column("moment", utc_date_time))
     with engine() as opened, opened.begin() as connected:
         table.create(connected)
         connected.execute(insert(table).values(text="Ťhree 🚢", moment=moment))
@@ -139,29 +243,29 @@ def test_what_is_stored_comes_back_as_it_was(folder: Path) -> None:
     assert stored.moment.tzinfo is UTC
 
 
-def test_a_kill_loses_no_write_that_was_acknowledged(folder: Path) -> None:
-    """Nor does it double one: what a client heard 200 of is there after SIGKILL, and after the start that follows."""
+def test_killed_service_loses_no_acknowledged_write(folder: Path) -> None:
+    """A write that got a 200 response is stored exactly once after SIGKILL and a restart."""
     run(TABLE)()
     with serving(folder, "tests.chassis.sql_server", "serve") as process:
-        answers = [process.get("/api/here/write").status_code for _ in range(50)]
+        statuses = [process.get("/api/here/write").status_code for _ in range(50)]
         process.send(signal.SIGKILL)
         process.exit_code()
     with serving(folder, "tests.chassis.sql_server", "serve", SHUTDOWN_DRAIN_SECONDS="0") as process:
-        answers.append(process.get("/api/here/write").status_code)
+        statuses.append(process.get("/api/here/write").status_code)
         process.send(signal.SIGTERM)
         process.exit_code()
-    assert answers == [200] * 51
+    assert statuses == [200] * 51
     assert rows("SELECT count(*) FROM written") == [51]
 
 
-def test_a_url_of_another_database_is_refused(
+def test_url_of_another_database_is_rejected(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With an example of a right one; what was given may hold a password, so it is shown only where it cannot."""
+    """The error shows an example of a valid URL."""
     monkeypatch.setenv("DATABASE_URL", "oracle://scott:tiger@host/db")
     assert cli.main(program(), ["check"]) == 78
     assert (
-        f"DATABASE_URL: is no URL of this database; write it like {dialect.Settings.url_example}"
+        f"DATABASE_URL: is not a URL of this database; use the form {backend.Settings.url_example}"
         in capsys.readouterr().err
     )
 
@@ -171,7 +275,7 @@ def test_a_url_of_another_database_is_refused(
 
 @pytest.fixture
 def migrations(folder: Path) -> Path:
-    """A folder of migrations with one revision, so that those of the service do not matter."""
+    """Create a folder with one migration, independent of the migrations of the service."""
     here = folder / "migrations"
     (here / "versions").mkdir(parents=True)
     for name in ("env.py", "script.py.mako"):
@@ -190,52 +294,60 @@ def migrations(folder: Path) -> Path:
 
 
 def test_migrate_brings_an_empty_database_to_the_newest_schema(migrations: Path) -> None:
-    """A second time it has nothing to do, and says so by doing nothing."""
+    """A second run changes nothing."""
     assert cli.main(program(), ["migrate"]) == 0
     assert "things" in tables()
     assert cli.main(program(), ["migrate"]) == 0
 
 
-def test_migrate_goes_back(migrations: Path) -> None:
-    """`base` is an empty database."""
+def test_migrate_downgrade_to_base_empties_the_schema(migrations: Path) -> None:
     cli.main(program(), ["migrate"])
     assert cli.main(program(), ["migrate", "downgrade", "base"]) == 0
     assert "things" not in tables()
 
 
-def test_migrate_says_what_it_cannot_do(migrations: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """In a sentence, with exit code 1."""
+def test_migrate_to_an_unknown_revision_fails_with_a_sentence(
+    migrations: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(program(), ["migrate", "downgrade", "0815"]) == 1
-    said = capsys.readouterr().err
-    assert "0815" in said
-    assert "Traceback" not in said
+    error = capsys.readouterr().err
+    assert "0815" in error
+    assert "Traceback" not in error
 
 
-def test_migrate_needs_the_folder_of_migrations(capsys: pytest.CaptureFixture[str]) -> None:
-    """It looks where it is run."""
+def test_migrate_without_the_folder_of_migrations_fails(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(program(), ["migrate"]) == 1
     assert "migrations/" in capsys.readouterr().err
 
 
-def test_the_services_own_migrations_lead_there_and_back(migrated: None) -> None:
-    """From nothing to the newest schema, which is that of the models, and back to nothing."""
+def test_migrations_of_the_service_lead_there_and_back(migrated: None) -> None:
     assert cli.main(program(), ["migrate", "downgrade", "base"]) == 0
     assert tables() <= {"alembic_version", "sqlite_sequence"}
     assert cli.main(program(), ["migrate"]) == 0
 
 
+def test_migrate_of_an_older_release_changes_nothing(migrations: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """After a rollback the database has the schema of a newer release, which is not an error."""
+    cli.main(program(), ["migrate"])
+    run("UPDATE alembic_version SET version_num = '0815'")()
+    assert cli.main(program(), ["migrate"]) == 0
+    assert "0815" in capsys.readouterr().out
+    assert rows("SELECT version_num FROM alembic_version") == ["0815"]
+    assert "things" in tables()
+
+
 def test_ten_migrations_at_once_apply_each_revision_once(migrations: Path) -> None:
-    """One goes first, and the others find its work done."""
-    import_module("alembic.command")  # which ten threads would do at once; of processes each does it alone
+    """One of them migrates, and the others find nothing to do."""
+    import_module("alembic.command")  # ten threads would import it concurrently, unlike ten processes
     with ThreadPoolExecutor(10) as pool:
         assert list(pool.map(lambda _: cli.main(program(), ["migrate"]), range(10))) == [0] * 10
     assert rows("SELECT version_num FROM alembic_version") == ["0001"]
 
 
-def test_a_migration_that_waits_in_vain_gives_up(migrations: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """After DATABASE_MIGRATION_TIMEOUT_SECONDS, with a sentence; the one that has the lock goes on."""
-    with engine() as opened, dialect.migration_lock(opened, 1), pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DATABASE_MIGRATION_TIMEOUT_SECONDS", "2")  # its statements have no more either
+def test_migration_that_waits_too_long_for_the_lock_fails(migrations: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It fails with one sentence after DATABASE_MIGRATION_TIMEOUT_SECONDS and does not disturb the lock's holder."""
+    with engine() as opened, backend.migration_lock(opened, 1), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATABASE_MIGRATION_TIMEOUT_SECONDS", "2")  # also the limit of its statements
         assert cli.main(program(), ["migrate"]) == 1
     assert "another migration" in capsys.readouterr().err
     assert cli.main(program(), ["migrate"]) == 0

@@ -1,29 +1,35 @@
-"""What only FastAPI brings: the OpenAPI document, and pages that show it."""
+"""The FastAPI adapter: the OpenAPI document, the page that shows it, and FastAPI's own lifespans."""
 
 from __future__ import annotations
 
+import asyncio
 import re
+import signal
+import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import pytest
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Response
 from starlette.requests import ClientDisconnect
 
 from ..package import module
-from .conftest import Logs, Start, settings_for_tests
+from .conftest import FAULTS, Logs, Start, settings_for_tests
 from .in_process import open_client
+from .process import PATIENCE_SECONDS, serving, until
+from .test_errors import assert_is_problem
 
 
-def test_health_is_not_in_the_openapi_document(start: Start) -> None:
-    """It is for machines around the service, and not for its clients."""
+def test_openapi_document_has_no_health_endpoints(start: Start) -> None:
+    """Health endpoints are for the infrastructure and not for clients of the service."""
     paths = start().get("/openapi.json").json()["paths"]
     assert "/api/things/{thing_id}" in paths
     assert not [path for path in paths if "health" in path or path == "/docs"]
 
 
-def test_the_document_says_which_errors_there_are(start: Start) -> None:
-    """Each with the body that is really sent."""
+def test_openapi_document_lists_the_errors_with_their_body(start: Start) -> None:
     document = start().get("/openapi.json").json()
     responses = document["paths"]["/api/things"]["post"]["responses"]
     assert {"400", "404", "405", "413", "415", "422", "500", "503", "504"} <= responses.keys()
@@ -31,8 +37,8 @@ def test_the_document_says_which_errors_there_are(start: Start) -> None:
     assert set(document["components"]["schemas"]["Problem"]["required"]) >= {"error_code", "error_id", "status"}
 
 
-def test_a_client_that_goes_away_is_no_fault_of_ours(start: Start, logs: Logs) -> None:
-    """A handler that reads the body itself hears of it by an exception; it is no failure of the service."""
+def test_client_that_disconnects_is_not_a_failure_of_the_service(start: Start, logs: Logs) -> None:
+    """A handler that reads the body itself gets a ClientDisconnect, which is not logged as an error."""
 
     def read() -> None:
         raise ClientDisconnect
@@ -41,22 +47,22 @@ def test_a_client_that_goes_away_is_no_fault_of_ours(start: Start, logs: Logs) -
     assert logs("request_failed") == []
 
 
-def test_the_page_alone_gets_the_sources_that_it_needs(start: Start) -> None:
-    """Named one by one: inline scripts by their hash, and nothing else is loosened."""
-    answer = start().get("/docs")
-    assert answer.status_code == 200
-    policy = answer.headers["content-security-policy"]
+def test_docs_page_alone_has_a_looser_content_security_policy(start: Start) -> None:
+    """The policy names each source, and allows inline scripts by their hash."""
+    response = start().get("/docs")
+    assert response.status_code == 200
+    policy = response.headers["content-security-policy"]
     assert policy.startswith("default-src 'none'; ")
     assert "frame-ancestors 'none'" in policy
     assert "'unsafe-inline'" not in re.search(r"script-src [^;]*", policy)[0]
     assert "'sha256-" in policy
-    assert answer.headers["x-frame-options"] == "DENY"
+    assert response.headers["x-frame-options"] == "DENY"
     for path in ("/openapi.json", "/nowhere"):
         assert start().get(path).headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
 
 
-def test_documents_are_not_public_in_production_unless_asked_for(start: Start) -> None:
-    """One setting alone is refused; it takes a second one that says that it is meant."""
+def test_api_docs_in_production_need_two_settings(start: Start) -> None:
+    """API_DOCS_PUBLIC must confirm API_DOCS_ENABLED."""
     production = {"environment": "production", "allowed_hosts": "localhost,api.example.com"}
     for path in ("/docs", "/openapi.json"):
         assert start(**production).get(path).status_code == 404
@@ -65,23 +71,97 @@ def test_documents_are_not_public_in_production_unless_asked_for(start: Start) -
         settings_for_tests(**production, api_docs_enabled=True)
 
 
-def test_documents_can_be_switched_off_elsewhere(start: Start) -> None:
-    """Then there is nothing."""
+def test_api_docs_can_be_disabled(start: Start) -> None:
     client = start(api_docs_enabled=False)
     assert client.get("/docs").status_code == client.get("/openapi.json").status_code == 404
 
 
-def test_it_has_started_when_your_own_lifespans_are_open_too() -> None:
-    """The application's and a router's: a handler must not run before them."""
+def test_service_has_started_after_the_lifespans_of_the_application() -> None:
+    """No handler may run before the lifespans of the application and its routers are open."""
     seen: list[bool] = []
 
     @asynccontextmanager
     async def own(app: FastAPI) -> AsyncIterator[None]:
-        seen.append(service.lifecycle.started)
+        seen.append(chassis.lifecycle.started)
         yield
 
     app = FastAPI(lifespan=own)
-    service = module("chassis.web.fastapi").install(app, settings_for_tests(), module("chassis.features").FEATURES)
+    chassis = module("chassis.web.fastapi").install(app, settings_for_tests(), module("chassis.features").FEATURES)
     app.include_router(APIRouter(lifespan=own))
     with open_client(app):
-        assert (seen, service.lifecycle.started) == ([False, False], True)
+        assert (seen, chassis.lifecycle.started) == ([False, False], True)
+
+
+def test_explicit_head_route_is_used_for_head() -> None:
+    """A GET route serves HEAD only if the application has no HEAD route for the path."""
+    app = FastAPI()
+    module("chassis.web.fastapi").install(app, settings_for_tests(), module("chassis.features").FEATURES)
+    app.add_api_route("/page", lambda: "get", methods=["GET"])
+    app.add_api_route("/page", lambda: Response(headers={"x-method": "head"}), methods=["HEAD"])
+    with open_client(app) as client:
+        assert client.head("/page").headers["x-method"] == "head"
+        assert client.get("/page").json() == "get"
+
+
+# -- cancellation ------------------------------------------------------------------------------------------------------
+
+
+async def await_a_cancelled_task() -> None:
+    task = asyncio.create_task(asyncio.sleep(60))
+    task.cancel()
+    await task
+
+
+def test_handler_that_awaits_a_cancelled_task_is_500(start: Start, logs: Logs) -> None:
+    """Only the deadline and the server cancel a request."""
+    client = start({"cancelled": await_a_cancelled_task})
+    assert_is_problem(client.get("/api/here/cancelled"), 500, "INTERNAL")
+    assert len(logs("request_failed")) == 1
+    assert [entry["http.response.status_code"] for entry in logs("request_finished")] == [500]
+
+
+def test_handler_that_ignores_its_cancellation_is_504_while_it_runs(start: Start, logs: Logs) -> None:
+    """Its own response, which comes later, is dropped."""
+    release = threading.Event()
+
+    async def ignore() -> str:
+        while not release.is_set():
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.01)
+        return "late"
+
+    client = start({"ignore": ignore}, request_timeout_seconds=0.1)
+    with ThreadPoolExecutor(1) as caller:
+        request = caller.submit(client.get, "/api/here/ignore", headers={"X-Request-ID": "r-1"})
+        try:
+            until(lambda: logs("request_finished"))
+        finally:
+            release.set()
+        assert_is_problem(request.result(PATIENCE_SECONDS), 504, "DEADLINE_EXCEEDED")
+    assert [entry["request_id"] for entry in logs("cancellation_ignored")] == ["r-1"]
+    assert [entry["http.response.status_code"] for entry in logs("request_finished")] == [504]
+
+
+def test_handler_that_swallows_its_cancellation_is_504(start: Start, logs: Logs) -> None:
+    """A response after the deadline is not sent, because nothing of the request may be committed any more."""
+
+    async def swallow() -> str:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        return "late"
+
+    client = start({"swallow": swallow}, request_timeout_seconds=0.1)
+    assert_is_problem(client.get("/api/here/swallow"), 504, "DEADLINE_EXCEEDED")
+    assert [entry["http.response.status_code"] for entry in logs("request_finished")] == [504]
+
+
+@pytest.mark.parametrize("path", ["here/wait-in-a-thread", "here/ignore-cancellation", "background/wait"])
+def test_shutdown_abandons_a_task_or_thread_that_cannot_be_cancelled(folder: Path, path: str) -> None:
+    """asyncio and Python would wait for it without limit. The exit code is 0, and the log says what happened."""
+    limits = {"SHUTDOWN_DRAIN_SECONDS": "0", "SHUTDOWN_TIMEOUT_SECONDS": "1", "REQUEST_TIMEOUT_SECONDS": "600"}
+    with serving(folder, *FAULTS, **limits) as process, process.connect() as connection:
+        connection.sendall(f"GET /api/{path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        until(lambda: process.events("waiting"))
+        process.send(signal.SIGTERM)
+        assert process.exit_code() == 0
+        assert len(process.events("threads_abandoned")) == 1

@@ -1,13 +1,15 @@
-"""Health: what the four endpoints answer, and what asking them costs."""
+"""Health: the responses of the four endpoints, and the cost of a probe."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -18,9 +20,9 @@ from .conftest import Logs, Start
 from .process import until
 from .test_errors import assert_is_problem
 
-Check = module("chassis.health.registry").Check
-CheckFailedError = module("chassis.health.registry").CheckFailedError
-Outcome = module("chassis.health.registry").Outcome
+Check = module("chassis.health.checks").Check
+CheckFailedError = module("chassis.health.checks").CheckFailedError
+Outcome = module("chassis.health.checks").Outcome
 
 SECRET = "postgres://admin:hunter2@db.internal refused"
 
@@ -32,16 +34,16 @@ def broken() -> None:
 def with_checks(*checks: Any) -> Callable[[Any], None]:
     """Return a feature's `install` that registers checks."""
 
-    def install(service: Any) -> None:
-        service.health.checks.clear()  # those of the service's own features are not this test's business
+    def install(chassis: Any) -> None:
+        chassis.health.checks.clear()  # the service's features have checks too
         for check in checks:
-            service.health.add(check)
+            chassis.health.add(check)
 
     return install
 
 
 class Counted:
-    """A measurement that counts how often it was made."""
+    """A probe that counts its calls."""
 
     def __init__(self, then: Callable[[], Any] = lambda: None) -> None:
         self.times = 0
@@ -53,33 +55,32 @@ class Counted:
 
 
 class Warned(Check):
-    """A check whose warning always holds."""
+    """A check that always warns."""
 
-    def judge(self, measured: Any) -> Any:
+    def evaluate(self, value: Any) -> Any:
         return Outcome("warning", "getting low", {"left": 3})
 
 
 # -- the endpoints -----------------------------------------------------------------------------------------------------
 
 
-def test_live_is_200_while_a_critical_dependency_is_dead(start: Start) -> None:
-    """A dead database must never restart a pod."""
+def test_live_while_a_critical_check_fails_is_200(start: Start) -> None:
+    """A failed database must never restart a pod."""
     client = start(install=with_checks(Check("database", broken, critical=True)))
     assert client.get("/health/live").status_code == 200
     assert client.get("/health/ready").status_code == 503
 
 
 @pytest.mark.parametrize("path", ["/health/live", "/health/started"])
-def test_live_and_started_never_touch_dependencies(start: Start, path: str) -> None:
-    """Neither runs a check."""
+def test_live_and_started_run_no_check(start: Start, path: str) -> None:
     counted = Counted()
     client = start(install=with_checks(Check("database", counted, critical=True)))
     assert client.get(path).status_code == 200
     assert counted.times == 0
 
 
-def test_started_and_ready_are_503_until_start_up_has_finished(start: Start) -> None:
-    """A process that has not opened its dependencies is alive, and neither started nor ready."""
+def test_started_and_ready_before_the_start_are_503(start: Start) -> None:
+    """The process is alive before it has started."""
     client = start(started=False, install=with_checks())
     assert client.get("/health/live").status_code == 200
     assert client.get("/health/started").status_code == 503
@@ -97,27 +98,35 @@ def test_started_and_ready_are_503_until_start_up_has_finished(start: Start) -> 
     ],
     ids=["all pass", "non-critical fails", "warning holds", "critical fails", "no checks"],
 )
-def test_the_three_states(start: Start, checks: list[Any], status: str, ready: int, report: int) -> None:
-    """Healthy and degraded answer 200, unhealthy 503; a failure is critical only when its check was declared so."""
+def test_report_adds_up_to_three_states(start: Start, checks: list[Any], status: str, ready: int, report: int) -> None:
+    """Healthy and degraded return 200, unhealthy returns 503. Only a failed critical check is unhealthy."""
     client = start(install=with_checks(*checks))
-    answer = client.get("/health")
-    assert (answer.json()["status"], answer.status_code) == (status, report)
+    response = client.get("/health")
+    assert (response.json()["status"], response.status_code) == (status, report)
     assert client.get("/health/ready").status_code == ready
 
 
-def test_ready_is_503_as_soon_as_the_service_drains(start: Start) -> None:
-    """Draining makes it not ready at once, whatever was measured before; it stays alive and started."""
-    services: list[Any] = []
-    client = start(install=services.append, health_check_interval_seconds=60)
+def test_ready_while_draining_is_503(start: Start) -> None:
+    """Readiness changes immediately, whatever is cached. The service stays alive and started."""
+    chassis: list[Any] = []
+    client = start(install=chassis.append, health_check_cache_seconds=60)
     assert client.get("/health/ready").status_code == 200
-    services[0].lifecycle.drain()
+    chassis[0].lifecycle.drain()
     assert client.get("/health/ready").status_code == 503
     assert client.get("/health/live").status_code == 200
     assert client.get("/health/started").status_code == 200
 
 
-def test_the_report_says_who_where_and_since_when(start: Start) -> None:
-    """The body of /health names the version, the environment and the start, all times in RFC 3339 and UTC."""
+def test_ready_runs_critical_checks_only(start: Start) -> None:
+    """A third-party service that hangs must not delay readiness."""
+    critical, other = Counted(), Counted()
+    client = start(install=with_checks(Check("database", critical, critical=True), Check("payments", other)))
+    assert client.get("/health/ready").status_code == 200
+    assert (critical.times, other.times) == (1, 0)
+
+
+def test_report_has_version_environment_and_times(start: Start) -> None:
+    """Times are in RFC 3339 format and in UTC."""
     body = start(install=with_checks()).get("/health").json()
     assert list(body) == ["status", "timestamp", "version", "environment", "started_at", "uptime_seconds", "checks"]
     assert body["version"] == "demo@v1.2.3"
@@ -129,8 +138,7 @@ def test_the_report_says_who_where_and_since_when(start: Start) -> None:
         assert 0 <= age.total_seconds() < 60
 
 
-def test_a_check_reports_what_it_found(start: Start) -> None:
-    """Each check has a status, a latency, its last success and what it wants to show."""
+def test_report_of_a_check_has_six_members(start: Start) -> None:
     client = start(install=with_checks(Check("pool", lambda: {"in_use": 3}, critical=True)))
     found = client.get("/health").json()["checks"]["pool"]
     assert {key: found[key] for key in ("status", "critical", "error", "details")} == {
@@ -149,66 +157,63 @@ def test_a_check_reports_what_it_found(start: Start) -> None:
     [{"wei": 2**70}, {"name": "\ud800"}, {(1, 2): "pair"}, {"made": {1}}],
     ids=["number", "text", "key", "set"],
 )
-def test_whatever_a_check_shows_can_be_sent(start: Start, details: dict[Any, Any]) -> None:
-    """A value that JSON does not know does not take the report with it."""
-    answer = start(install=with_checks(Check("pool", lambda: details))).get("/health")
-    assert answer.status_code == 200
-    assert answer.json()["checks"]["pool"]["status"] == "ok"
+def test_details_that_json_does_not_know_are_sent_all_the_same(start: Start, details: dict[Any, Any]) -> None:
+    response = start(install=with_checks(Check("pool", lambda: details))).get("/health")
+    assert response.status_code == 200
+    assert response.json()["checks"]["pool"]["status"] == "ok"
 
 
-def test_a_number_is_shown_as_it_reads(start: Start) -> None:
-    """A database's decimal, for one; not as Python would write it in a program."""
+def test_details_with_a_decimal_are_shown_as_text(start: Start) -> None:
+    """Decimals are shown as the database returns them, not as Python's `Decimal(...)`."""
     client = start(install=with_checks(Check("stock", lambda: {"price": Decimal("1.50")})))
     assert client.get("/health").json()["checks"]["stock"]["details"] == {"price": "1.50"}
 
 
-def test_a_check_that_cannot_show_anything_is_judged_all_the_same(start: Start, logs: Logs) -> None:
-    """The log says that something is missing."""
-    client = start(install=with_checks(Check("pool", lambda: None, show=broken)))
+def test_check_whose_details_fail_is_evaluated_all_the_same(start: Start, logs: Logs) -> None:
+    """The log shows that the details are missing."""
+    client = start(install=with_checks(Check("pool", lambda: None, details=broken)))
     assert client.get("/health").json()["checks"]["pool"]["status"] == "ok"
     assert [line["check"] for line in logs("health_details_missing")] == ["pool"]
 
 
-def test_a_fault_of_the_report_itself_is_answered_like_any_other(start: Start) -> None:
-    """With a problem body, an id and the security headers."""
+def test_report_that_crashes_is_a_problem(start: Start) -> None:
+    """As with every probe, the failure is not sent to the error reporters."""
     reported: list[object] = []
 
-    def install(service: Any) -> None:
-        # In the place of the others: one that is still asking when the service ends would leave its connection open.
-        service.health.checks[:] = ["no check"]
-        service.error_reporters.append(lambda *told: reported.append(told))
+    def install(chassis: Any) -> None:
+        chassis.health.checks[:] = [SimpleNamespace(name="not a check")]
+        chassis.error_reporters.append(lambda *report: reported.append(report))
 
     client = start(install=install)
-    answer = client.get("/health")
-    assert_is_problem(answer, 500, "INTERNAL")
+    response = client.get("/health")
+    assert_is_problem(response, 500, "INTERNAL")
     assert reported == []  # health is kept out of error tracking
     assert client.get("/health/live").status_code == 200
 
 
-def test_a_failed_check_says_a_safe_phrase(start: Start) -> None:
-    """What the driver said, with host and user in it, is never shown; a phrase made for showing is."""
+def test_failed_check_shows_a_safe_phrase(start: Start) -> None:
+    """The text of a CheckFailedError is shown. The driver's text, with host and user, never is."""
 
-    def measured() -> None:
+    def probe() -> None:
         raise CheckFailedError("no leader elected")
 
-    client = start(install=with_checks(Check("database", broken), Check("queue", measured)))
-    answer = client.get("/health")
-    checks = answer.json()["checks"]
+    client = start(install=with_checks(Check("database", broken), Check("queue", probe)))
+    response = client.get("/health")
+    checks = response.json()["checks"]
     assert checks["database"]["status"] == checks["queue"]["status"] == "error"
     assert checks["queue"]["error"] == "no leader elected"
     assert checks["database"]["error"]
-    assert not any(word in answer.text for word in ("admin", "hunter2", "db.internal", "RuntimeError", "Traceback"))
+    assert not any(word in response.text for word in ("admin", "hunter2", "db.internal", "RuntimeError", "Traceback"))
 
 
-def test_last_success_is_null_until_there_is_one_and_outlives_a_failure(start: Start) -> None:
-    """It says since when a dependency has been away."""
+def test_last_success_is_null_before_the_first_one_and_survives_failures(start: Start) -> None:
     works = {"now": False}
 
-    def measured() -> None:
+    def probe() -> None:
         if not works["now"]:
             raise RuntimeError
 
-    client = start(install=with_checks(Check("database", measured)), health_check_interval_seconds=0)
+    client = start(install=with_checks(Check("database", probe)), health_check_cache_seconds=0)
 
     def last_success() -> Any:
         return client.get("/health").json()["checks"]["database"]["last_success"]
@@ -221,42 +226,42 @@ def test_last_success_is_null_until_there_is_one_and_outlives_a_failure(start: S
     assert last_success() == succeeded
 
 
-def test_a_dependency_that_goes_away_and_comes_back_needs_no_restart(start: Start) -> None:
-    """Not ready while it is gone, alive all the time, ready again as soon as it has returned."""
-    away = threading.Event()
+def test_ready_follows_a_dependency_that_fails_and_returns(start: Start) -> None:
+    """The service stays alive and needs no restart."""
+    unavailable = threading.Event()
 
-    def measured() -> None:
-        if away.is_set():
+    def probe() -> None:
+        if unavailable.is_set():
             raise ConnectionError(SECRET)
 
-    client = start(install=with_checks(Check("database", measured, critical=True)), health_check_interval_seconds=0)
+    client = start(install=with_checks(Check("database", probe, critical=True)), health_check_cache_seconds=0)
     assert client.get("/health/ready").status_code == 200
-    away.set()
+    unavailable.set()
     assert client.get("/health/ready").status_code == 503
     assert client.get("/health/live").status_code == 200
-    away.clear()
+    unavailable.clear()
     assert client.get("/health/ready").status_code == 200
 
 
-# -- what probing costs ------------------------------------------------------------------------------------------------
+# -- the cost of probes ------------------------------------------------------------------------------------------------
 
 
-def test_checks_run_side_by_side(start: Start) -> None:
-    """Three checks that wait for each other all pass: together they cost the slowest, not the sum."""
+def test_checks_run_concurrently(start: Start) -> None:
+    """Three checks that wait for one another all pass."""
     barrier = threading.Barrier(3, timeout=20)
     client = start(install=with_checks(*(Check(name, barrier.wait) for name in ("a", "b", "c"))))
     assert client.get("/health").json()["status"] == "healthy"
 
 
-def test_a_check_that_hangs_times_out_and_is_not_started_again(start: Start) -> None:
-    """It costs HEALTH_CHECK_TIMEOUT_SECONDS, delays no other check, and its threads do not pile up."""
+def test_check_that_hangs_times_out_and_is_not_started_again(start: Start) -> None:
+    """It delays no other check, and threads do not pile up."""
     release = threading.Event()
     hangs = Counted(release.wait)
     client = start(
-        # What works has a minute: it may begin late on a busy machine.
-        install=with_checks(Check("hangs", hangs), Check("works", lambda: None, timeout_share=1200)),
+        # The other check has a minute, because it may begin late on a busy machine.
+        install=with_checks(Check("hangs", hangs), Check("works", lambda: None, timeout_fraction=1200)),
         health_check_timeout_seconds=0.05,
-        health_check_interval_seconds=0,
+        health_check_cache_seconds=0,
     )
     try:
         for _ in range(3):
@@ -270,22 +275,21 @@ def test_a_check_that_hangs_times_out_and_is_not_started_again(start: Start) -> 
         release.set()
 
 
-def test_a_check_has_health_check_timeout_seconds(start: Start) -> None:
-    """One that takes longer has timed out, even if it would have passed."""
+def test_check_over_its_timeout_fails(start: Start) -> None:
+    """A check fails at its timeout, even if it would pass later."""
     release = threading.Event()
     client = start(
         install=with_checks(Check("slow", lambda: release.wait(10), critical=True)), health_check_timeout_seconds=0.05
     )
-    answer = client.get("/health")
+    response = client.get("/health")
     release.set()
-    assert (answer.status_code, answer.json()["checks"]["slow"]["status"]) == (503, "timeout")
+    assert (response.status_code, response.json()["checks"]["slow"]["status"]) == (503, "timeout")
 
 
-def test_a_check_may_have_a_share_of_the_time_only(start: Start) -> None:
-    """What answers in milliseconds, or not at all, is told of before the others."""
+def test_check_with_a_timeout_fraction_times_out_earlier(start: Start) -> None:
     release = threading.Event()
     client = start(
-        install=with_checks(Check("hangs", lambda: release.wait(20), timeout_share=0.005)),
+        install=with_checks(Check("hangs", lambda: release.wait(20), timeout_fraction=0.005)),
         health_check_timeout_seconds=10,
     )
     checks = client.get("/health").json()["checks"]
@@ -293,60 +297,68 @@ def test_a_check_may_have_a_share_of_the_time_only(start: Start) -> None:
     assert (checks["hangs"]["status"], checks["hangs"]["error"]) == ("timeout", "no result within 0.05 s")
 
 
-def test_results_are_kept_for_the_interval(start: Start) -> None:
-    """Probes within HEALTH_CHECK_INTERVAL_SECONDS cost nothing; the next one after it measures again."""
-    kept, renewed = Counted(), Counted()
-    client = start(install=with_checks(Check("database", kept)), health_check_interval_seconds=60)
+def test_results_are_cached_for_health_check_cache_seconds(start: Start) -> None:
+    """The first probe after that runs the checks again."""
+    cached, renewed = Counted(), Counted()
+    client = start(install=with_checks(Check("database", cached)), health_check_cache_seconds=60)
     for path in ("/health", "/health/ready", "/health"):
         client.get(path)
-    assert kept.times == 1
-    client = start(install=with_checks(Check("database", renewed)), health_check_interval_seconds=0.02)
+    assert cached.times == 1
+    client = start(install=with_checks(Check("database", renewed)), health_check_cache_seconds=0.02)
     client.get("/health")
     time.sleep(0.03)
     client.get("/health")
     assert renewed.times == 2
 
 
-def test_a_thousand_probes_cost_one_query(start: Start) -> None:
-    """However many probes wait at once, a dependency is asked once for all of them."""
-    counted = Counted(lambda: time.sleep(0.1))
-    client = start(install=with_checks(Check("database", counted)), health_check_interval_seconds=60)
+@pytest.mark.parametrize("waits_in", ["a thread", "a task"])
+def test_thousand_probes_run_a_check_once(start: Start, waits_in: str) -> None:
+    counted = Counted()
+
+    def probe() -> None:
+        counted()
+        time.sleep(0.1)
+
+    async def probe_on_the_loop() -> None:
+        counted()
+        await asyncio.sleep(0.1)
+
+    check = Check("database", probe if waits_in == "a thread" else probe_on_the_loop, critical=True)
+    client = start(install=with_checks(check), health_check_cache_seconds=60)
     with ThreadPoolExecutor(32) as pool:
-        answers = list(pool.map(client.get, ["/health/ready"] * 1000))
-    assert {answer.status_code for answer in answers} == {200}
+        responses = list(pool.map(client.get, ["/health/ready"] * 1000))
+    assert {response.status_code for response in responses} == {200}
     assert counted.times == 1
 
 
-# -- manners -----------------------------------------------------------------------------------------------------------
+# -- HTTP --------------------------------------------------------------------------------------------------------------
 
 PATHS = ["/health", "/health/live", "/health/started", "/health/ready"]
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_answers_are_not_stored(start: Start, path: str) -> None:
-    """A cache between a probe and the service would lie."""
-    answer = start().get(path)
-    assert answer.headers["cache-control"] == "no-store"
-    assert answer.headers["content-type"] == "application/json"
+def test_health_response_must_not_be_stored(start: Start, path: str) -> None:
+    """A stale report would be misleading."""
+    response = start().get(path)
+    assert response.headers["cache-control"] == "no-store"
+    assert response.headers["content-type"] == "application/json"
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_head_works(start: Start, path: str) -> None:
-    """HEAD answers as GET does, without the body."""
-    answer = start().head(path)
-    assert answer.status_code == 200
-    assert answer.content == b""
+def test_health_supports_head(start: Start, path: str) -> None:
+    response = start().head(path)
+    assert response.status_code == 200
+    assert response.content == b""
 
 
-def test_other_methods_are_refused(start: Start) -> None:
-    """POST gets 405, and is told what is allowed."""
-    answer = start().post("/health")
-    assert answer.status_code == 405
-    assert answer.headers["allow"] == "GET, HEAD"
+def test_health_with_another_method_is_405(start: Start) -> None:
+    response = start().post("/health")
+    assert response.status_code == 405
+    assert response.headers["allow"] == "GET, HEAD"
 
 
-def test_health_is_not_in_the_access_log(start: Start, logs: Logs) -> None:
-    """Probes come every second; a line for each would bury the others."""
+def test_health_has_no_access_log_entry(start: Start, logs: Logs) -> None:
+    """Probes arrive every second and would fill the log."""
     client = start()
     for path in PATHS:
         client.get(path)
@@ -354,13 +366,13 @@ def test_health_is_not_in_the_access_log(start: Start, logs: Logs) -> None:
 
 
 @pytest.mark.parametrize("path", ["/health", "/health/ready"])
-def test_an_unhealthy_service_is_no_failed_request(start: Start, logs: Logs, path: str) -> None:
-    """The 503 is the answer that was asked for: no error reporter hears of it, and the log has no traceback."""
+def test_unhealthy_report_is_not_a_failed_request(start: Start, logs: Logs, path: str) -> None:
+    """The report is not sent to the error reporters, and the log has no traceback."""
     reported: list[Any] = []
 
-    def install(service: Any) -> None:
-        with_checks(Check("database", broken, critical=True))(service)
-        service.error_reporters.append(lambda *report: reported.append(report))
+    def install(chassis: Any) -> None:
+        with_checks(Check("database", broken, critical=True))(chassis)
+        chassis.error_reporters.append(lambda *report: reported.append(report))
 
     assert start(install=install).get(path).status_code == 503
     assert reported == []
@@ -369,21 +381,21 @@ def test_an_unhealthy_service_is_no_failed_request(start: Start, logs: Logs, pat
     assert [line["event"] for line in lines if line["level"] in ("warning", "error")] == ["health_check_failed"]
 
 
-def test_health_answers_under_any_host_name(start: Start) -> None:
-    """A balancer probes by address, which is in nobody's ALLOWED_HOSTS."""
+def test_health_is_served_for_any_host(start: Start) -> None:
+    """Load balancers probe by IP address, which ALLOWED_HOSTS does not list."""
     assert start().get("/health/ready", headers={"host": "10.1.2.3:8000"}).status_code == 200
 
 
-def test_a_failed_check_is_logged_without_its_text(start: Start, logs: Logs) -> None:
-    """The log names the check and the kind of failure; the driver's text may hold a password."""
+def test_failed_check_is_logged_without_its_text(start: Start, logs: Logs) -> None:
+    """The driver's text may hold a password, so the entry has only the check and the type of the exception."""
     start(install=with_checks(Check("database", broken))).get("/health")
     (line,) = logs("health_check_failed")
     assert (line["check"], line["level"], line["cause"]) == ("database", "warning", "RuntimeError")
     assert "hunter2" not in str(logs())
 
 
-def test_two_checks_of_one_name_are_refused(start: Start) -> None:
-    """One would hide the other in the report."""
+def test_second_check_of_a_name_is_rejected(start: Start) -> None:
+    """One of the two would hide the other in the report."""
     name = str(uuid4())
-    with pytest.raises(ValueError, match="registered already"):
+    with pytest.raises(ValueError, match="is already registered"):
         start(install=with_checks(Check(name, broken), Check(name, broken)))

@@ -1,4 +1,4 @@
-"""Logs: one event a line on stdout, in one form whoever wrote it, and without secrets."""
+"""Logs: one line per entry on stdout, in one format, and without secrets."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import json
 import logging
 import re
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from pydantic import BaseModel
 
 from ..package import module
 from .conftest import Logs, Start
+from .process import PATIENCE_SECONDS
 
 ALWAYS = {
     "timestamp", "level", "event", "logger", "service.name", "service.version", "deployment.environment.name",
@@ -34,30 +37,29 @@ ENDLESS: list[Any] = []
 ENDLESS.append(ENDLESS)
 
 
-# -- the form of a line ------------------------------------------------------------------------------------------------
+# -- the form of an entry ----------------------------------------------------------------------------------------------
 
 
-def test_a_line_says_what_when_and_where_from(start: Start, logs: Logs) -> None:
-    """Every line has these fields; what the event adds stands beside them."""
+def test_entry_has_time_level_logger_and_service(start: Start, logs: Logs) -> None:
+    """The fields of the event are next to them in the entry."""
     start()
     log.info("order_placed", order_id=7)
-    (line,) = logs("order_placed")
-    assert line.keys() >= ALWAYS
-    assert (line["level"], line["logger"], line["order_id"]) == ("info", "orders", 7)
-    assert (line["service.name"], line["service.version"]) == ("demo", "1.2.3")
-    assert line["deployment.environment.name"] == "test"
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", line["timestamp"])
-    assert not IN_A_REQUEST & line.keys()
+    (entry,) = logs("order_placed")
+    assert entry.keys() >= ALWAYS
+    assert (entry["level"], entry["logger"], entry["order_id"]) == ("info", "orders", 7)
+    assert (entry["service.name"], entry["service.version"]) == ("demo", "1.2.3")
+    assert entry["deployment.environment.name"] == "test"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", entry["timestamp"])
+    assert not IN_A_REQUEST & entry.keys()
 
 
-def test_a_line_of_a_request_says_which_one(start: Start, logs: Logs) -> None:
-    """The fields of the request stand in every line that is written while it is served."""
+def test_entry_of_a_request_has_the_fields_of_the_request(start: Start, logs: Logs) -> None:
     start({"work": lambda: log.info("said")}, peer="192.0.2.7").get("/api/here/work")
-    (line,) = logs("said")
-    assert line.keys() >= ALWAYS | IN_A_REQUEST
-    assert line["http.request.method"] == "GET"
-    assert line["url.path"] == "/api/here/work"
-    assert line["client.address"] == "192.0.2.7"
+    (entry,) = logs("said")
+    assert entry.keys() >= ALWAYS | IN_A_REQUEST
+    assert entry["http.request.method"] == "GET"
+    assert entry["url.path"] == "/api/here/work"
+    assert entry["client.address"] == "192.0.2.7"
 
 
 @pytest.mark.parametrize(
@@ -68,34 +70,33 @@ def test_a_line_of_a_request_says_which_one(start: Start, logs: Logs) -> None:
         ("/nowhere", None),
     ],
 )
-def test_the_route_is_the_whole_template(start: Start, logs: Logs, path: str, route: str | None) -> None:
-    """Behind two routers too; never a raw path, of which there are endlessly many, and none where nothing matched."""
+def test_route_of_a_request_is_the_whole_template(start: Start, logs: Logs, path: str, route: str | None) -> None:
+    """The template includes nested routers. It is null where no route matched, and never a raw path."""
     start().get(path)
-    assert [line["http.route"] for line in logs("request_finished")] == [route]
+    assert [entry["http.route"] for entry in logs("request_finished")] == [route]
 
 
 @pytest.mark.parametrize(
     ("path", "status"),
     [("/api/things/7", 200), ("/nowhere", 404), ("/api/here/crash", 500), ("/crash-in-middleware", 500)],
 )
-def test_a_request_has_one_line_of_its_own(start: Start, logs: Logs, path: str, status: int) -> None:
-    """`request_finished` once, with status and duration, however the request ended."""
+def test_request_has_one_access_log_entry(start: Start, logs: Logs, path: str, status: int) -> None:
+    """The entry has the status and the duration, however the request ended."""
     start({"crash": lambda: 1 // 0}).get(path)
-    (line,) = logs("request_finished")
-    assert line.keys() >= ALWAYS | IN_A_REQUEST
-    assert line["http.response.status_code"] == status
-    assert 0 < line["duration_ms"] < 60_000
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", line["timestamp"])
+    (entry,) = logs("request_finished")
+    assert entry.keys() >= ALWAYS | IN_A_REQUEST
+    assert entry["http.response.status_code"] == status
+    assert 0 < entry["duration_ms"] < 60_000
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", entry["timestamp"])
 
 
-def test_a_request_that_is_refused_at_the_door_has_its_line_too(start: Start, logs: Logs) -> None:
-    """A foreign host never reaches the application, and is seen all the same."""
+def test_request_rejected_before_the_framework_has_its_access_log_entry(start: Start, logs: Logs) -> None:
     start().get("/", headers={"host": "evil.example"})
-    assert [line["http.response.status_code"] for line in logs("request_finished")] == [400]
+    assert [entry["http.response.status_code"] for entry in logs("request_finished")] == [400]
 
 
-def test_a_query_string_is_not_logged(start: Start, logs: Logs) -> None:
-    """It may hold a token."""
+def test_query_string_is_not_logged(start: Start, logs: Logs) -> None:
+    """A query string may contain a token."""
     start().get("/api/things/7?token=hunter2")
     assert "hunter2" not in str(logs())
 
@@ -103,54 +104,53 @@ def test_a_query_string_is_not_logged(start: Start, logs: Logs) -> None:
 # -- standard-library logging ------------------------------------------------------------------------------------------
 
 
-def test_standard_library_loggers_come_out_in_the_same_form(start: Start, logs: Logs) -> None:
-    """A library's line has the fields of ours."""
+def test_standard_library_entry_has_the_same_form(start: Start, logs: Logs) -> None:
+    """The `extra` of a record becomes fields."""
     start()
-    logging.getLogger("library.part").warning("low on %s", "paper")
-    (line,) = logs("low on paper")
-    assert line.keys() >= ALWAYS
-    assert (line["level"], line["logger"]) == ("warning", "library.part")
+    logging.getLogger("library.part").warning("low on %s", "paper", extra={"sheets": 7})
+    (entry,) = logs("low on paper")
+    assert entry.keys() >= ALWAYS
+    assert (entry["level"], entry["logger"], entry["sheets"]) == ("warning", "library.part", 7)
 
 
-def test_their_exceptions_keep_the_traceback(start: Start, logs: Logs) -> None:
-    """In one line, as ours do."""
+def test_logged_exception_has_its_traceback(start: Start, logs: Logs) -> None:
+    """Structlog and the standard library both log the exception in one entry."""
     start()
     try:
         raise KeyError("lost")
     except KeyError:
         logging.getLogger("library").exception("failed")
         log.exception("failed")
-    for line in logs("failed"):
-        assert line["level"] == "error"
-        assert "KeyError: 'lost'" in line["exception"]
-        assert "Traceback" in line["exception"]
+    for entry in logs("failed"):
+        assert entry["level"] == "error"
+        assert "KeyError: 'lost'" in entry["exception"]
+        assert "Traceback" in entry["exception"]
 
 
-def test_an_exception_that_is_told_of_later_keeps_its_traceback(start: Start, logs: Logs) -> None:
-    """An event loop tells of a task's failure when nobody is handling it any more."""
+def test_exception_logged_after_its_handling_has_its_traceback(start: Start, logs: Logs) -> None:
+    """Event loops log "Task exception was never retrieved" this way."""
     start()
     try:
         raise KeyError("lost")
     except KeyError as error:
-        kept = error
-    logging.getLogger("library").error("failed", exc_info=(KeyError, kept, kept.__traceback__))
-    log.error("failed", exc_info=kept)
-    assert ["KeyError: 'lost'" in line["exception"] for line in logs("failed")] == [True, True]
+        caught = error
+    logging.getLogger("library").error("failed", exc_info=(KeyError, caught, caught.__traceback__))
+    log.error("failed", exc_info=caught)
+    assert ["KeyError: 'lost'" in entry["exception"] for entry in logs("failed")] == [True, True]
 
 
-def test_warnings_of_python_are_log_lines(start: Start, logs: Logs) -> None:
-    """A deprecated call does not write past the pipe."""
+def test_warning_of_python_is_a_log_entry(start: Start, logs: Logs) -> None:
     start()
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         logging.captureWarnings(False)
         logging.captureWarnings(True)
         warnings.warn("this goes away", DeprecationWarning, stacklevel=1)
-    assert [line["logger"] for line in logs() if "this goes away" in line["event"]] == ["py.warnings"]
+    assert [entry["logger"] for entry in logs() if "this goes away" in entry["event"]] == ["py.warnings"]
 
 
-def test_noisy_libraries_are_quiet_and_can_be_named_back(start: Start, logs: Logs) -> None:
-    """LOG_VERBOSE_LOGGERS gives a library its voice."""
+def test_noisy_library_is_logged_at_info_only_if_named(start: Start, logs: Logs) -> None:
+    """LOG_VERBOSE_LOGGERS names the libraries to log."""
     start()
     logging.getLogger("httpx").info("chatter one")
     logging.getLogger("httpx").warning("trouble")
@@ -158,29 +158,28 @@ def test_noisy_libraries_are_quiet_and_can_be_named_back(start: Start, logs: Log
     logging.getLogger("httpx").info("chatter two")
     start()
     logging.getLogger("httpx").info("chatter three")
-    assert [line["event"] for line in logs() if line["logger"] == "httpx"] == ["trouble", "chatter two"]
+    assert [entry["event"] for entry in logs() if entry["logger"] == "httpx"] == ["trouble", "chatter two"]
 
 
 # -- levels ------------------------------------------------------------------------------------------------------------
 
 
-def test_log_level_is_the_lowest_that_is_written(start: Start, logs: Logs) -> None:
-    """Both for our loggers and the standard library's; the access line is at INFO."""
+def test_entries_below_log_level_are_not_written(start: Start, logs: Logs) -> None:
+    """LOG_LEVEL applies to structlog, the standard library and the access log, which is at INFO."""
     client = start(log_level="WARNING")
     for logger in (log, logging.getLogger("library")):
         logger.info("quiet")
         logger.warning("loud")
     client.get("/nowhere")
-    assert [line["event"] for line in logs()] == ["loud", "loud"]
+    assert [entry["event"] for entry in logs()] == ["loud", "loud"]
 
 
-def test_debug_can_be_switched_on(start: Start, logs: Logs) -> None:
-    """It is off by default."""
+def test_debug_entries_are_written_at_log_level_debug_only(start: Start, logs: Logs) -> None:
     start()
     log.debug("detail_off")
     start(log_level="DEBUG")
     log.debug("detail_on")
-    assert [line["event"] for line in logs() if line["event"].startswith("detail")] == ["detail_on"]
+    assert [entry["event"] for entry in logs() if entry["event"].startswith("detail")] == ["detail_on"]
 
 
 # -- secrets -----------------------------------------------------------------------------------------------------------
@@ -193,8 +192,8 @@ def test_debug_can_be_switched_on(start: Start, logs: Logs) -> None:
         "password", "db_password", "client_secret", "SECRET", "access_token", "sentry_dsn",
     ],
 )  # fmt: skip
-def test_secrets_are_redacted_by_the_name_of_their_key(start: Start, logs: Logs, key: str) -> None:
-    """At the top and however deep they lie."""
+def test_secret_is_redacted_by_the_name_of_its_key(start: Start, logs: Logs, key: str) -> None:
+    """Secrets are redacted at any depth."""
     start()
     log.info("order_placed", **{key: "hunter2"})
     log.info("order_placed", sent={"headers": [{key: "hunter2"}]})
@@ -213,7 +212,7 @@ class Account:
 
 
 class Headers:
-    """As the frameworks have them: no mapping, because a name may stand in them twice."""
+    """As frameworks have them: not a mapping, because a name may occur twice."""
 
     def items(self) -> Iterator[tuple[str, str]]:
         yield "Authorization", "hunter2"
@@ -230,8 +229,8 @@ class Headers:
     ],
     ids=["model", "dataclass", "headers", "in a list", "pairs", "lists", "attribute", "bytes"],
 )  # fmt: skip
-def test_whatever_has_keys_is_redacted(start: Start, logs: Logs, value: Any) -> None:
-    """Models, dataclasses and headers are written with their contents, so they are looked into first."""
+def test_secret_in_a_container_is_redacted(start: Start, logs: Logs, value: Any) -> None:
+    """Models, dataclasses and headers are logged with their contents, but without secrets."""
     start()
     log.info("order_placed", value=value)
     assert len(logs("order_placed")) == 1
@@ -239,14 +238,13 @@ def test_whatever_has_keys_is_redacted(start: Start, logs: Logs, value: Any) -> 
 
 
 @pytest.mark.parametrize("key", ["author", "tokens_left", "passwords_changed", "note"])
-def test_other_keys_are_left_alone(start: Start, logs: Logs, key: str) -> None:
-    """Redaction goes by whole names and by endings."""
+def test_value_of_another_key_is_not_redacted(start: Start, logs: Logs, key: str) -> None:
     start()
     log.info("order_placed", **{key: "visible"})
     assert logs("order_placed")[0][key] == "visible"
 
 
-# -- what cannot break a line ------------------------------------------------------------------------------------------
+# -- any value ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -257,16 +255,16 @@ def test_other_keys_are_left_alone(start: Start, logs: Logs, key: str) -> None:
     ],
     ids=repr,
 )  # fmt: skip
-def test_no_value_loses_or_breaks_a_line(start: Start, logs: Logs, value: Any) -> None:
-    """A newline does not forge a second event; what JSON does not know is written as text."""
+def test_value_of_any_kind_is_written_in_one_line(start: Start, logs: Logs, value: Any) -> None:
+    """A newline cannot forge a second entry. Values that JSON does not support are written as text."""
     start()
     log.info("order_placed", value=value)
     assert len(logs("order_placed")) == 1
 
 
 @pytest.mark.parametrize("user_id", [2**70, "\ud800"], ids=["number", "surrogate"])
-def test_no_user_id_loses_an_access_line(start: Start, logs: Logs, user_id: Any) -> None:
-    """Neither its own nor that of the next request, which may be written together with it."""
+def test_user_id_of_any_kind_loses_no_access_log_entry(start: Start, logs: Logs, user_id: Any) -> None:
+    """Neither this entry nor the next one, which may share a write with it, is lost."""
 
     def work() -> None:
         context = module("chassis.request_context").current()
@@ -278,11 +276,20 @@ def test_no_user_id_loses_an_access_line(start: Start, logs: Logs, user_id: Any)
     assert len(logs("request_finished")) == 2
 
 
-# -- the other places and forms ----------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("length", "is_cut"), [(65_536, False), (65_537, True), (1_000_000, True)])
+def test_text_over_the_limit_is_cut(start: Start, logs: Logs, length: int, is_cut: bool) -> None:
+    """A field has at most 65,536 characters, followed by its original length."""
+    start()
+    log.info("order_placed", note="x" * length)
+    (entry,) = logs("order_placed")
+    assert entry["note"] == "x" * 65_536 + (f" [cut: {length} characters]" if is_cut else "")
+
+
+# -- other destinations and forms --------------------------------------------------------------------------------------
 
 
 def test_log_file_gets_a_copy_and_is_rotated(start: Start, logs: Logs, folder: Path) -> None:
-    """At LOG_FILE_MAX_BYTES a new file begins; LOG_FILE_BACKUPS old ones are kept."""
+    """The file is rotated at LOG_FILE_MAX_BYTES, and LOG_FILE_BACKUPS older files are retained."""
     path = folder / "logs" / "service.log"
     start(log_file=path, log_file_max_bytes=2000, log_file_backups=2)
     for number in range(50):
@@ -294,8 +301,7 @@ def test_log_file_gets_a_copy_and_is_rotated(start: Start, logs: Logs, folder: P
     assert newest == logs("counted")[-1]
 
 
-def test_a_file_is_only_written_where_log_file_says_so(start: Start, logs: Logs, folder: Path) -> None:
-    """Configuring again replaces what was there."""
+def test_log_file_of_an_earlier_configuration_is_not_written(start: Start, logs: Logs, folder: Path) -> None:
     path = folder / "service.log"
     start(log_file=path)
     start()
@@ -305,8 +311,8 @@ def test_a_file_is_only_written_where_log_file_says_so(start: Start, logs: Logs,
     assert len(logs("counted")) == 1
 
 
-def test_console_is_text_for_a_person(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
-    """Coloured lines with the same content, the access line among them; secrets are redacted here too."""
+def test_console_format_is_coloured_text(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
+    """The content and the redaction are the same as in JSON."""
     client = start(environment="development", log_format="console")
     log.info("order_placed", order_id=7, password="hunter2")
     client.get("/nowhere")
@@ -318,10 +324,79 @@ def test_console_is_text_for_a_person(start: Start, capsys: pytest.CaptureFixtur
     assert not any(line.startswith("{") for line in written.splitlines())
 
 
-def test_a_line_is_written_at_once(start: Start, logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a process said before it was killed is not lost in a buffer."""
+def test_entry_is_flushed_at_once(start: Start, logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the process is killed, no entries are lost in a buffer."""
     start()
     flushed: list[bool] = []
     monkeypatch.setattr(sys.stdout.buffer, "flush", lambda: flushed.append(True), raising=False)
     log.info("order_placed")
     assert flushed
+
+
+class ShortWriter:
+    """A stream that takes at most three bytes at a time, and sometimes none, as an unbuffered pipe may."""
+
+    def __init__(self) -> None:
+        self.written = b""
+        self._calls = 0
+
+    def write(self, data: bytes) -> int | None:
+        self._calls += 1
+        if self._calls % 3 == 0:
+            return None
+        self.written += bytes(data[:3])
+        return len(data[:3])
+
+    def flush(self) -> None:
+        pass
+
+
+def test_short_write_of_an_entry_is_completed() -> None:
+    """If the stream accepts only a part of an entry, the rest is written afterwards."""
+    stream = ShortWriter()
+    sink = module("chassis.logging.sink").LogSink(stream)
+    sink.msg(b'{"event":"one"}')
+    sink.write(b'{"event":"two"}\n{"event":"three"}\n')
+    assert stream.written == b'{"event":"one"}\n{"event":"two"}\n{"event":"three"}\n'
+
+
+class LoggingWriter:
+    """A stream that logs while it is written, as a finalizer does that garbage collection runs at this moment."""
+
+    def __init__(self) -> None:
+        self.sink = module("chassis.logging.sink").LogSink(self)
+        self.written = b""
+        self._has_logged = False
+
+    def write(self, data: bytes) -> int:
+        if not self._has_logged:
+            self._has_logged = True
+            self.sink.msg(b'{"event":"finalized"}')
+        self.written += bytes(data)
+        return len(data)
+
+    def flush(self) -> None:
+        pass
+
+
+def test_entry_logged_while_an_entry_is_written_is_written_after_it() -> None:
+    """The thread does not wait for its own write, and no entry is lost."""
+    stream = LoggingWriter()
+    writing = threading.Thread(target=stream.sink.msg, args=[b'{"event":"one"}'], daemon=True)
+    writing.start()
+    writing.join(PATIENCE_SECONDS)
+    assert not writing.is_alive()
+    assert stream.written == b'{"event":"one"}\n{"event":"finalized"}\n'
+
+
+def test_entries_of_many_threads_do_not_mix(start: Start, logs: Logs) -> None:
+    """Each entry is one line of JSON, which `logs` parses."""
+    start()
+
+    def work(number: int) -> None:
+        for _ in range(100):
+            log.info("counted", number=number, padding="x" * 1000)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    assert len(logs("counted")) == 800

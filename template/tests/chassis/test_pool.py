@@ -1,4 +1,4 @@
-"""A database that is a server: it is restarted, frozen, gone, slow and full, and the service lives through it."""
+"""A database server that restarts, hangs, stops, is slow or full, and how the service behaves meanwhile."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url
 
-from ..package import module
+from ..package import module, program
 from ..servers import Server
 from .conftest import Logs, Start, settings_for_tests
 from .process import until
-from .sql import connection, dialect, server
-from .unit_of_work import sessions
+from .sql import backend, connection, server
+from .unit_of_work import Database, sessions
 
-ASK = ["SELECT 1"]
-# Short, so that the tests are; what each may take in all is worked out from them.
+QUERY = ["SELECT 1"]
+# Short, so that the tests are fast.
 LIMITS: dict[str, Any] = {
     "database_connect_timeout_seconds": 2,
     "database_statement_timeout_seconds": 1,
@@ -25,9 +25,9 @@ LIMITS: dict[str, Any] = {
     "database_pool_size": 2,
     "database_pool_max_overflow": 1,
 }
-# Where nothing is to be waited for: so long that a busy machine is no outage.
-UNHURRIED = {name: 60 for name in LIMITS if "timeout" in name}
-# The try of a connection, kept or new, and what a busy machine adds.
+# For tests that are not about timeouts: so long that even a busy machine does not reach them.
+LONG = {name: 60 for name in LIMITS if "timeout" in name}
+# The timeout for an idle or new connection, plus the delay of a busy machine.
 BOUND_SECONDS = 2 + 18
 
 Run = Callable[..., Any]
@@ -35,7 +35,7 @@ Run = Callable[..., Any]
 
 @pytest.fixture(scope="module")
 def own() -> Iterator[tuple[Server, str]]:
-    """A server of this module's own, because it is about to suffer."""
+    """Start a server for this module only, because its tests stop and freeze it."""
     assert server is not None
     here, url = server.start()
     yield here, url
@@ -43,38 +43,44 @@ def own() -> Iterator[tuple[Server, str]]:
 
 
 @pytest.fixture
-def ask(own: tuple[Server, str], start: Start) -> Iterator[Callable[..., Run]]:
-    """Run statements in the service's own pool, with settings of choice; whatever is raised is put as its meaning."""
-    here, url = own
-    opened: list[Any] = []
+def opened() -> list[Any]:
+    """The chassis objects that `open_pool` has made."""
+    return []
 
-    def open_pool(**settings: Any) -> Run:
-        services: list[Any] = []
-        start(install=services.append, started=False, database_url=url, **(LIMITS | settings))
-        context = sessions(services[0])
-        opened.append(context)
+
+@pytest.fixture
+def open_pool(own: tuple[Server, str], start: Start, opened: list[Any]) -> Iterator[Callable[..., Run]]:
+    """Open the service's pool with some settings, and return a function that runs statements and names the outcome."""
+    here, url = own
+    contexts: list[Any] = []
+
+    def open_one(**settings: Any) -> Run:
+        start(install=opened.append, started=False, database_url=url, **(LIMITS | settings))
+        chassis = opened[-1]
+        context = sessions(chassis)
+        contexts.append(context)
         in_session = context.__enter__()
 
         def run(statements: list[str]) -> str:
             try:
                 in_session(statements)
             except Exception as error:
-                return type(module("chassis.problem").meaning(services[0], error)).__name__
+                return type(chassis.to_service_error(error)).__name__
             return "done"
 
         return run
 
-    yield open_pool
+    yield open_one
     here.thaw()
     here.bring_back()
-    for context in opened:
+    for context in contexts:
         context.__exit__(None, None, None)
 
 
 @pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take nothing for silence that comes late because this machine is busy."""
-    monkeypatch.setattr(module("chassis.database.circuit"), "_SILENCE_SECONDS", 30)
+def never_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raise the threshold, so that a busy machine is not mistaken for a server that hangs."""
+    monkeypatch.setattr(module("chassis.database.circuit"), "_HANGS_AFTER_SECONDS", 30)
 
 
 def timed(run: Run, statements: list[str]) -> tuple[str, float]:
@@ -83,96 +89,116 @@ def timed(run: Run, statements: list[str]) -> tuple[str, float]:
     return outcome, time.monotonic() - began
 
 
-def test_a_restart_of_the_server_costs_no_request(
-    own: tuple[Server, str], ask: Callable[..., Run], patient: None
+def test_restarted_server_fails_no_request(
+    own: tuple[Server, str], open_pool: Callable[..., Run], never_hangs: None
 ) -> None:
-    """A connection is tried before it is used, and replaced when it is dead."""
-    run = ask(**UNHURRIED)
-    assert run(ASK) == "done"
+    """Each idle connection is tested before use and replaced if it is dead."""
+    run = open_pool(**LONG)
+    assert run(QUERY) == "done"
     own[0].stop()
     own[0].bring_back()
-    assert [run(ASK) for _ in range(3)] == ["done"] * 3
+    assert [run(QUERY) for _ in range(3)] == ["done"] * 3
 
 
-def test_without_the_try_it_costs_one_request(own: tuple[Server, str], ask: Callable[..., Run], patient: None) -> None:
-    """The first hears 503, and with it all connections of that age are replaced."""
-    run = ask(database_pool_pre_ping=False, **UNHURRIED)
-    assert run(ASK) == "done"
+def test_restarted_server_without_pre_ping_fails_one_request(
+    own: tuple[Server, str], open_pool: Callable[..., Run], never_hangs: None
+) -> None:
+    """That request gets 503, and all connections of the same age are replaced."""
+    run = open_pool(database_pool_pre_ping=False, **LONG)
+    assert run(QUERY) == "done"
     own[0].stop()
     own[0].bring_back()
-    assert [run(ASK) for _ in range(3)] == ["UnavailableError", "done", "done"]
+    assert [run(QUERY) for _ in range(3)] == ["UnavailableError", "done", "done"]
 
 
-def test_a_server_that_is_gone_is_unavailable_at_once_until_it_is_back(
-    own: tuple[Server, str], ask: Callable[..., Run], patient: None
+def test_idle_connection_is_tested_once_per_use_and_a_new_one_is_not(
+    open_pool: Callable[..., Run], opened: list[Any], never_hangs: None
 ) -> None:
-    """Nothing listens any more: nobody waits for a time-out."""
-    run = ask(**UNHURRIED)
-    assert run(ASK) == "done"
+    """Every unit of work but the first one sends one ping."""
+    run = open_pool(**LONG)
+    dialect = opened[-1].get(Database).engine.dialect
+    pings: list[Any] = []
+    original = dialect.do_ping
+
+    def do_ping(connection: Any) -> Any:
+        pings.append(connection)
+        return original(connection)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dialect, "do_ping", do_ping)
+        assert [run(QUERY) for _ in range(3)] == ["done"] * 3
+    assert len(pings) == 2
+
+
+def test_stopped_server_is_unavailable_at_once_until_it_is_back(
+    own: tuple[Server, str], open_pool: Callable[..., Run], never_hangs: None
+) -> None:
+    """The server refuses the connection, so no request waits for a timeout."""
+    run = open_pool(**LONG)
+    assert run(QUERY) == "done"
     own[0].stop()
-    outcome, seconds = timed(run, ASK)
+    outcome, seconds = timed(run, QUERY)
     assert outcome == "UnavailableError"
     assert seconds < 20
     own[0].bring_back()
-    assert run(ASK) == "done"
+    assert run(QUERY) == "done"
 
 
-@pytest.mark.parametrize("warm", [True, False], ids=["kept connection", "new connection"])
-def test_a_server_that_is_frozen_is_unavailable_in_bounded_time(
-    own: tuple[Server, str], ask: Callable[..., Run], warm: bool
+@pytest.mark.parametrize("warm", [True, False], ids=["idle connection", "new connection"])
+def test_hanging_server_is_unavailable_within_the_connect_timeout(
+    own: tuple[Server, str], open_pool: Callable[..., Run], warm: bool
 ) -> None:
-    """It accepts connections and says nothing, so only the client's own time-outs end the wait."""
-    run = ask()
+    """It accepts connections but sends nothing, so only timeouts of the client end the wait."""
+    run = open_pool()
     if warm:
-        until(lambda: run(ASK) == "done")
+        until(lambda: run(QUERY) == "done")
     own[0].freeze()
-    outcome, seconds = timed(run, ASK)
+    outcome, seconds = timed(run, QUERY)
     assert outcome == ("CircuitOpenError" if warm else "UnavailableError")
     assert seconds < BOUND_SECONDS
     own[0].thaw()
-    until(lambda: run(ASK) == "done")
+    until(lambda: run(QUERY) == "done")
 
 
-def test_a_server_that_is_frozen_makes_one_request_wait_and_no_more(
-    own: tuple[Server, str], ask: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+def test_hanging_server_delays_one_request_and_fails_the_others_at_once(
+    own: tuple[Server, str], open_pool: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Until the next try, the others hear at once that nobody answers."""
     monkeypatch.setattr(module("chassis.database.circuit"), "_RECOVERY_SECONDS", 600)
-    run = ask()
-    until(lambda: run(ASK) == "done")
+    run = open_pool()
+    until(lambda: run(QUERY) == "done")
     own[0].freeze()
-    run(ASK)
-    heard = [timed(run, ASK) for _ in range(5)]
-    assert [outcome for outcome, _ in heard] == ["CircuitOpenError"] * 5
-    assert min(seconds for _, seconds in heard) < 0.5  # a busy machine does not hold up all of them
+    run(QUERY)
+    outcomes = [timed(run, QUERY) for _ in range(5)]
+    assert [outcome for outcome, _ in outcomes] == ["CircuitOpenError"] * 5
+    assert min(seconds for _, seconds in outcomes) < 0.5  # a busy machine does not delay all of them
 
 
-def test_a_server_that_refuses_is_asked_again_at_once(own: tuple[Server, str], ask: Callable[..., Run]) -> None:
-    """To hear a refusal costs nothing, so nobody is kept away."""
-    run = ask()
+def test_refusing_server_does_not_open_the_circuit(own: tuple[Server, str], open_pool: Callable[..., Run]) -> None:
+    """A refusal costs nothing, so every request tries the server."""
+    run = open_pool()
     own[0].stop()
-    # One that comes late, on a busy machine, is taken for silence: for a second the others are kept away then.
-    until(lambda: [run(ASK) for _ in range(3)] == ["UnavailableError"] * 3)
+    # On a busy machine a refusal may take so long that it opens the circuit for a second.
+    until(lambda: [run(QUERY) for _ in range(3)] == ["UnavailableError"] * 3)
     own[0].bring_back()
-    until(lambda: run(ASK) == "done")
+    until(lambda: run(QUERY) == "done")
 
 
-def test_a_statement_that_takes_too_long_is_ended(ask: Callable[..., Run]) -> None:
-    """By the server, which says so; the connection is as good as before."""
+def test_slow_statement_is_cancelled_and_its_connection_still_works(open_pool: Callable[..., Run]) -> None:
+    """The server cancels the statement and reports why."""
     assert server is not None
-    run = ask()
+    run = open_pool()
     outcome, seconds = timed(run, [server.SLEEP.format(seconds=60)])
     assert outcome == "UnavailableError"
     assert 0.9 < seconds < BOUND_SECONDS
-    until(lambda: run(ASK) == "done")
+    until(lambda: run(QUERY) == "done")
 
 
-def test_a_frozen_server_makes_the_service_unready_within_two_seconds(
+def test_hanging_server_makes_the_service_unready_within_two_seconds(
     own: tuple[Server, str], start: Start, logs: Logs
 ) -> None:
-    """And leaves it alive; it is ready again when the server goes on."""
-    # The time that a check has by default, and a database that is waited for far longer.
-    limits = LIMITS | UNHURRIED | {"health_check_timeout_seconds": 2, "health_check_interval_seconds": 0}
+    """The service stays alive, and is ready again once the server continues."""
+    # The default timeout of a check, and database timeouts that are far longer.
+    limits = LIMITS | LONG | {"health_check_timeout_seconds": 2, "health_check_cache_seconds": 0}
     client = start(database_url=own[1], **limits)
     until(lambda: client.get("/health/ready").status_code == 200)
     own[0].freeze()
@@ -180,7 +206,7 @@ def test_a_frozen_server_makes_the_service_unready_within_two_seconds(
         began = time.monotonic()
         assert client.get("/health/ready").status_code == 503
         assert time.monotonic() - began < 20
-        assert "no result within 0.8 s" in [line["error"] for line in logs("health_check_failed")]
+        assert "no result within 0.8 s" in [entry["error"] for entry in logs("health_check_failed")]
         details = client.get("/health").json()["checks"]["database"]["details"]
         assert details["pool_size"] == LIMITS["database_pool_size"]
         assert client.get("/health/live").status_code == 200
@@ -189,20 +215,40 @@ def test_a_frozen_server_makes_the_service_unready_within_two_seconds(
     until(lambda: client.get("/health/ready").status_code == 200)
 
 
-def test_a_server_that_is_full_is_unavailable(own: tuple[Server, str], ask: Callable[..., Run]) -> None:
-    """Until somebody leaves."""
+def test_full_server_is_unavailable_until_connections_are_free(
+    own: tuple[Server, str], open_pool: Callable[..., Run]
+) -> None:
     assert server is not None
     with server.filled(own[1]):
-        assert ask()(ASK) == "UnavailableError"
-    run = ask()
-    until(lambda: run(ASK) == "done")  # it takes note of those who leave in its own time
+        assert open_pool()(QUERY) == "UnavailableError"
+    run = open_pool()
+    until(lambda: run(QUERY) == "done")  # the server notices closed connections with a delay
 
 
-def test_the_password_is_never_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Neither by `settings`, nor when the URL is wrong."""
-    secret = make_url(dialect.Settings.url_example).set(password="hunter2").render_as_string(hide_password=False)
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        ("{scheme}://user:hunter2@host:hunter2/name", "is not a URL of this database"),
+        ("'{scheme}://user:hunter2@host/name'", "is not a URL of this database"),
+        ("{scheme}://user:hunter2@host/name?conect_timeout=1", "has unknown parameters: conect_timeout"),
+    ],
+    ids=["port", "literal quotes", "parameter"],
+)
+def test_invalid_database_url_is_rejected_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str, error: str
+) -> None:
+    """The error of the URL parser quotes an invalid port, which may be a part of the password."""
+    monkeypatch.setenv("DATABASE_URL", url.format(scheme=backend.Settings.url_schemes[0]))
+    assert module("chassis.cli").main(program(), ["check"]) == 78
+    output = "".join(capsys.readouterr())
+    assert f"DATABASE_URL: {error}" in output
+    assert "hunter2" not in output
+
+
+def test_password_in_the_database_url_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = make_url(backend.Settings.url_example).set(password="hunter2").render_as_string(hide_password=False)
     monkeypatch.setenv("DATABASE_URL", secret)
     settings = settings_for_tests()
     assert "hunter2" not in repr(settings)
     assert "hunter2" not in str(module("chassis.settings").in_force(settings))
-    assert connection.url_for(settings, dialect.SYNC_DRIVER).password == "hunter2"
+    assert connection.url_for(settings, backend.SYNC_DRIVER).password == "hunter2"

@@ -1,9 +1,10 @@
-"""Rate limits: who is refused, when, and what every answer says of it."""
+"""Rate limits: the requests that are rejected, and the headers of every response."""
 
 from __future__ import annotations
 
 import re
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -22,107 +23,127 @@ def statuses(client: httpx.Client, path: str, times: int, **options: Any) -> lis
 
 
 def from_address(address: str) -> dict[str, str]:
-    """Return the headers of a request that a trusted proxy passes on."""
+    """Return the headers of a request that a trusted proxy forwards."""
     return {"x-forwarded-for": address}
 
 
-def test_every_answer_says_what_is_left(start: Start) -> None:
-    """In the fields of draft-ietf-httpapi-ratelimit-headers: the policy, and what remains of it until when."""
+def test_every_response_shows_policy_and_remaining_requests(start: Start) -> None:
+    """The headers follow draft-ietf-httpapi-ratelimit-headers."""
     client = start(rate_limit_default="3/minute")
     for remaining in (2, 1, 0):
-        answer = client.get(THINGS)
-        assert answer.status_code == 200
-        assert answer.headers["ratelimit-policy"] == '"default";q=3;w=60'
-        match = re.fullmatch(r'"default";r=(\d+);t=(\d+)', answer.headers["ratelimit"])
-        assert match, answer.headers["ratelimit"]
+        response = client.get(THINGS)
+        assert response.status_code == 200
+        assert response.headers["ratelimit-policy"] == '"default";q=3;w=60'
+        match = re.fullmatch(r'"default";r=(\d+);t=(\d+)', response.headers["ratelimit"])
+        assert match, response.headers["ratelimit"]
         assert int(match[1]) == remaining
         assert 0 <= int(match[2]) <= 60
 
 
-def test_one_request_too_many_is_429(start: Start, logs: Logs) -> None:
-    """With a problem body and the time after which it is worth another try, the same in both headers."""
+def test_request_above_the_limit_gets_429_with_retry_after(start: Start, logs: Logs) -> None:
+    """Both headers have the same number of seconds. The request is logged, but not as a failure."""
     client = start(rate_limit_default="3/minute")
     assert statuses(client, THINGS, 3) == [200] * 3
-    answer = client.get(THINGS)
-    assert_is_problem(answer, 429, "RATE_LIMITED")
-    seconds = int(answer.headers["retry-after"])
+    response = client.get(THINGS)
+    assert_is_problem(response, 429, "RATE_LIMITED")
+    seconds = int(response.headers["retry-after"])
     assert 1 <= seconds <= 120
-    assert answer.headers["ratelimit"] == f'"default";r=0;t={seconds}'
-    assert [line["http.response.status_code"] for line in logs("request_finished")] == [200, 200, 200, 429]
+    assert response.headers["ratelimit"] == f'"default";r=0;t={seconds}'
+    assert [entry["http.response.status_code"] for entry in logs("request_finished")] == [200, 200, 200, 429]
     assert not logs("request_failed")
 
 
-def test_the_handler_of_a_refused_request_does_not_run(start: Start) -> None:
-    """It is judged before the framework sees it."""
+def test_rejected_request_does_not_reach_its_handler(start: Start) -> None:
+    """The limiter runs before the framework."""
     ran: list[None] = []
     client = start({"work": lambda: ran.append(None)}, rate_limit_default="2/minute")
     assert statuses(client, "/api/here/work", 4) == [200, 200, 429, 429]
     assert len(ran) == 2
 
 
-def test_what_does_not_exist_is_counted_too(start: Start) -> None:
-    """Nobody looks for open doors without an end."""
+def test_unknown_path_counts(start: Start) -> None:
+    """Clients must not be able to search for paths without a limit."""
     assert statuses(start(rate_limit_default="2/minute"), "/nowhere", 3) == [404, 404, 429]
 
 
-def test_health_is_not_counted_and_never_refused(start: Start) -> None:
-    """Probes come often."""
+def test_health_probes_are_neither_counted_nor_rejected(start: Start) -> None:
+    """Probes are too frequent to be limited."""
     client = start(rate_limit_default="1/minute")
     assert statuses(client, "/health/live", 5) == [200] * 5
     assert statuses(client, THINGS, 2) == [200, 429]
     assert statuses(client, "/health", 5) == [200] * 5
-    assert "ratelimit" not in client.get("/health").headers
-    assert client.get("/health").json()["checks"]["rate_limit"]["details"] == {"limited": 1, "let_through": 0}
+    response = client.get("/health")
+    assert "ratelimit" not in response.headers
+    details = response.json()["checks"]["rate_limit"]["details"]
+    assert (details["limited"], details["failed_open"]) == (1, 0)
 
 
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [
         ("203.0.113.1", "203.0.113.2", False),
-        ("2001:db8:0:1::1", "2001:db8:0:1:ffff::2", True),  # one customer has all addresses of a /64
+        ("2001:db8:0:1::1", "2001:db8:0:1:ffff::2", True),  # one client owns all addresses of a /64
         ("2001:db8:0:1::1", "2001:db8:0:2::1", False),
     ],
 )
-def test_clients_are_counted_apart(start: Start, one: str, other: str, same: bool) -> None:
-    """By their address; in IPv6 by its first 64 bits."""
+def test_clients_are_counted_by_address(start: Start, one: str, other: str, same: bool) -> None:
+    """IPv6 clients are counted by the /64 network of their address."""
     client = start(peer=PROXY, trusted_proxies=[PROXY], rate_limit_default="1/minute")
     assert statuses(client, THINGS, 2, headers=from_address(one)) == [200, 429]
     assert statuses(client, THINGS, 1, headers=from_address(other)) == [429 if same else 200]
 
 
-def test_an_address_that_a_client_makes_up_changes_nothing(start: Start) -> None:
-    """Only a trusted proxy is believed."""
+@pytest.mark.parametrize(
+    ("spellings", "key"),
+    [
+        (["203.0.113.7", "::ffff:203.0.113.7", "::FFFF:cb00:7107"], "203.0.113.7"),
+        (["2001:db8::1", "2001:DB8:0::1", "2001:db8::2%eth0"], "20010db800000000"),
+        (["not an address"], "not an address"),
+        (["not:an:address"], "not:an:address"),
+    ],
+)
+def test_client_ip_key_is_the_same_for_all_spellings_of_an_address(spellings: list[str], key: str) -> None:
+    """An IPv4-mapped address counts as IPv4. Any other IPv6 address counts by its /64 network, without zone."""
+    client_ip_key = module("chassis.rate_limit.limiter").client_ip_key
+    assert {client_ip_key(SimpleNamespace(client_address=address), {}) for address in spellings} == {key}
+
+
+def test_forwarded_address_without_a_trusted_proxy_is_ignored(start: Start) -> None:
+    """Clients cannot evade the limit with invented addresses."""
     client = start(rate_limit_default="1/minute")
     assert [client.get(THINGS, headers=from_address(f"192.0.2.{n}")).status_code for n in (1, 2)] == [200, 429]
 
 
-def test_clients_may_be_counted_by_key(start: Start) -> None:
-    """By X-API-Key where it is asked for; who sends none is counted by address."""
-    client = start(rate_limit_by="api-key", rate_limit_default="1/minute")
+def test_clients_can_be_counted_by_api_key(start: Start) -> None:
+    """Clients that send no X-API-Key are counted by address."""
+    client = start(rate_limit_key="api-key", rate_limit_default="1/minute")
     for headers in ({"x-api-key": "one"}, {"x-api-key": "other"}, {}):
         assert statuses(client, THINGS, 2, headers=headers) == [200, 429]
-    elsewhere = f"{settings_for_tests().cache_namespace}-default"
-    default = start(rate_limit_default="1/minute", cache_namespace=elsewhere)
-    assert [default.get(THINGS, headers={"x-api-key": key}).status_code for key in ("one", "other")] == [200, 429]
 
 
-def test_clients_may_be_named_by_the_service(start: Start) -> None:
-    """One line in main.py says whom a request counts against."""
-    limits = module("chassis.rate_limit.judge").RateLimits
+def test_api_key_is_ignored_by_default(start: Start) -> None:
+    """Otherwise clients could evade the limit with invented keys."""
+    client = start(rate_limit_default="1/minute")
+    assert [client.get(THINGS, headers={"x-api-key": key}).status_code for key in ("one", "other")] == [200, 429]
 
-    def install(service: Any) -> None:
-        service.get(limits).key = lambda context, head: context.path
+
+def test_service_can_replace_the_key(start: Start) -> None:
+    """One line in main.py defines how clients are identified."""
+    limiter = module("chassis.rate_limit.limiter").RateLimiter
+
+    def install(chassis: Any) -> None:
+        chassis.get(limiter).key = lambda context, headers: context.path
 
     client = start(install=install, rate_limit_default="1/minute")
     assert statuses(client, "/api/things/1", 2) == [200, 429]
     assert statuses(client, "/api/things/2", 2) == [200, 429]
 
 
-def test_a_route_may_have_a_limit_of_its_own(start: Start) -> None:
-    """One line above its handler; it is counted apart from the default, and from the routes beside it."""
+def test_decorated_route_has_its_own_limit(start: Start) -> None:
+    """The route is counted separately, and other routes with the same prefix are not affected."""
     client = start(rate_limit_default="4/minute")
-    answer = client.get("/api/things/rare/1")
-    assert re.fullmatch(r'"[\w.]*rare";q=2;w=60', answer.headers["ratelimit-policy"])
+    response = client.get("/api/things/rare/1")
+    assert re.fullmatch(r'"[\w.]*rare";q=2;w=60', response.headers["ratelimit-policy"])
     assert statuses(client, "/api/things/rare/2", 2) == [200, 429]
     assert statuses(client, "/api/things/rare/often", 4) == [200] * 4
     assert statuses(client, THINGS, 1) == [429]
@@ -130,27 +151,29 @@ def test_a_route_may_have_a_limit_of_its_own(start: Start) -> None:
     assert "ratelimit" not in client.get("/api/things/free/1").headers
 
 
-def test_a_limit_that_is_written_wrongly_is_refused_at_once() -> None:
-    """At import, not with the first request."""
-    for text in ("", "ten/minute", "0/minute", "10/fortnight", "10", "5/0 minutes"):
-        with pytest.raises(ValueError, match="write it like 100/minute"):
-            module("chassis.rate_limit").rate_limit(text)
-    with pytest.raises(module("chassis.settings").SettingsError, match="RATE_LIMIT_DEFAULT"):
-        settings_for_tests(rate_limit_default="often")
+@pytest.mark.parametrize("text", ["", "ten/minute", "0/minute", "10/fortnight", "10", "5/0 minutes"])
+def test_invalid_limit_is_rejected_at_start(text: str) -> None:
+    """The error occurs at import or when settings are read, not at the first request."""
+    with pytest.raises(ValueError, match="use the form 100/minute"):
+        module("chassis.rate_limit").rate_limit(text)
+    if text:  # an empty variable counts as not set
+        with pytest.raises(module("chassis.settings").SettingsError, match="RATE_LIMIT_DEFAULT: invalid rate limit"):
+            settings_for_tests(rate_limit_default=text)
 
 
-def test_limits_can_be_switched_off(start: Start) -> None:
-    """Then nothing counts, and nothing says so."""
+def test_disabled_limits_neither_count_nor_set_headers(start: Start) -> None:
+    """This includes the limits of decorated routes."""
     client = start(rate_limit_enabled=False, rate_limit_default="1/minute")
     assert statuses(client, THINGS, 3) == [200] * 3
     assert statuses(client, "/api/things/rare/1", 3) == [200] * 3
     assert "ratelimit" not in client.get(THINGS).headers
 
 
-def test_many_at_once_get_no_more_than_the_limit(start: Start) -> None:
-    """Counting is one step, however many ask together."""
-    client = start(rate_limit_default="20/day")  # of a window that just ended some would be free again after seconds
+def test_parallel_requests_get_exactly_the_limit(start: Start) -> None:
+    """Counting is atomic."""
+    # A day, because some requests of a window that has just ended would be free again after seconds.
+    client = start(rate_limit_default="20/day")
     with ThreadPoolExecutor(8) as pool:
-        got = list(pool.map(lambda _: client.get(THINGS).status_code, range(60)))
-    assert got.count(200) == 20
-    assert got.count(429) == 40
+        found = list(pool.map(lambda _: client.get(THINGS).status_code, range(60)))
+    assert found.count(200) == 20
+    assert found.count(429) == 40

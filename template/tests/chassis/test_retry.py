@@ -1,10 +1,11 @@
-"""`Retry`: what is tried again, how often, how late, and when it is given up. No test waits."""
+"""`Retry`: the errors that are retried, the number of tries, the pauses, and the deadline. No test waits."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -17,30 +18,21 @@ from ..package import module
 from .conftest import Logs, Start, settings_for_tests
 
 errors = module("chassis.errors")
-failures = module("chassis.resilience.failures")
-retry = module("chassis.resilience.retry")
+failures = module("chassis.http_client.failures")
+retry = module("chassis.http_client.retry")
+CircuitOpenError = module("chassis.circuit_breaker").CircuitOpenError
 Retry = retry.Retry
 
 
 @pytest.fixture(autouse=True)
 def _no_pauses() -> Iterator[None]:
-    """stamina's own test mode: as many tries as ever, and nothing between them."""
+    """Use the test mode of stamina: the same number of tries without pauses."""
     with stamina.set_testing(True, attempts=1000, cap=True):
         yield
 
 
-class Clock:
-    """Time that passes when a test says so."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 class Failing:
-    """Fails as often as it is told to, then returns."""
+    """A function that raises each of some exceptions once, then returns."""
 
     def __init__(self, *raised: Exception) -> None:
         self.calls = 0
@@ -56,7 +48,7 @@ class Failing:
         return self(result)
 
 
-def away() -> Exception:
+def unavailable() -> Exception:
     return errors.UnavailableError()  # type: ignore[no-any-return]
 
 
@@ -66,62 +58,98 @@ def answered(status: int, **headers: str) -> Exception:
     return httpx.HTTPStatusError("", request=request, response=httpx.Response(status, headers=named, request=request))
 
 
-def longest(_low: float, high: float) -> float:
-    """Stand for the random part of a pause, at its longest."""
-    return high
+class Draws:
+    """Replaces the random part of pauses by their maximum, and records the bounds of each draw."""
+
+    def __init__(self) -> None:
+        self.bounds: list[tuple[float, float]] = []
+
+    def __call__(self, low: float, high: float) -> float:
+        self.bounds.append((low, high))
+        return high
 
 
-def pauses(raised: list[Exception], **options: Any) -> list[bool | float]:
-    """Return what is decided after each failure."""
-    backoff = retry.Backoff(Retry(**{"jitter": longest, "clock": Clock()} | options))
-    return [backoff(error) for error in raised]
+@pytest.fixture
+def draws(monkeypatch: pytest.MonkeyPatch) -> Draws:
+    draws = Draws()
+    monkeypatch.setattr("random.uniform", draws)
+    return draws
+
+
+Pauses = Callable[..., list[float]]
+
+
+@pytest.fixture
+def pauses(draws: Draws, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pauses]:
+    """Return the longest pauses of a call that raises these exceptions; sleeping only moves the clock."""
+    now, slept = [1000.0], list[float]()
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        now[0] += seconds
+
+    def pauses(raised: list[Exception], took_seconds: float = 0, **options: Any) -> list[float]:
+        failing = Failing(*raised)
+
+        def work() -> None:
+            now[0] += took_seconds
+            failing()
+
+        slept.clear()
+        with suppress(Exception):
+            Retry(**{"attempts": 10_000} | options).call(work)
+        return list(slept)
+
+    with stamina.set_testing(False), monkeypatch.context() as patch:
+        patch.setattr("time.sleep", sleep)
+        patch.setattr("time.monotonic", lambda: now[0])
+        yield pauses
 
 
 # -- how often ---------------------------------------------------------------------------------------------------------
 
 
-def test_it_is_tried_three_times() -> None:
-    """The first try and two more; the last error is raised as it is."""
-    last = away()
-    failing = Failing(away(), away(), last)
+def test_retry_gives_up_after_three_tries() -> None:
+    """The last exception is raised unchanged."""
+    last = unavailable()
+    failing = Failing(unavailable(), unavailable(), last)
     with pytest.raises(errors.UnavailableError) as raised:
         Retry().call(failing)
     assert failing.calls == 3
     assert raised.value is last
 
 
-def test_it_stops_when_it_succeeds() -> None:
-    """With the arguments of the call, each time."""
-    failing = Failing(away())
-    assert Retry().call(failing, result="kept") == "kept"
+def test_retry_ends_with_the_first_success() -> None:
+    """Each try gets the arguments of the call."""
+    failing = Failing(unavailable())
+    assert Retry().call(failing, result="result") == "result"
     assert failing.calls == 2
 
 
-def test_coroutine_functions_are_awaited_again() -> None:
-    """The same counts for asynchronous code."""
-    failing, hopeless = Failing(away()), Failing(*[away() for _ in range(5)])
-    assert asyncio.run(Retry().call_async(failing.later, "kept")) == "kept"
+def test_retry_of_a_coroutine_function_awaits_it_again() -> None:
+    failing, hopeless = Failing(unavailable()), Failing(*[unavailable() for _ in range(5)])
+    assert asyncio.run(Retry().call_async(failing.later, "result")) == "result"
     with pytest.raises(errors.UnavailableError):
         asyncio.run(Retry(attempts=4).call_async(hopeless.later))
     assert (failing.calls, hopeless.calls) == (2, 4)
 
 
-def test_it_decorates_functions_of_both_kinds() -> None:
-    """A function keeps its name, and a coroutine function its kind."""
-    failing = Failing(away(), away())
+def test_retry_decorates_functions_and_coroutine_functions() -> None:
+    """Both keep their names, and a coroutine function stays a coroutine function."""
+    failing = Failing(unavailable(), unavailable())
 
-    @Retry()
+    @Retry()  # type: ignore[untyped-decorator]
     def fetch(result: str) -> str:
         return failing(result)
 
-    @Retry()
+    @Retry()  # type: ignore[untyped-decorator]
     async def fetch_later(result: str) -> str:
         return failing(result)
 
-    assert fetch("kept") == "kept"
+    assert fetch("result") == "result"
     assert fetch.__name__ == "fetch"
     assert inspect.iscoroutinefunction(fetch_later)
-    assert asyncio.run(fetch_later("kept")) == "kept"
+    assert asyncio.run(fetch_later("result")) == "result"
 
 
 # -- after which errors ------------------------------------------------------------------------------------------------
@@ -133,10 +161,10 @@ REQUEST = httpx.Request("GET", "http://prices.example.com/")
 @pytest.mark.parametrize(
     ("error", "again"),
     [
-        (away(), True),
+        (unavailable(), True),
         (httpx.ConnectError("refused"), True),
         (httpx.ConnectTimeout("late"), True),
-        (httpx.ReadTimeout("silent"), True),
+        (httpx.ReadTimeout("hangs"), True),
         (httpx.RemoteProtocolError("cut"), True),
         (answered(502), True),
         (answered(503), True),
@@ -146,13 +174,13 @@ REQUEST = httpx.Request("GET", "http://prices.example.com/")
         (httpx.UnsupportedProtocol("ftp"), False),
         (httpx.LocalProtocolError("a header with a line break"), False),
         (errors.NotFoundError(), False),
-        (failures.CircuitOpenError(), False),
-        (ValueError("a fault of ours"), False),
+        (CircuitOpenError(), False),
+        (ValueError("a bug of this service"), False),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
 )
-def test_only_what_may_pass_is_tried_again(error: Exception, again: bool) -> None:
-    """A fault of ours, and what was answered for good reason, are the same the next time."""
+def test_only_transient_errors_are_retried(error: Exception, again: bool) -> None:
+    """A bug of this service or a deliberate error response would only repeat itself."""
     failing = Failing(error)
     if again:
         assert Retry().call(failing) == "done"
@@ -162,14 +190,13 @@ def test_only_what_may_pass_is_tried_again(error: Exception, again: bool) -> Non
     assert failing.calls == 1 + again
 
 
-def test_what_is_transient_can_be_told() -> None:
-    """For a library with errors of its own."""
+def test_retry_with_its_own_transient_uses_it() -> None:
+    """This supports libraries with other exceptions."""
     failing = Failing(KeyError("busy"))
     assert Retry(transient=lambda error: isinstance(error, KeyError)).call(failing) == "done"
 
 
-def test_a_cancelled_task_is_not_tried_again() -> None:
-    """Nobody waits for it any more."""
+def test_cancelled_task_is_not_retried() -> None:
     calls: list[int] = []
 
     async def cancelled() -> None:
@@ -187,27 +214,20 @@ def test_a_cancelled_task_is_not_tried_again() -> None:
 # -- how late ----------------------------------------------------------------------------------------------------------
 
 
-def test_pauses_double_up_to_a_limit() -> None:
-    """At their longest 1, 2, 4 ... seconds."""
-    assert pauses([away()] * 6, wait_max_seconds=10, deadline_seconds=100) == [1, 2, 4, 8, 10, 10]
-    assert pauses([away()] * 3, wait_initial_seconds=0.25) == [0.25, 0.5, 1]
+def test_pauses_double_up_to_a_limit(pauses: Pauses) -> None:
+    """The upper bounds of the pauses are 1, 2, 4 ... seconds."""
+    assert pauses([unavailable()] * 6, wait_max_seconds=10, deadline_seconds=100) == [1, 2, 4, 8, 10, 10]
+    assert pauses([unavailable()] * 3, wait_initial_seconds=0.25) == [0.25, 0.5, 1]
 
 
-def test_a_pause_is_any_part_of_its_longest() -> None:
-    """Full jitter: those who failed at the same moment do not come back at the same moment."""
-    asked: list[tuple[float, float]] = []
-
-    def half(low: float, high: float) -> float:
-        asked.append((low, high))
-        return (low + high) / 2
-
-    assert pauses([away()] * 3, jitter=half) == [0.5, 1, 2]
-    assert asked == [(0, 1), (0, 2), (0, 4)]
+def test_pause_is_a_random_part_of_its_maximum(pauses: Pauses, draws: Draws) -> None:
+    """With full jitter, callers that failed at the same time do not retry at the same time."""
+    pauses([unavailable()] * 3)
+    assert draws.bounds == [(0, 1), (0, 2), (0, 4)]
 
 
-def test_a_hundred_thousand_failures_are_no_overflow() -> None:
-    """Somebody tries forever."""
-    assert pauses([away()] * 2000, deadline_seconds=float("inf"))[-1] == 10
+def test_pause_after_thousands_of_failures_does_not_overflow(pauses: Pauses) -> None:
+    assert pauses([unavailable()] * 2000, deadline_seconds=float("inf"))[-1] == 10
 
 
 @pytest.mark.parametrize(
@@ -215,45 +235,41 @@ def test_a_hundred_thousand_failures_are_no_overflow() -> None:
     [("7", 7), ("0", 1), ("soon", 1), ("-3", 1), ("", 1), ("٣", 1)],
     ids=["longer", "shorter", "words", "negative", "empty", "not ASCII"],
 )
-def test_retry_after_is_heeded(header: str, expected: float) -> None:
-    """A pause is at least as long as the dependency asks for."""
-    assert failures.asked_to_wait(away()) is None
-    response = httpx.Response(503, headers={"retry-after": header.encode()}, request=REQUEST)
+def test_pause_is_at_least_retry_after(pauses: Pauses, header: str, expected: float) -> None:
+    """A malformed `Retry-After` is ignored."""
+    assert failures.retry_after_seconds(unavailable()) is None
+    response = httpx.Response(503, headers={b"retry-after": header.encode()}, request=REQUEST)
     assert pauses([httpx.HTTPStatusError("", request=REQUEST, response=response)]) == [expected]
 
 
-def test_retry_after_may_be_a_date() -> None:
-    """RFC 9110, 10.2.3; one that is past asks for nothing."""
+def test_retry_after_as_a_date_is_understood(pauses: Pauses) -> None:
+    """`Retry-After` may be a date (RFC 9110, 10.2.3). A date in the past has no effect."""
     soon = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
     (pause,) = pauses([answered(503, retry_after=soon)], deadline_seconds=7200)
     assert 3500 < pause <= 3600
     assert pauses([answered(503, retry_after="Fri, 20 Nov 2020 12:00:00 GMT")]) == [1]
 
 
-def test_a_try_past_the_deadline_is_not_waited_for() -> None:
-    """Neither when time has passed, nor when the dependency asks for more of it than there is."""
-    clock = Clock()
-    backoff = retry.Backoff(Retry(jitter=longest, clock=clock, deadline_seconds=10))
-    assert backoff(away()) == 1
-    clock.now += 9
-    assert backoff(away()) is False
-    assert pauses([answered(503, retry_after="60")], deadline_seconds=20) == [False]
+def test_retry_beyond_the_deadline_is_dropped(pauses: Pauses) -> None:
+    """No retry is made once the time is used up, or if `Retry-After` exceeds the time that is left."""
+    assert pauses([unavailable()] * 5, deadline_seconds=5) == [1, 2]
+    assert pauses([unavailable()] * 5, took_seconds=6, deadline_seconds=10) == [1]
+    assert pauses([answered(503, retry_after="60")], deadline_seconds=20) == []
 
 
 # -- of a service ------------------------------------------------------------------------------------------------------
 
 
-def test_a_service_gives_its_settings(start: Start) -> None:
-    """And single values can be told apart from them."""
-    services: list[Any] = []
-    start(install=services.append, retry_attempts=5, retry_wait_initial_seconds=0.5, retry_deadline_seconds=7)
-    found = Retry.of(services[0], wait_max_seconds=3)
+def test_retry_of_a_service_has_its_settings(start: Start) -> None:
+    """Explicit arguments take precedence over the settings."""
+    chassis: list[Any] = []
+    start(install=chassis.append, retry_attempts=5, retry_wait_initial_seconds=0.5, retry_deadline_seconds=7)
+    found = Retry.of(chassis[0], wait_max_seconds=3)
     assert (found.attempts, found.wait_initial_seconds, found.deadline_seconds) == (5, 0.5, 7)
     assert found.wait_max_seconds == 3
 
 
-def test_the_defaults_of_settings_and_class_are_the_same() -> None:
-    """3 tries at 1, 2, 4 seconds."""
+def test_defaults_of_retry_and_its_settings_are_the_same() -> None:
     settings = settings_for_tests()
     assert Retry().attempts == settings.retry_attempts == 3
     assert Retry().wait_initial_seconds == settings.retry_wait_initial_seconds == 1
@@ -261,33 +277,36 @@ def test_the_defaults_of_settings_and_class_are_the_same() -> None:
     assert Retry().deadline_seconds == settings.retry_deadline_seconds
 
 
-def test_what_a_feature_calls_unavailable_is_transient(start: Start) -> None:
-    """A database or a cache speaks through its translator, as it does for the answer."""
+def test_errors_that_a_feature_calls_unavailable_are_transient(start: Start) -> None:
+    """The error translator of a database or cache, which maps errors to responses, also decides about retries."""
 
     class DriverError(Exception):
         pass
 
-    def install(service: Any) -> None:
-        services.append(service)
-        service.translators.append(lambda error: errors.UnavailableError() if isinstance(error, DriverError) else None)
+    def translate(error: BaseException) -> Any:
+        return errors.UnavailableError() if isinstance(error, DriverError) else None
 
-    services: list[Any] = []
+    def install(installed: Any) -> None:
+        chassis.append(installed)
+        installed.error_translators.append(translate)
+
+    chassis: list[Any] = []
     start(install=install)
-    failing = Failing(DriverError("gone"), answered(502), away())
-    assert Retry.of(services[0], attempts=4).call(failing) == "done"
-    for refused in (answered(500), ValueError("ours"), failures.CircuitOpenError()):
-        with pytest.raises(type(refused)):
-            Retry.of(services[0]).call(Failing(refused))
+    failing = Failing(DriverError("gone"), answered(502), unavailable())
+    assert Retry.of(chassis[0], attempts=4).call(failing) == "done"
+    for error in (answered(500), ValueError("a bug"), CircuitOpenError()):
+        with pytest.raises(type(error)):
+            Retry.of(chassis[0]).call(Failing(error))
 
 
-def test_every_new_try_is_logged(start: Start, logs: Logs) -> None:
-    """What was tried, how often it failed and why; never with what arguments."""
+def test_each_retry_is_logged_without_arguments(start: Start, logs: Logs) -> None:
+    """The entry has the operation, the number of failures and the type of the last one."""
     start()
 
     def fetch(token: str) -> str:
         return failing(token)
 
-    failing = Failing(away(), httpx.ReadTimeout("silent"))
+    failing = Failing(unavailable(), httpx.ReadTimeout("hangs"))
     Retry().call(fetch, "hunter2")
     first, second = logs("retry_scheduled")
     assert first["operation"].endswith("fetch")
@@ -297,9 +316,8 @@ def test_every_new_try_is_logged(start: Start, logs: Logs) -> None:
     assert "hunter2" not in str([first, second])
 
 
-def test_an_operation_can_have_a_name_of_its_own(start: Start, logs: Logs) -> None:
-    """For a function whose name says little."""
+def test_retry_with_an_operation_logs_its_name(start: Start, logs: Logs) -> None:
     start()
-    work: Callable[[], str] = Failing(away())
+    work: Callable[[], str] = Failing(unavailable())
     Retry(operation="import of prices").call(work)
     assert logs("retry_scheduled")[0]["operation"] == "import of prices"

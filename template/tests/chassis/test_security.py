@@ -1,4 +1,4 @@
-"""Security: headers on every answer, cross-origin requests, hosts, proxies."""
+"""Security: response headers, cross-origin requests, hosts, proxies, repeated headers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
+from .application import sent_header
 from .conftest import Logs, Start
-from .server import SERVER_HEADER
 
 HEADERS = {
     "x-content-type-options": "nosniff",
@@ -23,8 +23,8 @@ HEADERS = {
 HSTS = "max-age=63072000; includeSubDomains"
 TOO_LARGE = b"x" * 2000
 
-# Every way in which an answer comes about: by a handler, by the framework, by the chassis around it.
-ANSWERS: dict[str, tuple[int, Callable[[httpx.Client], httpx.Response]]] = {
+# Every part that makes responses: a handler, the framework, the chassis around it.
+RESPONSES: dict[str, tuple[int, Callable[[httpx.Client], httpx.Response]]] = {
     "handler": (200, lambda client: client.get("/api/things/7")),
     "created": (201, lambda client: client.post("/api/things", json={"name": "x"})),
     "validation": (422, lambda client: client.post("/api/things", json={})),
@@ -33,6 +33,7 @@ ANSWERS: dict[str, tuple[int, Callable[[httpx.Client], httpx.Response]]] = {
     "framework's exception": (403, lambda client: client.get("/api/things/refused/403")),
     "crash": (500, lambda client: client.get("/api/here/crash")),
     "crash in a thread": (500, lambda client: client.get("/api/thread/crash")),
+    "exception in a middleware": (403, lambda client: client.get("/refused-in-middleware")),
     "crash in a middleware": (500, lambda client: client.get("/crash-in-middleware")),
     "foreign host": (400, lambda client: client.get("/", headers={"host": "evil.example"})),
     "too large": (413, lambda client: client.post("/api/things", content=TOO_LARGE)),
@@ -42,32 +43,30 @@ ANSWERS: dict[str, tuple[int, Callable[[httpx.Client], httpx.Response]]] = {
 }
 
 
-@pytest.mark.parametrize(("status", "ask"), ANSWERS.values(), ids=ANSWERS.keys())
-def test_every_answer_carries_the_security_headers_and_an_id(
-    start: Start, status: int, ask: Callable[[httpx.Client], httpx.Response]
+@pytest.mark.parametrize(("status", "send"), RESPONSES.values(), ids=RESPONSES.keys())
+def test_response_of_any_origin_has_security_headers_and_id(
+    start: Start, status: int, send: Callable[[httpx.Client], httpx.Response]
 ) -> None:
-    """Whoever made it: a handler, the framework, or the chassis in front of both."""
+    """Handlers, the framework and the chassis all produce such responses."""
     timeout_seconds = 0.5 if status == 504 else 30
     client = start({"crash": lambda: 1 // 0}, max_request_body_bytes=1000, request_timeout_seconds=timeout_seconds)
-    answer = ask(client)
-    assert answer.status_code == status
-    assert HEADERS.items() <= answer.headers.items()
-    assert answer.headers["x-request-id"]
-    assert not {"x-powered-by", "strict-transport-security"} & answer.headers.keys()
-    assert answer.headers.get("server") == SERVER_HEADER
-    names = [name.lower() for name, _ in answer.headers.multi_items()]
+    response = send(client)
+    assert response.status_code == status
+    assert HEADERS.items() <= response.headers.items()
+    assert response.headers["x-request-id"]
+    assert not {"server", "x-powered-by", "strict-transport-security"} & response.headers.keys()
+    names = [name.lower() for name, _ in response.headers.multi_items()]
     assert len(names) == len(set(names))
 
 
-def test_permissions_policy_turns_everything_off(start: Start) -> None:
-    """Every feature in it has an empty allow-list."""
+def test_permissions_policy_disables_every_feature(start: Start) -> None:
     policy = start().get("/api/things/7").headers["permissions-policy"].split(", ")
     assert {"camera=()", "geolocation=()", "microphone=()", "payment=()"} <= set(policy)
     assert all(directive.endswith("=()") for directive in policy)
 
 
-def test_a_route_keeps_its_own_value(start: Start) -> None:
-    """A page that is meant to be framed says so; the other headers are added, and none stands twice."""
+def test_security_header_of_a_route_keeps_its_value(start: Start) -> None:
+    """The other security headers are added, and no header occurs twice."""
     headers = start().get("/api/things/framed/by-us").headers
     assert headers.get_list("x-frame-options") == ["SAMEORIGIN"]
     assert headers.get_list("referrer-policy") == ["origin"]
@@ -87,10 +86,10 @@ def test_a_route_keeps_its_own_value(start: Start) -> None:
         ("192.0.2.7", {"x-forwarded-proto": "https"}, None),
         ("10.0.0.1", {}, None),
     ],
-    ids=["https", "the nearest proxy counts", "http", "nonsense", "not a trusted proxy", "nothing said"],
+    ids=["https", "the nearest proxy counts", "http", "nonsense", "not a trusted proxy", "nothing"],
 )
 def test_hsts_is_sent_over_https_only(start: Start, peer: str, sent: dict[str, str], expected: str | None) -> None:
-    """The proxy says that it was HTTPS, and only a trusted one is believed."""
+    """A trusted proxy reports the scheme."""
     client = start(peer=peer, trusted_proxies=["10.0.0.0/8"])
     assert client.get("/api/things/7", headers=sent).headers.get("strict-transport-security") == expected
     assert client.get("/nowhere", headers=sent).headers.get("strict-transport-security") == expected
@@ -109,19 +108,18 @@ def test_hsts_is_sent_over_https_only(start: Start, peer: str, sent: dict[str, s
     ],
     ids=["client", "forged in front", "two proxies", "IPv6", "nonsense", "nothing", "not a trusted proxy"],
 )
-def test_the_client_is_the_nearest_address_that_is_no_trusted_proxy(
+def test_client_address_is_the_nearest_untrusted_one(
     start: Start, logs: Logs, peer: str, forwarded_for: str, client_address: str
 ) -> None:
-    """What stands left of it in X-Forwarded-For may be forged."""
+    """Addresses further to the left in X-Forwarded-For may be forged."""
     start(peer=peer, trusted_proxies=["10.0.0.0/8"]).get("/", headers={"x-forwarded-for": forwarded_for})
-    assert [line["client.address"] for line in logs("request_finished")] == [client_address]
+    assert [entry["client.address"] for entry in logs("request_finished")] == [client_address]
 
 
-def test_no_proxy_is_trusted_by_default(start: Start, logs: Logs) -> None:
-    """Not even one on this machine."""
+def test_forwarded_headers_are_ignored_by_default(start: Start, logs: Logs) -> None:
     headers = start().get("/", headers={"x-forwarded-for": "6.6.6.6", "x-forwarded-proto": "https"}).headers
     assert "strict-transport-security" not in headers
-    assert [line["client.address"] for line in logs("request_finished")] == ["127.0.0.1"]
+    assert [entry["client.address"] for entry in logs("request_finished")] == ["127.0.0.1"]
 
 
 # -- hosts -------------------------------------------------------------------------------------------------------------
@@ -140,17 +138,16 @@ def test_no_proxy_is_trusted_by_default(start: Start, logs: Logs) -> None:
         ("", 400),
     ],
 )
-def test_only_allowed_hosts_are_served(start: Start, host: str, status: int) -> None:
-    """Case and port do not matter; `*.example.org` takes the subdomains, and not the domain itself."""
+def test_host_that_is_not_allowed_is_400(start: Start, host: str, status: int) -> None:
+    """Case and port do not matter. `*.example.org` allows subdomains, but not the domain itself."""
     client = start(allowed_hosts=["api.example.com", "*.example.org"])
-    answer = client.get("/api/things/7", headers={"host": host})
-    assert answer.status_code == status
+    response = client.get("/api/things/7", headers={"host": host})
+    assert response.status_code == status
     if status == 400:
-        assert answer.json()["error_code"] == "BAD_REQUEST"
+        assert response.json()["error_code"] == "BAD_REQUEST"
 
 
-def test_every_host_can_be_allowed(start: Start) -> None:
-    """`*`, for development behind changing names."""
+def test_host_wildcard_allows_every_host(start: Start) -> None:
     assert start(allowed_hosts=["*"]).get("/api/things/7", headers={"host": "any.example"}).status_code == 200
 
 
@@ -164,59 +161,116 @@ def preflight(client: httpx.Client, origin: str = PAGE) -> httpx.Response:
     return client.options("/api/things", headers=headers)
 
 
-def cors_headers(answer: httpx.Response) -> dict[str, str]:
-    return {name: value for name, value in answer.headers.items() if name.startswith("access-control-")}
+def cors_headers(response: httpx.Response) -> dict[str, str]:
+    return {name: value for name, value in response.headers.items() if name.startswith("access-control-")}
 
 
 def test_cors_is_off_by_default(start: Start) -> None:
-    """No page of another origin may read an answer, and a preflight is an ordinary request."""
+    """A preflight request is then treated like any other request."""
     client = start()
     assert not cors_headers(client.get("/api/things/7", headers={"origin": PAGE}))
-    answer = preflight(client)
-    assert not cors_headers(answer)
-    assert answer.status_code != 204
+    response = preflight(client)
+    assert not cors_headers(response)
+    assert response.status_code != 204
 
 
-def test_a_named_origin_may_read_answers(start: Start) -> None:
-    """It may see the request id too; caches keep the answers to different origins apart."""
-    answer = start(cors_allowed_origins=[PAGE]).get("/api/things/7", headers={"origin": PAGE})
-    assert cors_headers(answer) == {
+def test_response_to_an_allowed_origin_has_cors_headers(start: Start) -> None:
+    """Pages may read the request id, and caches store one response per origin."""
+    response = start(cors_allowed_origins=[PAGE]).get("/api/things/7", headers={"origin": PAGE})
+    assert cors_headers(response) == {
         "access-control-allow-origin": PAGE,
         "access-control-expose-headers": "x-request-id",
     }
-    assert "Origin" in answer.headers["vary"]
+    assert "Origin" in response.headers["vary"]
 
 
-def test_errors_can_be_read_by_a_named_origin_too(start: Start) -> None:
-    """Otherwise the page sees a network failure instead of a problem."""
+def test_error_for_an_allowed_origin_has_cors_headers(start: Start) -> None:
+    """Otherwise the page would see a network failure instead of the problem body."""
     client = start({"crash": lambda: 1 // 0}, cors_allowed_origins=[PAGE])
     for path in ("/nowhere", "/api/here/crash", "/crash-in-middleware"):
-        answer = client.get(path, headers={"origin": PAGE})
-        assert answer.headers["access-control-allow-origin"] == PAGE
+        response = client.get(path, headers={"origin": PAGE})
+        assert response.headers["access-control-allow-origin"] == PAGE
 
 
-def test_another_origin_may_not(start: Start) -> None:
-    """It gets no permission; the answer still varies by origin."""
+def test_response_to_another_origin_has_no_cors_headers(start: Start) -> None:
+    """The response still has `Vary: Origin`."""
     client = start(cors_allowed_origins=[PAGE])
-    for answer in (client.get("/api/things/7", headers={"origin": OTHER}), preflight(client, OTHER)):
-        assert not cors_headers(answer)
-        assert "Origin" in answer.headers["vary"]
+    for response in (client.get("/api/things/7", headers={"origin": OTHER}), preflight(client, OTHER)):
+        assert not cors_headers(response)
+        assert "Origin" in response.headers["vary"]
 
 
-def test_a_preflight_is_answered_before_the_application(start: Start) -> None:
-    """Methods, headers, and for how long."""
-    answer = preflight(start(cors_allowed_origins=[PAGE], cors_max_age_seconds=60))
-    assert answer.status_code == 204
-    assert answer.headers["access-control-allow-origin"] == PAGE
-    assert "POST" in answer.headers["access-control-allow-methods"]
-    assert answer.headers["access-control-allow-headers"] == "authorization, content-type, x-request-id"
-    assert answer.headers["access-control-max-age"] == "60"
+def test_preflight_is_answered_before_the_application(start: Start) -> None:
+    response = preflight(start(cors_allowed_origins=[PAGE], cors_max_age_seconds=60))
+    assert response.status_code == 204
+    assert response.headers["access-control-allow-origin"] == PAGE
+    assert "POST" in response.headers["access-control-allow-methods"]
+    assert response.headers["access-control-allow-headers"] == "authorization, content-type, x-request-id"
+    assert response.headers["access-control-max-age"] == "60"
 
 
-def test_credentials_are_sent_along_only_when_allowed(start: Start) -> None:
-    """Cookies of another origin are a decision."""
+def test_cors_credentials_need_a_setting(start: Start) -> None:
     sent = {"origin": PAGE}
     name = "access-control-allow-credentials"
     assert name not in start(cors_allowed_origins=[PAGE]).get("/", headers=sent).headers
     allowed: Any = start(cors_allowed_origins=[PAGE], cors_allow_credentials=True).get("/", headers=sent)
     assert allowed.headers[name] == "true"
+
+
+# -- repeated headers --------------------------------------------------------------------------------------------------
+
+
+def both(name: str, *values: str) -> list[tuple[str, str]]:
+    return [(name, value) for value in values]
+
+
+@pytest.mark.parametrize("headers", [
+    both("host", "localhost", "localhost"), both("host", "localhost", "other.invalid"),
+    both("content-type", "application/json", "text/plain"), both("content-length", "0", "0"),
+], ids=["one host twice", "two hosts", "content types", "lengths"])  # fmt: skip
+def test_repeated_header_that_may_occur_once_is_400(start: Start, headers: list[tuple[str, str]]) -> None:
+    """A proxy and the service might each use a different one."""
+    response = start().post("/api/things", headers=headers)
+    assert (response.status_code, response.json()["error_code"]) == (400, "BAD_REQUEST")
+
+
+def test_repeated_request_id_is_replaced(start: Start, logs: Logs) -> None:
+    """The header and the log have one new id."""
+    response = start().get("/api/things/7", headers=both("x-request-id", "one", "two"))
+    (request_id,) = response.headers.get_list("x-request-id")
+    assert request_id not in ("one", "two")
+    assert [entry["request_id"] for entry in logs("request_finished")] == [request_id]
+
+
+@pytest.mark.parametrize("name", ["authorization", "x-api-key"])
+def test_repeated_credential_is_dropped_for_hooks_and_framework(start: Start, name: str) -> None:
+    """Neither hooks nor the framework can choose one of them."""
+    seen: list[str | None] = []
+
+    def install(chassis: Any) -> None:
+        chassis.before_request.append(lambda context, headers: seen.append(headers.get(name)))
+
+    client = start({"credential": lambda: sent_header(name)}, install=install)
+    assert client.get("/api/here/credential", headers=both(name, "one", "two")).json() is None
+    assert client.get("/api/here/credential", headers=both(name, "one")).json() == "one"
+    assert seen == [None, "one"]
+
+
+@pytest.mark.parametrize(("name", "joined"), [("accept-language", "de, en"), ("cookie", "de; en")])
+def test_repeated_header_is_one_joined_value_for_hooks_and_framework(start: Start, name: str, joined: str) -> None:
+    """Both read the same value (RFC 9110, 5.3; RFC 6265, 5.4)."""
+    seen: list[str | None] = []
+
+    def install(chassis: Any) -> None:
+        chassis.before_request.append(lambda context, headers: seen.append(headers.get(name)))
+
+    client = start({"header": lambda: sent_header(name)}, install=install)
+    assert client.get("/api/here/header", headers=both(name, "de", "en")).json() == joined
+    assert seen == [joined]
+
+
+def test_repeated_forwarded_header_is_joined_in_order(start: Start, logs: Logs) -> None:
+    """A list header may have several lines (RFC 9110, 5.3)."""
+    client = start(peer="10.0.0.1", trusted_proxies=["10.0.0.0/8"])
+    client.get("/", headers=both("x-forwarded-for", "6.6.6.6", "192.0.2.7"))
+    assert [entry["client.address"] for entry in logs("request_finished")] == ["192.0.2.7"]

@@ -1,4 +1,4 @@
-"""Settings: typed, checked once at start, every problem reported in one go."""
+"""Settings: typed, validated once at start, with all problems in one report."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from .process import PATIENCE_SECONDS, SOURCES
 chassis_settings = module("chassis.settings")
 cli = module("chassis.cli")
 
-# What a production service must be told.
+# The settings that a production service needs.
 PRODUCTION = {"environment": "production", "allowed_hosts": "api.example.com"}
 
 
 class Demanding(module("chassis.features").ChassisSettings):
-    """Settings of an owner"""
+    """The settings of an owner"""
 
     api_key: SecretStr = Field(description="Make one with `openssl rand -hex 32`.")
     signing_secret: SecretStr = Field(SecretStr("unset"), min_length=10, description="Signs cookies.")
@@ -32,7 +32,7 @@ class Demanding(module("chassis.features").ChassisSettings):
 
 
 def problems(**values: Any) -> list[str]:
-    """Return what is wrong with settings, one sentence each."""
+    """Return the problems of settings, one sentence each."""
     try:
         settings_for_tests(**values)
     except chassis_settings.SettingsError as error:
@@ -44,8 +44,8 @@ def problems(**values: Any) -> list[str]:
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_setting_is_read_from_the_variable_of_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In capitals, converted to its type; lists are separated by commas."""
+def test_setting_is_read_from_the_variable_of_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable is the name in capitals. Its value is converted, and lists are separated by commas."""
     monkeypatch.setenv("PORT", "9000")
     monkeypatch.setenv("ALLOWED_HOSTS", "a.example, b.example")
     monkeypatch.setenv("DEBUG", "true")
@@ -53,20 +53,19 @@ def test_a_setting_is_read_from_the_variable_of_its_name(monkeypatch: pytest.Mon
     assert (settings.port, settings.allowed_hosts, settings.debug) == (9000, ["a.example", "b.example"], True)
 
 
-def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compose files and CI pass empty strings for what nobody set."""
+def test_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compose files and CI pass empty strings for unset variables."""
     monkeypatch.setenv("PORT", "")
     assert settings_for_tests().port == 8000
 
 
-def test_settings_cannot_be_changed_afterwards() -> None:
-    """They are read once."""
+def test_settings_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         settings_for_tests().port = 1
 
 
-def test_variables_of_others_are_ignored(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """The environment is full of them, and `.env` may serve others too."""
+def test_unknown_variables_are_ignored(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """The environment has many other variables, and other programs may use `.env` too."""
     monkeypatch.setenv("PORTAL", "7")
     (folder / ".env").write_text("PORTHOLE=8\nPORT=9000\n")
     assert chassis_settings.load(module("chassis.features").ChassisSettings).port == 9000
@@ -76,23 +75,26 @@ def test_variables_of_others_are_ignored(monkeypatch: pytest.MonkeyPatch, folder
     ("name", "promised"),
     [
         ("health_check_timeout_seconds", 2.0),
-        ("health_check_interval_seconds", 1.0),
+        ("health_check_cache_seconds", 1.0),
         ("log_file_max_bytes", 50_000_000),
         ("log_file_backups", 10),
+        ("max_request_head_bytes", 65_536),
+        ("request_head_timeout_seconds", 10),
+        ("max_connections", 1000),
+        ("response_idle_timeout_seconds", 30),
     ],
 )
-def test_a_default_is_what_is_promised(name: str, promised: float) -> None:
-    """Who sets nothing gets these."""
+def test_default_is_that_of_the_contract(name: str, promised: float) -> None:
     assert module("chassis.features").ChassisSettings.model_fields[name].default == promised
 
 
-# -- refusing ----------------------------------------------------------------------------------------------------------
+# -- problems ----------------------------------------------------------------------------------------------------------
 
 
-def test_every_problem_is_reported_in_one_go(
+def test_check_reports_every_problem_at_once(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each with the variable, the value and the remedy; the exit code is 78."""
+    """Each problem has the variable, the value and the remedy. The exit code is 78."""
     wrong = [
         ("PORT", "many", "integer"),
         ("LOG_LEVEL", "LOUD", "'WARNING'"),
@@ -101,26 +103,25 @@ def test_every_problem_is_reported_in_one_go(
     for variable, value, _ in wrong:
         monkeypatch.setenv(variable, value)
     assert cli.main(program(), ["check"]) == 78
-    said = capsys.readouterr().err
-    assert "3 problems" in said
+    printed = capsys.readouterr().err
+    assert "3 problems" in printed
     for variable, value, remedy in wrong:
-        (sentence,) = [line for line in said.splitlines() if line.strip().startswith(f"{variable}:")]
+        (sentence,) = [line for line in printed.splitlines() if line.strip().startswith(f"{variable}:")]
         assert repr(value) in sentence
         assert remedy in sentence
 
 
 @pytest.mark.parametrize("command", [["check"], ["serve"], ["settings"]])
-def test_no_command_runs_with_settings_that_are_not_fit(
+def test_command_with_invalid_settings_exits_with_78(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: list[str]
 ) -> None:
-    """Each stops with 78 before it does anything."""
     monkeypatch.setenv("PORT", "many")
     assert cli.main(program(), command) == 78
     assert "PORT: " in capsys.readouterr().err
 
 
-def test_the_process_exits_with_78(folder: Path) -> None:
-    """EX_CONFIG of sysexits.h: an orchestrator can tell it from a crash. Nothing but the sentences is printed."""
+def test_process_with_invalid_settings_exits_with_78(folder: Path) -> None:
+    """EX_CONFIG of sysexits.h lets an orchestrator tell it from a crash. Only the problems are printed."""
     ran = subprocess.run(
         [sys.executable, "-m", PACKAGE, "serve"],
         env=environment(folder, PORT="many", PYTHONPATH=SOURCES),
@@ -136,15 +137,14 @@ def test_the_process_exits_with_78(folder: Path) -> None:
     assert ran.stdout == ""
 
 
-def test_a_missing_secret_is_named_with_how_to_make_one() -> None:
-    """No secret has a default."""
-    with pytest.raises(chassis_settings.SettingsError) as refused:
+def test_missing_secret_is_named_with_how_to_make_one() -> None:
+    with pytest.raises(chassis_settings.SettingsError) as raised:
         chassis_settings.load(Demanding, _env_file=None)
-    assert "API_KEY: is not set; Make one with `openssl rand -hex 32`." in refused.value.problems
+    assert "API_KEY: is not set; Make one with `openssl rand -hex 32`." in raised.value.problems
 
 
-def test_no_secret_has_a_default() -> None:
-    """But an address, which holds neither user nor password; and what is named like a secret is treated as one."""
+def test_secret_settings_have_no_default() -> None:
+    """The one exception is a URL without user and password. A setting with a secret's name is a secret."""
     settings = program().settings
     for name, field in settings.model_fields.items():
         default = None if field.is_required() else field.get_default(call_default_factory=True)
@@ -153,24 +153,25 @@ def test_no_secret_has_a_default() -> None:
         else:
             assert "@" not in str(default), name
     for name in module("chassis.features").ChassisSettings.model_fields:
-        assert chassis_settings.is_secret(settings, name) or not re.search(r"(password|secret|token|dsn|key)$", name)
+        assert chassis_settings.is_secret(settings, name) or not re.search(
+            r"(password|passphrase|secret|token|dsn|api_key|private_key)$", name
+        )
 
 
-def test_a_secrets_value_is_never_said() -> None:
-    """Neither where it is wrong nor where it is shown."""
-    with pytest.raises(chassis_settings.SettingsError) as refused:
+def test_value_of_a_secret_is_never_shown() -> None:
+    """Neither a problem nor the list of effective settings contains it."""
+    with pytest.raises(chassis_settings.SettingsError) as raised:
         chassis_settings.load(Demanding, _env_file=None, api_key="k", signing_secret="hunter2")
-    assert [sentence.partition(":")[0] for sentence in refused.value.problems] == ["SIGNING_SECRET"]
-    assert "hunter2" not in str(refused.value)
-    fit = chassis_settings.load(Demanding, _env_file=None, api_key="hunter2", signing_secret="hunter2hunter2")
-    shown = chassis_settings.in_force(fit)
+    assert [sentence.partition(":")[0] for sentence in raised.value.problems] == ["SIGNING_SECRET"]
+    assert "hunter2" not in str(raised.value)
+    valid = chassis_settings.load(Demanding, _env_file=None, api_key="hunter2", signing_secret="hunter2hunter2")
+    shown = chassis_settings.in_force(valid)
     assert shown["API_KEY"] == shown["SIGNING_SECRET"] == "********"
     assert shown["WORKERS"] == "4"
-    assert "hunter2" not in repr(fit)
+    assert "hunter2" not in repr(valid)
 
 
-def test_console_logs_are_for_development_only() -> None:
-    """Machines read the others."""
+def test_console_log_format_outside_of_development_is_rejected() -> None:
     assert not problems(environment="development", log_format="console")
     for environment_name in ("test", "staging"):
         assert problems(environment=environment_name, log_format="console")[0].startswith("LOG_FORMAT: ")
@@ -193,8 +194,7 @@ def test_console_logs_are_for_development_only() -> None:
         ("HEALTH_CHECK_TIMEOUT_SECONDS", {"health_check_timeout_seconds": "soon"}),
     ],
 )
-def test_what_cannot_work_is_refused(variable: str, values: dict[str, Any]) -> None:
-    """Before it makes trouble at three in the morning."""
+def test_setting_that_cannot_work_is_rejected(variable: str, values: dict[str, Any]) -> None:
     (sentence,) = problems(**values)
     assert sentence.startswith(f"{variable}: ")
 
@@ -211,15 +211,14 @@ def test_what_cannot_work_is_refused(variable: str, values: dict[str, Any]) -> N
         ("CORS_ALLOWED_ORIGINS", {"cors_allowed_origins": "*"}),
     ],
 )
-def test_production_refuses_what_is_only_for_development(variable: str, values: dict[str, Any]) -> None:
-    """And elsewhere it is allowed."""
+def test_setting_for_development_only_is_rejected_in_production(variable: str, values: dict[str, Any]) -> None:
     (sentence,) = problems(**(PRODUCTION | values))
     assert sentence.startswith(f"{variable}: ")
     assert not problems(**values)
 
 
-def test_production_must_name_its_hosts() -> None:
-    """The default knows only this machine."""
+def test_default_hosts_are_rejected_in_production() -> None:
+    """The default hosts are those of the local machine."""
     (sentence,) = problems(environment="production")
     assert sentence.startswith("ALLOWED_HOSTS: ")
     assert not problems(**PRODUCTION)
@@ -228,14 +227,12 @@ def test_production_must_name_its_hosts() -> None:
 # -- commands ----------------------------------------------------------------------------------------------------------
 
 
-def test_check_says_that_all_is_well(capsys: pytest.CaptureFixture[str]) -> None:
-    """In one line, with exit code 0."""
+def test_check_of_valid_settings_prints_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(program(), ["check"]) == 0
     assert capsys.readouterr().out.count("\n") == 1
 
 
-def test_check_does_nothing_else(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """It makes no application, serves nothing, connects to nothing and leaves no file."""
+def test_check_creates_no_application_file_or_connection(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     inert = replace(program(), app="nowhere:create_app", serve=lambda *_: pytest.fail("it serves"))
     before = sorted(folder.iterdir())
     with monkeypatch.context() as patch:
@@ -244,8 +241,34 @@ def test_check_does_nothing_else(monkeypatch: pytest.MonkeyPatch, folder: Path) 
     assert sorted(folder.iterdir()) == before
 
 
-def test_settings_prints_what_is_in_force(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """As it would be written in the environment."""
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("TRUSTED_PROXIES", ""),
+        ("REQUEST_TIMEOUT_SECONDS", "3600"),
+        ("MAX_REQUEST_BODY_BYTES", "10000000000"),
+        ("RATE_LIMIT_ENABLED", "false"),
+    ],
+)
+def test_check_in_production_warns_of_values_to_avoid(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variable: str, value: str
+) -> None:
+    """Such settings are valid, and outside production they are fine."""
+    if variable.lower() not in program().settings.model_fields:
+        pytest.skip(f"this service has no setting {variable}")
+    monkeypatch.setenv("TRUSTED_PROXIES", "10.0.0.0/8")
+    monkeypatch.setenv("ALLOWED_HOSTS", "api.example.com")
+    monkeypatch.setenv(variable, value)
+    for environment_name, warned in (("production", True), ("staging", False)):
+        monkeypatch.setenv("ENVIRONMENT", environment_name)
+        assert cli.main(program(), ["check"]) == 0
+        assert (f"Warning: {variable}: " in capsys.readouterr().err) == warned
+
+
+def test_settings_command_prints_the_effective_settings(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command prints them as they are written in the environment."""
     monkeypatch.setenv("ALLOWED_HOSTS", "a.example, b.example")
     assert cli.main(program(), ["settings"]) == 0
     shown = dict(line.split("=", 1) for line in capsys.readouterr().out.splitlines())
@@ -254,8 +277,7 @@ def test_settings_prints_what_is_in_force(monkeypatch: pytest.MonkeyPatch, capsy
     assert (shown["DEBUG"], shown["PORT"], shown["LOG_FILE"]) == ("false", "8000", "")
 
 
-def test_an_unknown_command_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
-    """With those that there are."""
+def test_unknown_command_is_rejected_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main(program(), ["sereve"])
     assert "serve" in capsys.readouterr().err

@@ -1,17 +1,19 @@
-"""The lists of settings for people: they name every setting, and cannot drift from the classes."""
+"""The settings documents list every setting and cannot drift from the settings classes."""
 
 from __future__ import annotations
 
 import re
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pydantic import Field, SecretStr
 
-from ..package import PACKAGE, ROOT, environment, module, program
+from ..package import ROOT, environment, module, program
 
-docs = module("chassis.settings_docs")
+docs = SimpleNamespace(**runpy.run_path(str(ROOT / "tools" / "settings_docs.py")))
 cli = module("chassis.cli")
 Settings = program().settings
 
@@ -19,84 +21,83 @@ VARIABLES = {name.upper() for name in Settings.model_fields}
 
 
 class Example(module("chassis.settings").BaseChassisSettings):
-    """Payments: what the bank wants."""
+    """Payments: settings of the bank."""
 
     bank_key: SecretStr = Field(description="Ask the bank for one.")
     retries: int = Field(3, description="How often a transfer is tried.")
 
 
-def test_env_example_is_what_the_classes_say() -> None:
-    """It is written by a command, and never by hand."""
-    remedy = f"python -m {PACKAGE} settings --format env > .env.example"
-    assert (ROOT / ".env.example").read_text() == docs.env_example(Settings), remedy
+def test_env_example_equals_the_settings() -> None:
+    assert (ROOT / ".env.example").read_text(encoding="utf-8") == docs.env_example(Settings), "make settings-docs"
 
 
-def test_configuration_md_is_what_the_classes_say() -> None:
-    """Every table of the page is the one that the command writes, and it has no others of settings."""
-    page = (ROOT / "docs" / "configuration.md").read_text()
+def test_configuration_md_has_the_tables_of_the_settings() -> None:
+    """You may add text to the page, but its tables are exactly those of the settings classes."""
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
     for section in docs.sections(Settings):
         table = docs.markdown_section(Settings, section)
-        assert table in page, f"put what `python -m {PACKAGE} settings --format markdown` prints into the page"
+        assert table in page, f"copy this table into the page:\n{table}"
     assert sorted(re.findall(r"^\| `([A-Z0-9_]+)` \|", page, re.MULTILINE)) == sorted(VARIABLES)
 
 
-def test_the_production_form_is_enough_once_it_is_filled_in(
+def test_production_example_once_filled_in_is_valid(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It asks only for settings that exist, and the service refuses to start with the empty form."""
-    form = re.findall(r"^([A-Z_]+)=(.*)$", (ROOT / ".env.production.example").read_text(), re.MULTILINE)
-    assert dict(form).keys() <= VARIABLES
-    assert ("ENVIRONMENT", "production") in form
-    for name, value in form:
+    """It has only settings that exist, and the service does not start until the file is filled in."""
+    example = (ROOT / ".env.production.example").read_text(encoding="utf-8")
+    lines = re.findall(r"^([A-Z_]+)=(.*)$", example, re.MULTILINE)
+    assert dict(lines).keys() <= VARIABLES
+    assert ("ENVIRONMENT", "production") in lines
+    for name, value in lines:
         monkeypatch.setenv(name, value)
     assert cli.main(program(), ["check"]) == 78
     assert "ALLOWED_HOSTS: " in capsys.readouterr().err
     filled_in = environment(folder) | {"ALLOWED_HOSTS": "api.example.com"}
-    for name in [name for name, value in form if not value and name in filled_in]:
+    for name in [name for name, value in lines if not value and name in filled_in]:
         monkeypatch.setenv(name, filled_in[name])
     assert cli.main(program(), ["check"]) == 0
 
 
 @pytest.mark.parametrize("example", [".env.example", ".env.production.example", "compose.yaml"])
-def test_no_example_holds_a_secret(example: str) -> None:
-    """A secret is empty, or taken from the environment; an address has no password that is not taken from there."""
+def test_example_holds_no_secret(example: str) -> None:
+    """Secrets, and passwords in URLs, are empty or come from the environment."""
     if not (ROOT / example).exists():
         pytest.skip(f"this service has no {example}")
-    for name, value in assigned((ROOT / example).read_text()):
+    for name, value in assigned((ROOT / example).read_text(encoding="utf-8")):
         address = re.fullmatch(r"[a-z+]+://(?:[^@/?]*@)?[^@?]*", value)
         assert not re.search(r"://[^@/]*:[^@/]+@", value), name
         assert not value or address or not is_secret(name), name
 
 
 def assigned(text: str) -> Iterator[tuple[str, str]]:
-    """Yield each variable that is given a value, commented out or not, without what comes from the environment."""
+    """Yield each variable with its value, also of commented-out lines, without references to the environment."""
     for name, value in re.findall(r"^[ #-]*([A-Z][A-Z0-9_]*)(?:=|: *)(.*)$", text, re.MULTILINE):
         value = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value.strip("\"'"))
         yield name, re.sub(r"\$\{\w+(:\?[^}]*)?\}", "", value)
 
 
 def is_secret(variable: str) -> bool:
-    """Tell by its class or its name; to have a random one made is no secret."""
+    """Tell whether a variable is secret, by its type or its name. `..._RANDOM_..._PASSWORD` is a switch."""
     if variable in VARIABLES:
         return bool(module("chassis.settings").is_secret(Settings, variable.lower()))
     return bool(re.search(r"(?<!_RANDOM)(?<!_RANDOM_ROOT)_(PASSWORD|SECRET|TOKEN|DSN|KEY)$", variable))
 
 
-@pytest.mark.parametrize("form", ["env", "markdown"])
-def test_every_setting_is_listed(capsys: pytest.CaptureFixture[str], form: str) -> None:
-    """Once, with type, default and meaning."""
-    assert cli.main(program(), ["settings", "--format", form]) == 0
-    written = capsys.readouterr().out
+@pytest.mark.parametrize("document", ["env", "markdown"])
+def test_settings_documents_list_every_setting_once(document: str) -> None:
+    """Each setting has a description."""
+    written = docs.env_example(Settings) if document == "env" else docs.markdown(Settings)
     for variable in VARIABLES:
-        assert written.count(f"{variable}=" if form == "env" else f"| `{variable}` |") == 1
+        line = rf"^(# )?{variable}=" if document == "env" else rf"^\| `{variable}` \|"
+        assert len(re.findall(line, written, re.MULTILINE)) == 1
     for _, settings in docs.sections(Settings):
         for name, field in settings:
             assert field.description, name
             assert field.description in written
 
 
-def test_a_section_of_the_form() -> None:
-    """What has a default is commented out; what has none is left to be filled in."""
+def test_env_section_comments_out_settings_with_a_default() -> None:
+    """A setting without a default is not commented out."""
     assert docs.env_section(Example, list(docs.sections(Example))[-1]) == (
         "# --- Payments ---\n"
         "# Ask the bank for one. (secret text)\n"
@@ -106,8 +107,8 @@ def test_a_section_of_the_form() -> None:
     )
 
 
-def test_a_section_of_the_table() -> None:
-    """A secret has no default to show."""
+def test_markdown_section_shows_no_default_of_a_secret() -> None:
+    """The table shows `required` instead."""
     assert docs.markdown_section(Example, list(docs.sections(Example))[-1]) == (
         "## Payments\n\n"
         "| variable | type | default | meaning |\n"

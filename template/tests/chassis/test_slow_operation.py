@@ -1,4 +1,4 @@
-"""`slow_operation` and `warn_when_slow`: a warning when a block takes longer than said."""
+"""`slow_operation` and `warn_when_slow`: a warning if a block takes longer than its threshold."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from ..package import module
 from .conftest import Logs, Start
 
-slow = module("chassis.slow_operation")
+slow = module("chassis.logging.slow_operation")
 
 
 @pytest.fixture(autouse=True)
@@ -19,33 +19,31 @@ def _started(start: Start) -> None:
     start()
 
 
-def test_a_block_that_takes_too_long_is_warned_about(logs: Logs) -> None:
-    """With its name, how long it took, how long it may take, and fields of your own."""
+def test_block_over_its_threshold_is_logged_as_a_warning(logs: Logs) -> None:
+    """The warning has the name, the duration, the threshold and the caller's fields."""
     with slow.slow_operation("import_prices", threshold_ms=1, source="bank"):
         time.sleep(0.005)
-    (line,) = logs("slow_operation")
-    assert (line["level"], line["operation"], line["threshold_ms"], line["source"]) == (
+    (entry,) = logs("slow_operation")
+    assert (entry["level"], entry["operation"], entry["threshold_ms"], entry["source"]) == (
         "warning", "import_prices", 1, "bank",
     )  # fmt: skip
-    assert line["duration_ms"] >= 5
+    assert entry["duration_ms"] >= 5
 
 
-def test_a_fast_block_is_not(logs: Logs) -> None:
-    """Nothing is logged."""
+def test_block_below_its_threshold_is_not_logged(logs: Logs) -> None:
     with slow.slow_operation("import_prices", threshold_ms=10_000):
         pass
     assert logs("slow_operation") == []
 
 
-def test_a_block_that_fails_is_judged_too(logs: Logs) -> None:
-    """The exception goes on its way."""
+def test_block_that_raises_is_timed_too(logs: Logs) -> None:
+    """The exception is raised to the caller."""
     with pytest.raises(KeyError), slow.slow_operation("import_prices", threshold_ms=0):
         raise KeyError
     assert len(logs("slow_operation")) == 1
 
 
-def test_it_works_in_asynchronous_code(logs: Logs) -> None:
-    """The time spent waiting counts."""
+def test_asynchronous_block_is_timed_with_its_waits(logs: Logs) -> None:
 
     async def work() -> None:
         with slow.slow_operation("import_prices", threshold_ms=1):
@@ -55,8 +53,8 @@ def test_it_works_in_asynchronous_code(logs: Logs) -> None:
     assert len(logs("slow_operation")) == 1
 
 
-def test_it_decorates_a_function(logs: Logs) -> None:
-    """The operation is called like the function, unless it is given a name; the function keeps its own."""
+def test_decorated_function_is_timed_under_its_name(logs: Logs) -> None:
+    """The caller may choose another name. The function keeps its own name."""
 
     @slow.warn_when_slow(0)
     def add(a: int, b: int) -> int:
@@ -68,11 +66,10 @@ def test_it_decorates_a_function(logs: Logs) -> None:
 
     assert (add(1, b=2), add_more(1)) == (3, 2)
     assert add.__name__ == "add"
-    assert [line["operation"].rpartition(".")[2] for line in logs("slow_operation")] == ["add", "adding"]
+    assert [entry["operation"].rpartition(".")[2] for entry in logs("slow_operation")] == ["add", "adding"]
 
 
-def test_it_decorates_a_coroutine_function(logs: Logs) -> None:
-    """Its running is measured, not its making."""
+def test_decorated_coroutine_function_is_timed_until_it_returns(logs: Logs) -> None:
 
     @slow.warn_when_slow(1)
     async def wait() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -18,32 +19,31 @@ from .test_errors import assert_is_problem
 from .unit_of_work import in_request
 
 
-def test_a_database_that_is_busy_is_unavailable_until_it_is_not(
+def test_busy_database_is_unavailable_until_the_lock_is_released(
     start: Start, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """503 with Retry-After while somebody else holds the lock; no restart is needed afterwards."""
+    """The response is 503 with Retry-After, and no restart is needed."""
     monkeypatch.setattr(module("chassis.database.sqlite"), "_BUSY_TIMEOUT_SECONDS", 0.01)
     run("CREATE TABLE things (name TEXT)")()
     client = start({"insert": run("INSERT INTO things (name) VALUES ('one')")})
     with closing(sqlite3.connect(folder / "test.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        answer = client.get("/api/here/insert")
-        assert_is_problem(answer, 503, "UNAVAILABLE")
-        assert answer.headers["retry-after"]
+        response = client.get("/api/here/insert")
+        assert_is_problem(response, 503, "UNAVAILABLE")
+        assert response.headers["retry-after"]
         other.execute("ROLLBACK")
     assert client.get("/api/here/insert").status_code == 200
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
-def test_a_database_in_memory_needs_no_pool(start: Start, url: str) -> None:
-    """It has one connection, or one for each thread, whatever the pool's settings are."""
+def test_database_in_memory_works_without_pool_settings(start: Start, url: str) -> None:
     assert start(database_url=url).get("/health/ready").status_code == 200
 
 
 @pytest.mark.parametrize("fate", ["lost", "overwritten"])
-def test_a_file_that_cannot_be_read_makes_the_service_unready(start: Start, folder: Path, fate: str) -> None:
-    """Connections that have it open would go on as if nothing had happened; how they are used is shown all the same."""
-    client = start(health_check_interval_seconds=0.01)
+def test_unreadable_file_makes_the_service_unready(start: Start, folder: Path, fate: str) -> None:
+    """An open connection would not notice the fault. The pool details are still shown."""
+    client = start(health_check_cache_seconds=0.01)
     assert client.get("/health/ready").status_code == 200
     file = folder / "test.db"
     if fate == "lost":
@@ -55,21 +55,34 @@ def test_a_file_that_cannot_be_read_makes_the_service_unready(start: Start, fold
     assert file.exists() == (fate == "overwritten")
 
 
-def test_a_file_that_was_lost_does_not_come_back_empty(start: Start, folder: Path) -> None:
-    """Whoever connects meanwhile gets 503, and everybody is served again as soon as the file is back."""
+def test_full_disk_makes_the_service_unready(start: Start, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads would still succeed on a full disk."""
+    client = start(health_check_cache_seconds=0.01)
+    assert client.get("/health/ready").status_code == 200
+    usage = shutil.disk_usage(folder)._replace(free=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _path: usage)
+        until(lambda: client.get("/health/ready").status_code == 503)
+        check = client.get("/health").json()["checks"]["database"]
+        assert check["error"] == "the database does not accept writes"
+    until(lambda: client.get("/health/ready").status_code == 200)
+
+
+def test_lost_file_is_not_replaced_by_an_empty_one(start: Start, folder: Path) -> None:
+    """Requests that need a new connection get 503. All succeed once the file is back."""
     run("CREATE TABLE things (name TEXT)")()
-    # Slow enough for each of those that ask at once to need a connection of its own.
+    # Slow enough that each of several requests at once needs its own connection.
     count = (
         "WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 300000) "
         "SELECT (SELECT count(*) FROM n) + (SELECT count(*) FROM things)"
     )
-    services: list[Any] = []
-    client = start({"count": lambda: in_request(services[0], count)}, install=services.append)
+    chassis: list[Any] = []
+    client = start({"count": lambda: in_request(chassis[0], count)}, install=chassis.append)
     file = folder / "test.db"
 
     def statuses() -> set[int]:
-        with ThreadPoolExecutor(8) as many:
-            return {answer.status_code for answer in many.map(lambda _: client.get("/api/here/count"), range(8))}
+        with ThreadPoolExecutor(8) as pool:
+            return {response.status_code for response in pool.map(lambda _: client.get("/api/here/count"), range(8))}
 
     file.rename(folder / "elsewhere")
     assert 503 in statuses() <= {200, 503}

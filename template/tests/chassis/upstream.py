@@ -1,4 +1,4 @@
-"""Another service on a real socket: it answers what a test tells it, wrong things above all."""
+"""Another service on a real socket, which responds as a test tells it to."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-Answer = Callable[[BaseHTTPRequestHandler], None]
+Behaviour = Callable[[BaseHTTPRequestHandler], None]
 
 
 @dataclass(frozen=True)
 class Received:
-    """One request as it arrived; `connection` is the port it came from."""
+    """One request; `connection` is the port of the client."""
 
     method: str
     path: str
@@ -25,38 +25,39 @@ class Received:
 
 @dataclass
 class Upstream:
-    """Gives its answers in their order, the last of them again and again, and keeps the requests."""
+    """Applies one behaviour per request, repeats the last one, and records the requests."""
 
     url: str = ""
-    answers: list[Answer] = field(default_factory=list)
+    behaviours: list[Behaviour] = field(default_factory=list)
     received: list[Received] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
 
-    def answer(self, *answers: Answer) -> None:
-        self.answers[:] = answers
+    def respond(self, *behaviours: Behaviour) -> None:
+        """Set the behaviours for the following requests."""
+        self.behaviours[:] = behaviours
 
 
-def status(code: int, body: bytes = b"{}", **headers: str) -> Answer:
-    """Answer with a status; the names of headers are written with underscores."""
+def status(code: int, body: bytes = b"{}", **headers: str) -> Behaviour:
+    """Respond with a status; names of headers are written with underscores."""
 
-    def answer(request: BaseHTTPRequestHandler) -> None:
+    def respond(request: BaseHTTPRequestHandler) -> None:
         request.send_response(code)
         for name, value in {"content_length": str(len(body)), **headers}.items():
             request.send_header(name.replace("_", "-"), value)
         request.end_headers()
         request.wfile.write(body)
 
-    return answer
+    return respond
 
 
 def cut(request: BaseHTTPRequestHandler) -> None:
-    """Close the connection without a word."""
+    """Close the connection without a response."""
     request.close_connection = True
 
 
 @contextmanager
 def serving_upstream() -> Iterator[Upstream]:
-    """Serve on a port of its own until the block ends."""
+    """Serve on a free port until the block ends."""
     upstream = Upstream()
 
     class Handler(BaseHTTPRequestHandler):
@@ -66,26 +67,26 @@ def serving_upstream() -> Iterator[Upstream]:
             try:
                 super().handle_one_request()
             except (BrokenPipeError, ConnectionResetError):
-                self.close_connection = True  # the caller had no more time
+                self.close_connection = True  # the caller has given up
 
         def do(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}
             upstream.received.append(Received(self.command, self.path, headers, body, self.client_address[1]))
-            answer = upstream.answers.pop(0) if len(upstream.answers) > 1 else upstream.answers[0]
-            answer(self)
+            behave = upstream.behaviours.pop(0) if len(upstream.behaviours) > 1 else upstream.behaviours[0]
+            behave(self)
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+            """Do not log requests."""
 
     for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
         setattr(Handler, f"do_{method}", Handler.do)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True  # a kept connection must not keep the tests
+    server.daemon_threads = True  # an idle connection must not delay the end of the tests
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     upstream.url = f"http://127.0.0.1:{server.server_port}"
-    upstream.answer(status(200))
+    upstream.respond(status(200))
     try:
         yield upstream
     finally:

@@ -1,4 +1,4 @@
-"""Notes over HTTP: what a client may do, and what it hears when it may not."""
+"""The HTTP interface of the notes: valid and invalid requests of a client."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ NOTES = "/api/v1/notes"
 
 def create(client: httpx.Client, title: str, **fields: Any) -> dict[str, Any]:
     """Create a note and return it."""
-    answer = client.post(NOTES, json={"title": title} | fields)
-    assert answer.status_code == 201, answer.text
-    note: dict[str, Any] = answer.json()
+    response = client.post(NOTES, json={"title": title} | fields)
+    assert response.status_code == 201, response.text
+    note: dict[str, Any] = response.json()
     return note
 
 
@@ -31,26 +31,25 @@ def titles(page: httpx.Response) -> list[str]:
 # -- one note ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_note_is_created_and_read_back(client: httpx.Client) -> None:
-    """`Location` says where it is; times are UTC."""
-    answer = client.post(NOTES, json={"title": "Groceries", "body": "Milk", "tag": "home"})
-    assert answer.status_code == 201
-    note = answer.json()
-    assert answer.headers["location"] == f"{NOTES}/{note['id']}"
-    assert client.get(answer.headers["location"]).json() == note
+def test_created_note_is_read_back_at_its_location(client: httpx.Client) -> None:
+    response = client.post(NOTES, json={"title": "Groceries", "body": "Milk", "tag": "home"})
+    assert response.status_code == 201
+    note = response.json()
+    assert response.headers["location"] == f"{NOTES}/{note['id']}"
+    assert client.get(response.headers["location"]).json() == note
     assert (note["title"], note["body"], note["tag"]) == ("Groceries", "Milk", "home")
     assert note["created_at"] <= note["updated_at"]
     assert abs((datetime.now(UTC) - datetime.fromisoformat(note["created_at"])).total_seconds()) < 60
 
 
-def test_only_the_title_is_required(client: httpx.Client) -> None:
-    """Spaces around it are dropped."""
+def test_create_with_a_title_only_uses_defaults(client: httpx.Client) -> None:
+    """Spaces around the title are removed."""
     note = create(client, "  Groceries  ")
     assert (note["title"], note["body"], note["tag"]) == ("Groceries", "", None)
 
 
-def test_a_change_leaves_the_rest_as_it_was(client: httpx.Client) -> None:
-    """A field that is sent as null is emptied, one that is not sent is kept."""
+def test_update_changes_only_the_fields_that_were_sent(client: httpx.Client) -> None:
+    """A field that is sent as null is cleared."""
     note = create(client, "Groceries", body="Milk", tag="home")
     path = f"{NOTES}/{note['id']}"
     changed = client.patch(path, json={"body": "Milk, bread"})
@@ -63,8 +62,8 @@ def test_a_change_leaves_the_rest_as_it_was(client: httpx.Client) -> None:
     assert client.patch(path, json={"tag": None}).json()["tag"] is None
 
 
-def test_a_deleted_note_is_gone(client: httpx.Client) -> None:
-    """A second time there is nothing to delete."""
+def test_deleted_note_is_not_found(client: httpx.Client) -> None:
+    """Deleting it again returns 404 as well."""
     path = f"{NOTES}/{create(client, 'Groceries')['id']}"
     assert client.delete(path).status_code == 204
     assert client.get(path).status_code == 404
@@ -73,19 +72,18 @@ def test_a_deleted_note_is_gone(client: httpx.Client) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
 @pytest.mark.parametrize("note_id", ["4711", str(2**63 - 1)])
-def test_a_note_that_does_not_exist_is_not_found(client: httpx.Client, method: str, note_id: str) -> None:
-    """Whatever is done with it."""
-    answer = client.request(method, f"{NOTES}/{note_id}", json={} if method == "PATCH" else None)
-    assert (answer.status_code, answer.json()["error_code"]) == (404, "NOT_FOUND")
+def test_missing_note_is_not_found(client: httpx.Client, method: str, note_id: str) -> None:
+    response = client.request(method, f"{NOTES}/{note_id}", json={} if method == "PATCH" else None)
+    assert (response.status_code, response.json()["error_code"]) == (404, "NOT_FOUND")
 
 
 @pytest.mark.parametrize("note_id", ["0", "-1", "one", str(2**63), "9" * 100, "%00"])
-def test_an_id_that_cannot_be_one_is_refused(client: httpx.Client, note_id: str) -> None:
-    """As malformed, or as a note that does not exist."""
+def test_invalid_id_is_rejected(client: httpx.Client, note_id: str) -> None:
+    """The id is rejected as malformed, or because no such note exists."""
     assert client.get(f"{NOTES}/{note_id}").status_code in (400, 404)
 
 
-# -- what is refused ---------------------------------------------------------------------------------------------------
+# -- invalid requests -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -105,32 +103,33 @@ def test_an_id_that_cannot_be_one_is_refused(client: httpx.Client, note_id: str)
         ({"title": "x", "colour": "red"}, "colour"),
     ],
 )
-def test_a_note_that_is_not_right_is_refused(client: httpx.Client, fields: dict[str, Any], field: str) -> None:
-    """The field is named, and nothing is stored."""
-    answer = client.post(NOTES, json=fields)
-    assert (answer.status_code, answer.json()["error_code"]) == (422, "VALIDATION_FAILED")
-    assert [fault["field"] for fault in answer.json()["errors"]] == [field]
+def test_invalid_note_is_rejected_with_the_name_of_the_field(
+    client: httpx.Client, fields: dict[str, Any], field: str
+) -> None:
+    """Nothing is stored."""
+    response = client.post(NOTES, json=fields)
+    assert (response.status_code, response.json()["error_code"]) == (422, "VALIDATION_FAILED")
+    assert [error["field"] for error in response.json()["errors"]] == [field]
     assert titles(client.get(NOTES)) == []
 
 
 @pytest.mark.parametrize("changes", [{"title": ""}, {"title": None}, {"body": None}, {"colour": "red"}])
-def test_a_change_that_is_not_right_is_refused(client: httpx.Client, changes: dict[str, Any]) -> None:
-    """The note stays as it was."""
+def test_invalid_update_changes_nothing(client: httpx.Client, changes: dict[str, Any]) -> None:
     note = create(client, "Groceries")
     path = f"{NOTES}/{note['id']}"
     assert client.patch(path, json=changes).status_code == 422
     assert client.get(path).json() == note
 
 
-def test_two_notes_cannot_have_one_title(client: httpx.Client) -> None:
-    """Neither by creating nor by changing; the same title for the same note is no change."""
+def test_duplicate_title_is_a_conflict(client: httpx.Client) -> None:
+    """Creating and updating both conflict. A note may be updated with its own title."""
     first, second = create(client, "Groceries"), create(client, "Books")
-    for answer in (
+    for response in (
         client.post(NOTES, json={"title": "Groceries"}),
         client.patch(f"{NOTES}/{second['id']}", json={"title": "Groceries"}),
     ):
-        assert (answer.status_code, answer.json()["error_code"]) == (409, "CONFLICT")
-        assert answer.json()["detail"] == "Another note has this title."
+        assert (response.status_code, response.json()["error_code"]) == (409, "CONFLICT")
+        assert response.json()["detail"] == "Another note has this title."
     assert client.patch(f"{NOTES}/{first['id']}", json={"title": "Groceries"}).status_code == 200
     assert titles(client.get(NOTES)) == ["Groceries", "Books"]
 
@@ -138,8 +137,8 @@ def test_two_notes_cannot_have_one_title(client: httpx.Client) -> None:
 # -- lists -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_list_is_read_page_by_page(client: httpx.Client) -> None:
-    """Oldest first; `next_cursor` leads to the next page and is null on the last, so that every note is seen once."""
+def test_list_is_read_page_by_page_and_contains_every_note_once(client: httpx.Client) -> None:
+    """Notes are listed oldest first. `next_cursor` leads to the next page and is null on the last one."""
     wanted = [create(client, f"Note {number}")["title"] for number in range(5)]
     seen, cursor = [], ""
     for size in (2, 2, 1):
@@ -151,15 +150,14 @@ def test_a_list_is_read_page_by_page(client: httpx.Client) -> None:
     assert cursor is None
 
 
-def test_a_page_that_is_just_full_is_the_last(client: httpx.Client) -> None:
-    """Nobody is sent to an empty page."""
+def test_full_last_page_has_no_next_cursor(client: httpx.Client) -> None:
     create(client, "One")
     create(client, "Two")
     assert client.get(NOTES, params={"limit": 2}).json()["next_cursor"] is None
 
 
-def test_new_notes_do_not_shift_the_pages(client: httpx.Client) -> None:
-    """A cursor stands behind a note, and not at a number."""
+def test_new_and_deleted_notes_do_not_shift_the_pages(client: httpx.Client) -> None:
+    """A cursor marks the position of a note and does not count notes."""
     for title in ("One", "Two", "Three"):
         create(client, title)
     first = client.get(NOTES, params={"limit": 2}).json()
@@ -168,15 +166,14 @@ def test_new_notes_do_not_shift_the_pages(client: httpx.Client) -> None:
     assert titles(client.get(NOTES, params={"cursor": first["next_cursor"]})) == ["Three", "Four"]
 
 
-def test_a_list_can_be_filtered_by_tag(client: httpx.Client) -> None:
-    """Pages of it, too."""
+def test_list_filtered_by_tag_has_pages_too(client: httpx.Client) -> None:
     for number in range(4):
         create(client, f"Note {number}", tag="home" if number % 2 else "work")
     create(client, "Untagged")
     assert titles(client.get(NOTES, params={"tag": "home"})) == ["Note 1", "Note 3"]
     first = client.get(NOTES, params={"tag": "work", "limit": 1}).json()
     assert titles(client.get(NOTES, params={"tag": "work", "cursor": first["next_cursor"]})) == ["Note 2"]
-    assert titles(client.get(NOTES, params={"tag": "nobody"})) == []
+    assert titles(client.get(NOTES, params={"tag": "unused"})) == []
 
 
 @pytest.mark.parametrize(
@@ -186,14 +183,13 @@ def test_a_list_can_be_filtered_by_tag(client: httpx.Client) -> None:
         {"cursor": "x" * 33}, {"cursor": "nonsense"}, {"cursor": "LTE"}, {"tag": "Not A Tag"}, {"page": "2"},
     ],
 )  # fmt: skip
-def test_a_list_that_cannot_be_asked_for_is_refused(client: httpx.Client, parameters: dict[str, str]) -> None:
-    """A page has a bound; a cursor is one that this service gave; an unknown parameter is a mistake."""
-    answer = client.get(NOTES, params=parameters)
-    assert (answer.status_code, answer.json()["error_code"]) == (400, "BAD_REQUEST")
+def test_list_with_invalid_parameters_is_rejected(client: httpx.Client, parameters: dict[str, str]) -> None:
+    """Invalid limits, cursors and tags are rejected, and so are unknown parameters."""
+    response = client.get(NOTES, params=parameters)
+    assert (response.status_code, response.json()["error_code"]) == (400, "BAD_REQUEST")
 
 
-def test_a_page_holds_a_hundred_notes_at_most(client: httpx.Client) -> None:
-    """And twenty unless the client says otherwise."""
+def test_page_has_twenty_notes_by_default(client: httpx.Client) -> None:
     for number in range(21):
         create(client, f"Note {number}")
     assert len(titles(client.get(NOTES))) == 20
@@ -203,21 +199,21 @@ def test_a_page_holds_a_hundred_notes_at_most(client: httpx.Client) -> None:
 # -- health ------------------------------------------------------------------------------------------------------------
 
 
-def test_days_without_a_note_are_listed(migrated: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the first note on: where there are none yet nothing is missing. Gaps are a warning, and no failure."""
-    monkeypatch.setenv("HEALTH_CHECK_INTERVAL_SECONDS", "0.01")
+def test_days_without_a_note_degrade_health(migrated: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Days before the first note do not count. The service stays ready."""
+    monkeypatch.setenv("HEALTH_CHECK_CACHE_SECONDS", "0.01")
     app = module("main").create_app()
-    (check,) = [check for check in module("chassis.service").service_of(app).health.checks if check.name == "notes"]
+    (check,) = [check for check in module("chassis.app").chassis_of(app).health.checks if check.name == "notes"]
     with open_client(app) as client:
 
-        def found() -> tuple[str, list[str]]:
+        def health() -> tuple[str, list[str]]:
             body = client.get("/health").json()
-            return body["status"], body["checks"]["notes"]["details"]["gaps"]
+            return body["status"], body["checks"]["notes"]["details"]["missing_days"]
 
-        assert found() == ("healthy", [])
+        assert health() == ("healthy", [])
         today = datetime.fromisoformat(create(client, "Groceries")["created_at"])
         check.now = lambda: today + timedelta(days=3)
-        gaps = [(today + timedelta(days=days)).date().isoformat() for days in (1, 2)]
-        until(lambda: found() != ("healthy", []))
-        assert found() == ("degraded", gaps)
+        missing = [(today + timedelta(days=days)).date().isoformat() for days in (1, 2)]
+        until(lambda: health() != ("healthy", []))
+        assert health() == ("degraded", missing)
         assert client.get("/health/ready").status_code == 200

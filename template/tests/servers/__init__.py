@@ -1,8 +1,8 @@
-"""The database and the cache of the tests: each test has its own, which are never yours.
+"""The database and the cache of the tests. Each test has separate ones, and yours are never used.
 
-There is one module for each, `sqlite.py` for one; it offers `settings(folder)` and `remove(folder)`. A server is
-started once for all tests, in a folder of its own and on a free port, with its programs as they are found on this
-machine. When `DATABASE_URL` or `REDIS_URL` is set, the tests keep to a part of that server instead.
+Each kind has one module, such as `sqlite.py`, with `settings(folder)` and `remove(folder)`. A server is started once
+for all tests, in a separate folder and on a free port, with the programs that are installed on this machine. If
+`DATABASE_URL` or `REDIS_URL` is set, the tests use a separate part of that server instead.
 """
 
 from __future__ import annotations
@@ -27,39 +27,43 @@ from urllib.parse import urlsplit
 
 import pytest
 
-# Read before any test begins: a test never sees your variables.
+# Read before any test begins, because tests never see your variables.
 GIVEN_URL = os.environ.get("DATABASE_URL", "")
 GIVEN_REDIS_URL = os.environ.get("REDIS_URL", "")
 # How long a server may take to start on a busy machine.
 PATIENCE_SECONDS = 180
 
 
-def chosen(chassis: Path, feature: str = "database") -> ModuleType | None:
-    """Return the module of what this service has for its database, or for its `cache`, if it needs one."""
+# The folders of the chassis in which a module names a server: chassis/database/postgresql.py and chassis/redis.py.
+_FOLDERS = ("database", ".")
+
+
+def chosen(chassis: Path, folder: str = "database") -> ModuleType | None:
+    """Return the module for the server that the service needs, or None. The folder `.` contains the name of Redis."""
     here = {path.stem for path in Path(__file__).parent.glob("[a-z]*.py")}
-    names = here & {path.stem for path in (chassis / feature).glob("*.py")}
+    names = here & {path.stem for path in (chassis / folder).glob("*.py")}
     return import_module(f"{__name__}.{names.pop()}") if names else None
 
 
 def settings(chassis: Path, folder: Path) -> dict[str, str]:
-    """Return the variables by which a service finds what belongs to the test that runs in `folder`."""
-    modules = filter(None, (chosen(chassis, feature) for feature in ("database", "cache")))
+    """Return the environment variables with the database and cache of the test that runs in `folder`."""
+    modules = filter(None, (chosen(chassis, place) for place in _FOLDERS))
     return {name: value for module in modules for name, value in module.settings(folder).items()}
 
 
 def remove(chassis: Path, folder: Path) -> None:
-    """Remove what belongs to a test that is over."""
-    for feature in ("database", "cache"):
-        module = chosen(chassis, feature)
+    """Remove the database and cache of a test that has ended."""
+    for place in _FOLDERS:
+        module = chosen(chassis, place)
         if module:
             module.remove(folder)
 
 
 def given_server() -> str:
-    """Return the URL of the server that you gave, or nothing.
+    """Return the URL of the server that you provide, or an empty string.
 
     Raises:
-        pytest.UsageError: the database in the URL does not look like a test's.
+        pytest.UsageError: The name of the database in the URL does not contain `test`.
     """
     if GIVEN_URL and "test" not in urlsplit(GIVEN_URL).path:
         raise pytest.UsageError("DATABASE_URL: there is no `test` in the name of the database, so tests stay away")
@@ -67,7 +71,7 @@ def given_server() -> str:
 
 
 def program(name: str, package: str, places: Sequence[str]) -> str:
-    """Return the path of a server's program; without it, tests are skipped with one line, and fail where CI is true."""
+    """Return the path of a server's program. If it is missing, tests are skipped, or fail if CI is true."""
     folders = [os.environ.get("PATH", ""), *(str(path) for place in places for path in sorted(Path("/").glob(place)))]
     found = shutil.which(name, path=os.pathsep.join(reversed(folders)))
     if found is None:
@@ -77,16 +81,16 @@ def program(name: str, package: str, places: Sequence[str]) -> str:
 
 
 class Server:
-    """A private server: its folder, its port, and its process, which ends with this one."""
+    """A private server with its folder, port and process. The server ends when this process ends."""
 
     def __init__(self, name: str, end: signal.Signals = signal.SIGQUIT) -> None:
-        """`end` is the signal at which the server ends at once, whoever is connected."""
+        """`end` is the signal that ends the server immediately, even if clients are connected."""
         self.folder = Path(tempfile.mkdtemp(prefix=f"{name}-"))
         self.port = free_port()
         self._end = end
         self.process: subprocess.Popen[bytes] | None = None
         self._watcher: subprocess.Popen[bytes] | None = None
-        # No such server runs as root.
+        # These servers refuse to run as root.
         self._user = "nobody" if os.getuid() == 0 else None
         if self._user:
             os.chown(self.folder, pwd.getpwnam(self._user).pw_uid, -1)
@@ -94,19 +98,19 @@ class Server:
         atexit.register(self.remove)
 
     def run(self, *command: str) -> None:
-        """Run a program of the server's to its end, as the server's user."""
+        """Run a program of the server until it ends, as the server's user."""
         done = subprocess.run(
             command, cwd=self.folder, user=self._user, capture_output=True, env=_environment(), timeout=PATIENCE_SECONDS
         )
         assert done.returncode == 0, (done.stdout + done.stderr).decode()
 
     def start(self, *command: str, ready: Callable[[], Any]) -> None:
-        """Start the server, and return when `ready()` raises no more."""
+        """Start the server, and return when `ready()` no longer raises."""
         self._command, self._ready = command, ready
         self.bring_back()
 
     def bring_back(self) -> None:
-        """Start the server again, if it does not run."""
+        """Start the server again if it is not running."""
         if self.process and self.process.poll() is None:
             return
         with (self.folder / "log").open("wb") as log:
@@ -127,7 +131,7 @@ class Server:
                 return
 
     def _watch(self) -> None:
-        """Have another process end the server when this one is killed: its end of the pipe is closed then."""
+        """Start a process that ends the server if this one is killed, which closes the pipe between them."""
         if self._watcher:
             self._watcher.kill()
             self._watcher.communicate()
@@ -138,13 +142,13 @@ class Server:
         )  # fmt: skip
 
     def stop(self) -> None:
-        """Have the server end at once, whoever is connected."""
+        """End the server immediately, even if clients are connected."""
         assert self.process
         self.process.send_signal(self._end)
         self.process.wait(PATIENCE_SECONDS)
 
     def freeze(self) -> None:
-        """Stop the clock for the server: it still has its connections and says nothing."""
+        """Freeze the server: it keeps its connections but does not respond."""
         self._send(signal.SIGSTOP)
 
     def thaw(self) -> None:
@@ -173,10 +177,10 @@ class Server:
 
 
 def free_port() -> int:
-    """Return a port on which nothing listens, and which nobody else is given before the tests end.
+    """Return a port on which nothing listens, and reserve it until the tests end.
 
-    It is kept by a socket that is bound to it and does not listen. Whoever connects is refused meanwhile, and a server
-    may listen there, as often as it is started: all of them set SO_REUSEADDR. Only Linux lets them share it.
+    A socket that is bound to the port but does not listen reserves it. Clients are refused, but a server can listen on
+    the port as often as it is started, because all these sockets set SO_REUSEADDR. Only Linux lets them share a port.
     """
     probe = socket.socket()
     if sys.platform == "linux":
@@ -190,5 +194,5 @@ def free_port() -> int:
 
 
 def _environment() -> dict[str, str]:
-    """Without your settings, which some programs look for."""
+    """Return an environment without your settings, which some programs would read."""
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}

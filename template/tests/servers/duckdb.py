@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-# What other databases have and this one has not.
+# Features of other databases that this one lacks.
 LACKS = frozenset({"identity", "circles", "computed and stored"})
+# The program that makes its backups, if there is one.
+DUMP_TOOL = ""
 
 
 def url(folder: Path) -> str:
@@ -18,4 +20,4 @@ def settings(folder: Path) -> dict[str, str]:
 
 
 def remove(_folder: Path) -> None:
-    """The file goes with the folder."""
+    """Do nothing: the file is deleted with the folder."""

@@ -1,4 +1,4 @@
-"""A MariaDB or MySQL server for the tests, and a database on it for each."""
+"""A MariaDB or MySQL server for the tests, with one database for each test."""
 
 from __future__ import annotations
 
@@ -16,19 +16,21 @@ from sqlalchemy import URL, make_url
 from . import PATIENCE_SECONDS, Server, given_server, program
 
 _PLACES = ("usr/sbin", "usr/libexec", "opt/homebrew/opt/mariadb/bin")
-# What is in here is gone after the tests, so it need not survive a loss of power.
+# The data is deleted after the tests, so it need not survive a power failure.
 _CARELESS = ("innodb-flush-log-at-trx-commit=0", "innodb-buffer-pool-size=32M", "max-connections=50")
-# A query that lasts.
+# A query that takes a given time.
 SLEEP = "SELECT SLEEP({seconds})"
 _numbers = count(1)
 _made: dict[Path, URL] = {}
 
-# What other databases have and this one has not.
+# Features of other databases that this one lacks.
 LACKS = frozenset[str]()
+# The program that makes its backups, if there is one.
+DUMP_TOOL = "mariadb-dump"
 
 
 def url(folder: Path) -> str:
-    """Return the URL of the database of the test that runs in `folder`; it is made on first use."""
+    """Return the URL of the database of the test that runs in `folder`; the database is created on first use."""
     if folder not in _made:
         where = make_url(server())
         name = f"{where.database}_{next(_numbers)}"
@@ -42,7 +44,7 @@ def settings(folder: Path) -> dict[str, str]:
 
 
 def remove(folder: Path) -> None:
-    """Remove the database of a test that is over."""
+    """Remove the database of a test that has ended."""
     if folder in _made:
         name = _made.pop(folder).database
         _execute(f"DROP DATABASE IF EXISTS `{name}`")
@@ -54,8 +56,15 @@ def _execute(*statements: str) -> None:
             cursor.execute(statement)
 
 
+def create_user(name: str, password: str) -> None:
+    """Create a user with all privileges and this password."""
+    with connect(make_url(server())) as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE USER %s@'%%' IDENTIFIED BY %s", (name, password))
+        cursor.execute("GRANT ALL ON *.* TO %s@'%%' WITH GRANT OPTION", (name,))
+
+
 def connect(url: URL) -> Any:
-    # To get ready for encryption takes longer than all the rest, and a server of our own has none.
+    # Preparing encryption takes longer than everything else, and the private server does not use it.
     return pymysql.connect(
         host=url.host, port=url.port or 3306, user=url.username, password=url.password or "", autocommit=True,
         connect_timeout=PATIENCE_SECONDS, read_timeout=PATIENCE_SECONDS, write_timeout=PATIENCE_SECONDS,
@@ -65,7 +74,7 @@ def connect(url: URL) -> Any:
 
 @cache
 def server() -> str:
-    """Return the URL of a server and of a database on it whose name others start with."""
+    """Return the URL of the shared server. The names of the tests' databases start with that of its database."""
     if not given_server():
         return start()[1]
     atexit.register(lambda: [remove(folder) for folder in list(_made)])  # those of no single test
@@ -73,7 +82,7 @@ def server() -> str:
 
 
 def start(*options: str) -> tuple[Any, str]:
-    """Start a server of our own; `options` are the server's, and have the last word."""
+    """Start a private server; `options` are passed to it last and override the others."""
     here = Server("mysql")
     data = str(here.folder / "data")
     here.run(
@@ -93,7 +102,7 @@ def start(*options: str) -> tuple[Any, str]:
 
 @contextmanager
 def filled(url: str) -> Iterator[None]:
-    """Take every connection that the server has to give."""
+    """Use up all connections of the server."""
     with ExitStack() as stack:
         with suppress(pymysql.OperationalError):
             while True:

@@ -1,4 +1,4 @@
-"""A PostgreSQL server for the tests, and a database on it for each."""
+"""A PostgreSQL server for the tests, with one database for each test."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from sqlalchemy import URL, make_url
 from . import PATIENCE_SECONDS, Server, given_server, program
 
 _PLACES = ("usr/lib/postgresql/*/bin", "opt/homebrew/opt/postgresql*/bin")
-# What is in here is gone after the tests, so it need not survive a loss of power.
+# The data is deleted after the tests, so it need not survive a power failure.
 _CARELESS = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=50")
-# A query that lasts.
+# A query that takes a given time.
 SLEEP = "SELECT pg_sleep({seconds})"
-# No table, type, schema or function was made in this database, and nobody else is connected to it. Objects of one's own
-# are numbered from 16384 on (PostgreSQL's FirstNormalObjectId).
+# True if no table, type, schema or function was created in this database, and no other client is connected to it. The
+# ids of objects that users create begin at 16384 (PostgreSQL's FirstNormalObjectId).
 _AS_NEW = """
     SELECT NOT EXISTS (SELECT FROM pg_class WHERE oid >= 16384) AND NOT EXISTS (SELECT FROM pg_type WHERE oid >= 16384)
     AND NOT EXISTS (SELECT FROM pg_namespace WHERE oid >= 16384) AND NOT EXISTS (SELECT FROM pg_proc WHERE oid >= 16384)
@@ -31,15 +31,17 @@ _AS_NEW = """
 """
 _numbers = count(1)
 _made: dict[Path, URL] = {}
-# To make one takes a tenth of a second, and most tests never use theirs.
+# Databases to reuse: creating one takes a tenth of a second, and most tests never use theirs.
 _as_new: list[URL] = []
 
-# What other databases have and this one has not.
+# Features of other databases that this one lacks.
 LACKS = frozenset[str]()
+# The program that makes its backups, if there is one.
+DUMP_TOOL = "pg_dump"
 
 
 def url(folder: Path) -> str:
-    """Return the URL of the database of the test that runs in `folder`: one that is as new, or a new one."""
+    """Return the URL of the database of the test that runs in `folder`: an unused one, or a new one."""
     if folder not in _made:
         _made[folder] = _as_new.pop() if _as_new else _make()
     return _made[folder].render_as_string(hide_password=False)
@@ -57,7 +59,7 @@ def settings(folder: Path) -> dict[str, str]:
 
 
 def remove(folder: Path) -> None:
-    """Remove the database of a test that is over; the next one takes it when it is as new."""
+    """Remove the database of a test that has ended, or let the next test reuse it if it is unchanged."""
     if folder in _made:
         used = _made.pop(folder)
         if _is_as_new(used):
@@ -85,17 +87,22 @@ def _execute(*statements: str) -> None:
             connection.execute(statement.encode())
 
 
+def create_user(name: str, _password: str) -> None:
+    """Create a user with all privileges. The server accepts any password."""
+    _execute(f'CREATE ROLE "{name}" SUPERUSER LOGIN')
+
+
 @cache
 def server() -> str:
-    """Return the URL of a server and of a database on it whose name others start with."""
+    """Return the URL of the shared server. The names of the tests' databases start with that of its database."""
     if not given_server():
         return start()[1]
-    atexit.register(lambda: [_drop(used) for used in (*_made.values(), *_as_new)])  # those of no single test
+    atexit.register(lambda: [_drop(used) for used in (*_made.values(), *_as_new)])  # those that no test has removed
     return given_server()
 
 
 def start(*options: str) -> tuple[Any, str]:
-    """Start a server of our own; `options` are the server's, and have the last word."""
+    """Start a private server; `options` are passed to it last and override the others."""
     here = Server("postgresql")
     data = str(here.folder / "data")
     here.run(
@@ -115,7 +122,7 @@ def start(*options: str) -> tuple[Any, str]:
 
 @contextmanager
 def filled(url: str) -> Iterator[None]:
-    """Take every connection that the server has to give."""
+    """Use up all connections of the server."""
     with ExitStack() as stack:
         with suppress(psycopg.OperationalError):
             while True:

@@ -1,4 +1,4 @@
-"""A Redis server for the tests, or a Valkey, and names on it for each."""
+"""A Redis or Valkey server for the tests, with one namespace for each test."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ import redis
 from . import GIVEN_REDIS_URL, Server, program
 
 _PLACES = ("usr/bin", "usr/local/bin", "opt/homebrew/bin")
-# A machine that is busy with tests is no outage; the tests of outages have a time of their own.
+# Long, because a busy machine must not look like an outage. The tests of outages set their own timeout.
 _PATIENCE_SECONDS = 60
 
 
 def settings(folder: Path) -> dict[str, str]:
-    """Return how a service finds the server, and its own names on it."""
+    """Return the settings with the server's URL and the test's namespace."""
     return {
         "REDIS_URL": server(),
-        "CACHE_NAMESPACE": _namespace(folder),
-        "CACHE_TIMEOUT_SECONDS": str(_PATIENCE_SECONDS),
+        "REDIS_NAMESPACE": _namespace(folder),
+        "REDIS_TIMEOUT_SECONDS": str(_PATIENCE_SECONDS),
     }
 
 
 def remove(folder: Path) -> None:
-    """Forget what a test kept on a server that you gave; one of our own ends with the tests."""
+    """Delete the keys of a test from a server that you provide. A private server is deleted after the tests."""
     if GIVEN_REDIS_URL:
         with connect(GIVEN_REDIS_URL) as client:
             for key in client.scan_iter(f"{_namespace(folder)}*", count=1000):
@@ -44,13 +44,13 @@ def connect(url: str) -> redis.Redis:
 
 @cache
 def server() -> str:
-    """Return the URL of a server."""
+    """Return the URL of the server that all tests share."""
     return GIVEN_REDIS_URL or start()[1]
 
 
 def start() -> tuple[Server, str]:
-    """Start a server of our own."""
-    # It has no answer to SIGQUIT, which whoever runs in the background has been told to ignore.
+    """Start a server and return it with its URL."""
+    # Redis does not end at SIGQUIT, which background processes ignore.
     here = Server("redis", signal.SIGKILL)
     url = f"redis://127.0.0.1:{here.port}/0"
     here.start(
@@ -67,6 +67,6 @@ def _ping(url: str) -> None:
 
 
 def connections(url: str) -> int:
-    """Return how many others are connected to the server."""
+    """Return the number of other connections to the server."""
     with connect(url) as client:
         return len(client.client_list()) - 1

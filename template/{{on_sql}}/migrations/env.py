@@ -1,13 +1,13 @@
-"""Alembic's entry; what it needs comes from `python -m <package> migrate`."""
+"""The entry point of Alembic; `python -m <package> migrate` passes the attributes."""
 
 from alembic import context
 
-given = context.config.attributes
+attributes = context.config.attributes
 
 context.configure(
-    connection=given["connection"],
-    target_metadata=given["metadata"],
-    render_item=given["render_item"],
+    connection=attributes["connection"],
+    target_metadata=attributes["metadata"],
+    render_item=attributes["render_item"],
     compare_type=True,
     render_as_batch=True,  # SQLite cannot alter a column in place
 )

@@ -1,5 +1,5 @@
-"""The chassis of this service: what makes it production-ready, kept apart from what makes it yours.
+"""The chassis of this service: the code that makes it production-ready, separate from your code.
 
-It belongs to the template: `copier update` replaces it. Extend it from outside, through a setting, a health check, a
-feature of your own in `main.py`; if you do edit it, the edit is merged and `make drift` shows it.
+It belongs to the template: `copier update` replaces it. Extend it from outside with settings, health checks and your
+own features in `main.py`. If you edit it, an update merges the edit and `make drift` shows it.
 """

@@ -1,4 +1,4 @@
-"""The commands of the service: `serve`, `check`, `settings`, and what features add (`migrate` ...)."""
+"""The commands of the service: `serve`, `check`, `settings`, and those of its features, such as `migrate`."""
 
 from __future__ import annotations
 
@@ -13,23 +13,20 @@ from importlib import import_module
 from typing import Any
 
 from . import settings as chassis_settings
-from . import settings_docs
-from .prod_check.command import add_command as add_prod_check
-from .prod_check.settings import warnings
-from .service import Feature
+from .app import Feature
 from .settings import BaseChassisSettings, SettingsError
 
-EX_CONFIG = 78  # sysexits.h: something was found in an unconfigured or misconfigured state
+EX_CONFIG = 78  # sysexits.h: the configuration is missing or invalid
 
 
 @dataclass(frozen=True)
 class Program:
-    """What the commands work on. `app` names the factory, such as `orders.main:create_app`."""
+    """The service that the commands run. `app` is the path of its factory, such as `orders.main:create_app`."""
 
     app: str
     settings: type[BaseChassisSettings]
     features: Sequence[Feature]
-    serve: Callable[[Callable[[], Any], Any], int]
+    serve: Callable[[Callable[[], Any], BaseChassisSettings], int]
 
     def create_app(self) -> Any:
         module, _, factory = self.app.partition(":")
@@ -37,7 +34,7 @@ class Program:
 
 
 def main(program: Program, arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0, or 78 when the settings are not fit to start with."""
+    """Run one command and return its exit code: 0, or 78 if the settings are invalid."""
     options = _parser(program).parse_args(arguments)
     try:
         code: int = options.run(program, options)
@@ -54,14 +51,12 @@ def _parser(program: Program) -> argparse.ArgumentParser:
     package = program.app.partition(".")[0]
     parser = argparse.ArgumentParser(prog=f"python -m {package}", description="Run and inspect the service.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    serve = commands.add_parser("serve", help="serve until SIGTERM")
-    serve.add_argument("--reload", action="store_true", help="start again whenever the code changes")
+    serve = commands.add_parser("serve", help="serve until SIGTERM or SIGINT")
+    serve.add_argument("--reload", action="store_true", help="restart whenever the code changes")
     serve.set_defaults(run=_serve)
-    commands.add_parser("check", help="validate the settings, say OK or what is wrong").set_defaults(run=_check)
-    show = commands.add_parser("settings", help="print the settings in force, secrets masked")
-    show.add_argument("--format", choices=["values", "env", "markdown"], default="values")
+    commands.add_parser("check", help="validate the settings and list every problem").set_defaults(run=_check)
+    show = commands.add_parser("settings", help="print the effective settings, with secrets masked")
     show.set_defaults(run=_settings)
-    add_prod_check(commands, program.features)
     for feature in program.features:
         add_commands = getattr(feature, "add_commands", None)
         if add_commands:
@@ -80,13 +75,13 @@ def _serve_and_reload(program: Program) -> int:
     from watchfiles import PythonFilter, watch  # a development dependency
 
     package = program.app.partition(".")[0]
-    # Nobody balances load over a laptop: a change is served at once.
+    # Development has no load balancer, so a restart need not wait for a drain.
     os.environ.setdefault("SHUTDOWN_DRAIN_SECONDS", "0")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     changes = watch(import_module(package).__path__[0], watch_filter=PythonFilter(), raise_interrupt=False)
     changed = True
     while changed:
-        # A group of its own: Ctrl-C in a terminal is for this process, which then stops the service, once.
+        # A separate process group: Ctrl-C in a terminal reaches this process only, which then stops the service.
         with subprocess.Popen([sys.executable, "-m", package, "serve"], process_group=0) as service:
             changed = next(changes, None) is not None
             service.terminate()
@@ -96,17 +91,12 @@ def _serve_and_reload(program: Program) -> int:
 def _check(program: Program, _options: argparse.Namespace) -> int:
     settings = chassis_settings.load(program.settings)
     print(f"The settings are valid for ENVIRONMENT={settings.environment}.")
-    if settings.is_production:
-        for sentence in warnings(settings):
-            print(f"Warning: {sentence}.", file=sys.stderr)
+    for sentence in settings.production_warnings() if settings.is_production else []:
+        print(f"Warning: {sentence}.", file=sys.stderr)
     return 0
 
 
-def _settings(program: Program, options: argparse.Namespace) -> int:
-    if options.format == "values":
-        for name, value in chassis_settings.in_force(chassis_settings.load(program.settings)).items():
-            print(f"{name}={value}")
-        return 0
-    write = {"env": settings_docs.env_example, "markdown": settings_docs.markdown}[options.format]
-    print(write(program.settings), end="")
+def _settings(program: Program, _options: argparse.Namespace) -> int:
+    for name, value in chassis_settings.in_force(chassis_settings.load(program.settings)).items():
+        print(f"{name}={value}")
     return 0

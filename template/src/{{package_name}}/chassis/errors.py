@@ -1,4 +1,4 @@
-"""The errors a service raises on purpose; whatever the framework, each becomes one status and one `error_code`."""
+"""The errors that a service raises on purpose. Each has one status and one `error_code` on every framework."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 
 
 def phrase(status: int) -> str:
-    """Return the phrase of a status, or that of its class for one that is not registered (RFC 9110, 15)."""
+    """Return the phrase of a status; an unregistered status has the phrase of its class (RFC 9110, 15)."""
     try:
         return HTTPStatus(status).phrase
     except ValueError:
@@ -16,7 +16,7 @@ def phrase(status: int) -> str:
 
 
 class FieldError(NamedTuple):
-    """One fault of the caller's input: where (`title`, `tags.0`), what, and a stable code."""
+    """One error in the caller's input: the field (`title`, `tags.0`), a message, and a stable code."""
 
     field: str
     message: str
@@ -24,7 +24,7 @@ class FieldError(NamedTuple):
 
 
 class ServiceError(Exception):
-    """Base of all: `detail` is written for the caller, so it never holds anything internal."""
+    """The base class. `detail` is sent to the caller, so it must not contain anything internal."""
 
     status: int = 500
     error_code: str = "INTERNAL"
@@ -46,19 +46,19 @@ class ServiceError(Exception):
 
 
 class InternalError(ServiceError):
-    """Anything that nobody expected: the answer says nothing of the cause."""
+    """An unexpected exception: the response says nothing about its cause."""
 
 
 class BadRequestError(ServiceError):
-    """The request cannot be read: malformed JSON, a malformed parameter, a host that is not served."""
+    """The request is malformed: invalid JSON, an invalid parameter, or an unknown host."""
 
     status = 400
     error_code = "BAD_REQUEST"
-    default_detail = "The request cannot be read."
+    default_detail = "The request is malformed."
 
 
 class UnauthenticatedError(ServiceError):
-    """Nobody is signed in; `challenge` tells the client how to (RFC 9110, 11.6.1)."""
+    """The caller is not authenticated; `challenge` names the scheme to use (RFC 9110, 11.6.1)."""
 
     status = 401
     error_code = "UNAUTHENTICATED"
@@ -73,7 +73,7 @@ class UnauthenticatedError(ServiceError):
 
 
 class PermissionDeniedError(ServiceError):
-    """Somebody is signed in, and may not do this."""
+    """The caller is authenticated but not permitted to do this."""
 
     status = 403
     error_code = "PERMISSION_DENIED"
@@ -81,19 +81,19 @@ class PermissionDeniedError(ServiceError):
 
 
 class NotFoundError(ServiceError):
-    """There is no such thing, or no such path."""
+    """The resource or the path does not exist."""
 
     status = 404
     error_code = "NOT_FOUND"
-    default_detail = "There is nothing here."
+    default_detail = "The resource does not exist."
 
 
 class MethodNotAllowedError(ServiceError):
-    """The path exists; `allow` are the methods it answers."""
+    """The path exists; `allow` lists its methods."""
 
     status = 405
     error_code = "METHOD_NOT_ALLOWED"
-    default_detail = "The method is not allowed here."
+    default_detail = "The method is not allowed for this path."
 
     def __init__(self, allow: Sequence[str] = ()) -> None:
         super().__init__()
@@ -104,11 +104,11 @@ class MethodNotAllowedError(ServiceError):
 
 
 class ConflictError(ServiceError):
-    """The request contradicts what is stored: a duplicate, an outdated version."""
+    """The request conflicts with stored data, such as a duplicate or an outdated version."""
 
     status = 409
     error_code = "CONFLICT"
-    default_detail = "This contradicts what is stored."
+    default_detail = "The request conflicts with stored data."
 
 
 class PayloadTooLargeError(ServiceError):
@@ -120,7 +120,7 @@ class PayloadTooLargeError(ServiceError):
 
 
 class UnsupportedMediaTypeError(ServiceError):
-    """The body is not in a form that this path reads."""
+    """The path does not accept bodies of this media type."""
 
     status = 415
     error_code = "UNSUPPORTED_MEDIA_TYPE"
@@ -128,7 +128,7 @@ class UnsupportedMediaTypeError(ServiceError):
 
 
 class ValidationError(ServiceError):
-    """The request can be read and is not right; `errors` names each field."""
+    """The request is well-formed but invalid; `errors` names each field."""
 
     status = 422
     error_code = "VALIDATION_FAILED"
@@ -136,7 +136,7 @@ class ValidationError(ServiceError):
 
 
 class _RetryLaterError(ServiceError):
-    """Try again after `retry_after_seconds` (RFC 9110, 10.2.3)."""
+    """The caller may retry after `retry_after_seconds` (RFC 9110, 10.2.3)."""
 
     def __init__(self, detail: str | None = None, *, retry_after_seconds: int = 5) -> None:
         super().__init__(detail)
@@ -147,7 +147,7 @@ class _RetryLaterError(ServiceError):
 
 
 class RateLimitedError(_RetryLaterError):
-    """The caller asks too often."""
+    """The caller exceeds a rate limit."""
 
     status = 429
     error_code = "RATE_LIMITED"
@@ -155,30 +155,53 @@ class RateLimitedError(_RetryLaterError):
 
 
 class UnavailableError(_RetryLaterError):
-    """Something that the answer depends on is down."""
+    """A dependency of the service is unavailable."""
 
     status = 503
     error_code = "UNAVAILABLE"
-    default_detail = "The service is not available for the moment."
+    default_detail = "The service is temporarily unavailable."
+
+
+class HeadersTooLargeError(ServiceError):
+    """The request line and headers are over `MAX_REQUEST_HEAD_BYTES`."""
+
+    status = 431
+    error_code = "HEADERS_TOO_LARGE"
+    default_detail = "The request headers are too large."
+
+    def headers(self) -> dict[str, str]:
+        return {"connection": "close"}
 
 
 class DeadlineExceededError(ServiceError):
-    """The answer took longer than `REQUEST_TIMEOUT_SECONDS`."""
+    """The response did not begin within `REQUEST_TIMEOUT_SECONDS`."""
 
     status = 504
     error_code = "DEADLINE_EXCEEDED"
     default_detail = "The request took too long."
 
 
+class RequestBodyTimeoutError(DeadlineExceededError):
+    """The request body did not arrive within `REQUEST_TIMEOUT_SECONDS`."""
+
+    status = 408
+    default_detail = "The request body did not arrive in time."
+
+    def headers(self) -> dict[str, str]:
+        # The rest of the body may still be on its way (RFC 9110, 15.5.9).
+        return {"connection": "close"}
+
+
 _ALL = (
     BadRequestError, UnauthenticatedError, PermissionDeniedError, NotFoundError, ConflictError, PayloadTooLargeError,
-    UnsupportedMediaTypeError, ValidationError, RateLimitedError, UnavailableError, DeadlineExceededError,
+    UnsupportedMediaTypeError, ValidationError, RateLimitedError, HeadersTooLargeError, UnavailableError,
+    DeadlineExceededError,
 )  # fmt: skip
 BY_STATUS: dict[int, type[ServiceError]] = {error.status: error for error in _ALL}
 
 
 def for_status(status: int, detail: str | None = None) -> ServiceError:
-    """Return the error for a status that a framework or a route raised; what a 5xx says of itself is not passed on."""
+    """Return the error for a status that a framework or a route raised; the detail of a 5xx is dropped."""
     detail = detail if status < 500 else None
     if status in BY_STATUS:
         return BY_STATUS[status](detail)

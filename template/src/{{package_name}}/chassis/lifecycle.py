@@ -1,25 +1,32 @@
-"""The life of the process: starting, started, draining. The probes and the server both look here."""
+"""The lifecycle of the process (starting, started, draining, stopped) and of the resources that it opens."""
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 
+import stamina
 import structlog
 
 log = structlog.get_logger(__name__)
 
+EX_UNAVAILABLE = 69  # sysexits.h: a dependency of the service is unavailable
+
+# A resource of the service: opened in order before the service has started, closed in reverse order after the drain.
+Lifespan = Callable[[], AbstractContextManager[object] | AbstractAsyncContextManager[object]]
+
 
 class Lifecycle:
-    """Where the process stands; `opening` and `draining` are plain attributes because every request reads them."""
+    """The state of the process. `opening` and `draining` are plain attributes because every request reads them."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._began = clock()
         self.started_at: datetime | None = None
-        # The server listens already, and what the service depends on is not open yet. A server that opens first, or an
-        # application without a server, never says so.
+        # The server already listens, but the resources are not open yet.
         self.opening = False
         self.draining = False
 
@@ -37,7 +44,7 @@ class Lifecycle:
         log.info("service_started", startup_seconds=round(self.uptime_seconds, 3))
 
     def drain(self) -> None:
-        """From now on readiness answers 503 and connections are closed after their answer."""
+        """Answer readiness probes with 503 from now on, and close each connection after its response."""
         if not self.draining:
             self.draining = True
             log.info("draining_started")
@@ -45,3 +52,31 @@ class Lifecycle:
     def mark_stopped(self) -> None:
         self.started_at = None
         log.info("service_stopped", uptime_seconds=round(self.uptime_seconds, 3))
+
+
+@asynccontextmanager
+async def open_in_order(
+    lifespans: Iterable[tuple[str, Lifespan]], *, timeout_seconds: float, is_retryable: Callable[[Exception], bool]
+) -> AsyncIterator[None]:
+    """Open named resources one after the other and close them in reverse order.
+
+    Args:
+        lifespans: The resources with their names for the log. Synchronous context managers run in a thread.
+        timeout_seconds: How long an unavailable resource is retried.
+        is_retryable: Whether an exception means that a resource may be available later.
+    """
+    retry = stamina.AsyncRetryingCaller(attempts=None, timeout=timeout_seconds, wait_initial=0.1, wait_max=2.0)
+    async with AsyncExitStack() as stack:
+        for name, lifespan in lifespans:
+            await retry(is_retryable, _open, stack, lifespan)
+            log.info("dependency_opened", dependency=name)
+        yield
+
+
+async def _open(stack: AsyncExitStack, lifespan: Lifespan) -> None:
+    resource = lifespan()
+    if isinstance(resource, AbstractAsyncContextManager):
+        await stack.enter_async_context(resource)
+        return
+    await asyncio.to_thread(resource.__enter__)
+    stack.push_async_callback(asyncio.to_thread, resource.__exit__, None, None, None)

@@ -1,4 +1,4 @@
-"""What is known of the request being served: one object in one `ContextVar`, so that nothing leaks into the next."""
+"""The request being served: one object in one `ContextVar`, so that nothing leaks into the next request."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-# version-traceid-parentid-flags; all-zero ids and version ff are invalid (W3C Trace Context, 3.2), and so is version 00
-# with more behind it, which later versions may have (4.3)
+from .errors import DeadlineExceededError
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+# version-traceid-parentid-flags. All-zero ids and version ff are invalid (W3C Trace Context, 3.2). Version 00 must end
+# after the flags; later versions may append fields (4.3).
 _TRACEPARENT = re.compile(
-    r"(?!ff|00-.{52}-)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?"
+    rb"(?!ff|00-.{52}-)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?"
 )
 
 
 @dataclass(slots=True)
 class RequestContext:
-    """One request, from the first byte to the access line."""
+    """One request, from its headers to its access log entry."""
 
     request_id: str
     trace_id: str
@@ -31,28 +33,61 @@ class RequestContext:
     scheme: str = "http"
     correlation_id: str | None = None
     trace_flags: str = "00"
-    # Asks the framework for the route's template, while the request lasts; then `_route` holds it.
+    # Asks the framework for the route's template while the request runs; `end` stores the result.
     find_route: Callable[[], str | None] | None = None
     user_id: str | None = None
     status: int = 0
-    # What was found out about the request goes into its answer, as the interface sends it: bytes on ASGI, text on WSGI.
-    headers: list[tuple[Any, Any]] | None = None
+    # The exception behind an error response.
+    error: BaseException | None = None
+    # Extra response headers, such as those of a rate limit: lower-case names and values, as ASGI sends them.
+    headers: list[tuple[bytes, bytes]] | None = None
+    # Health probes are not traffic: the access log, error reporters and observers skip them.
+    is_probe: bool = False
+    # The deadline has passed: the response is a 504, and no unit of work commits any more.
+    timed_out: bool = False
+    # How many units of work are being committed right now.
+    committing: int = 0
     started: float = field(default_factory=time.perf_counter)
     duration_seconds: float = 0.0
+    ended: bool = False
     _route: str | None = None
 
     @property
     def route(self) -> str | None:
-        """The route's template (`/notes/{note_id}`), never a raw path; known once the framework has routed."""
+        """The route's template (`/notes/{note_id}`), never a raw path; None until the framework has routed."""
         return self._route if self.find_route is None else self.find_route()
 
     def end(self) -> None:
-        """Take the time: the request is answered. Nothing of it is held any longer than its line needs."""
+        """Record the duration and the route, and release what only a running request needs."""
         self.duration_seconds = time.perf_counter() - self.started
         self._route, self.find_route = self.route, None
+        self.ended = True
+
+    def begin_commit(self) -> None:
+        """Announce a commit; until `end_commit` the deadline waits for it.
+
+        Raises:
+            DeadlineExceededError: The deadline has passed, so the caller must roll back.
+        """
+        # Write, then read, as `expire` does. In any order of the threads, at most one of the two proceeds.
+        self.committing += 1
+        if self.timed_out:
+            self.committing -= 1
+            raise DeadlineExceededError
+
+    def end_commit(self) -> None:
+        """Tell the deadline that the commit has ended."""
+        self.committing -= 1
+
+    def expire(self) -> bool:
+        """Refuse all further commits. Return False while one is in progress; the caller then tries again later."""
+        self.timed_out = True
+        if self.committing:
+            self.timed_out = False
+        return self.timed_out
 
     def log_fields(self) -> dict[str, object]:
-        """Return the fields that every log line of the request carries, under OpenTelemetry's names."""
+        """Return the fields that every log entry of the request carries, under OpenTelemetry's names."""
         fields: dict[str, object] = {
             "request_id": self.request_id,
             "trace_id": self.trace_id,
@@ -69,18 +104,30 @@ class RequestContext:
 
 _current: contextvars.ContextVar[RequestContext | None] = contextvars.ContextVar("request_context", default=None)
 current = _current.get
-enter = _current.set
-leave = _current.reset
+bind = _current.set
+reset = _current.reset
 
 
-def accepted_id(sent: str | None) -> str | None:
-    """Return a client's id when it is fit to be kept, else None."""
-    return sent if sent is not None and _REQUEST_ID.fullmatch(sent) else None
-
-
-def new_id() -> str:
-    """Return 32 hexadecimal digits. No secret, so `random` will do, at a tenth of the cost of `uuid4`."""
-    return f"{random.getrandbits(128):032x}"
+def new_context(
+    method: str,
+    path: str,
+    *,
+    client_address: str = "",
+    scheme: str = "http",
+    request_id: bytes | None = None,
+    correlation_id: bytes | None = None,
+    traceparent: bytes | None = None,
+) -> RequestContext:
+    """Return the context of a request. The last three arguments are raw headers; malformed ids are replaced."""
+    correlation = _accepted_id(correlation_id)
+    # An id is not a secret, so `random` suffices, at a tenth of the cost of `uuid4`.
+    accepted = _accepted_id(request_id) or correlation or f"{random.getrandbits(128):032x}"
+    trace_id, span_id, flags = _parse_traceparent(traceparent)
+    if correlation_id is not None:
+        correlation = correlation or accepted
+    return RequestContext(
+        accepted, trace_id, span_id, method, path, client_address, scheme, correlation, trace_flags=flags
+    )
 
 
 def new_span_id() -> str:
@@ -88,23 +135,28 @@ def new_span_id() -> str:
     return f"{random.getrandbits(64) or 1:016x}"
 
 
-def parse_traceparent(header: str | None) -> tuple[str, str, str]:
-    """Return trace id, span id and flags of a W3C `traceparent`, or new ids when there is none or it is malformed."""
+def _accepted_id(sent: bytes | None) -> str | None:
+    """Return a client's id if it is well-formed, else None."""
+    return sent.decode() if sent is not None and _REQUEST_ID.fullmatch(sent) else None
+
+
+def _parse_traceparent(header: bytes | None) -> tuple[str, str, str]:
+    """Return trace id, span id and flags; a missing or malformed header yields new ids and the flags `00`."""
     match = _TRACEPARENT.fullmatch(header) if header else None
     if match is None:
-        drawn = f"{random.getrandbits(192) | 1:048x}"  # one draw for both; an id is not all zero (3.2.2.4)
+        drawn = f"{random.getrandbits(192) | 1:048x}"  # one draw for both; neither id is all zero (3.2.2.4)
         return drawn[:32], drawn[32:], "00"
-    return match[1], match[2], match[3]
+    return match[1].decode(), match[2].decode(), match[3].decode()
 
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def carry(function: Callable[P, T]) -> Callable[P, T]:
-    """Wrap a function so that a thread which runs it still knows the request (threads do not inherit context).
+def copy_request_context(function: Callable[P, T]) -> Callable[P, T]:
+    """Wrap a function so that a thread that runs it sees the request, because threads do not inherit the context.
 
-    Example: `threading.Thread(target=carry(work)).start()`
+    Example: `threading.Thread(target=copy_request_context(work)).start()`
     """
     context = contextvars.copy_context()
     return lambda *args, **kwargs: context.run(function, *args, **kwargs)

@@ -14,7 +14,7 @@ SECRETS_DIR = Path("/run/secrets")
 
 
 def _split(value: object) -> object:
-    """Turn `a, b` into `["a", "b"]`, so that a list is written in the environment without quotes and brackets."""
+    """Turn `a, b` into `["a", "b"]`, so that lists in the environment need no quotes and brackets."""
     if isinstance(value, str):
         return [item.strip() for item in value.split(",") if item.strip()]
     return value
@@ -36,12 +36,19 @@ class BaseChassisSettings(BaseSettings):
     )
 
     environment: Environment = Field(
-        "development", description="Where the service runs; `production` turns the strict rules on."
+        "development", description="Where the service runs; `production` enables strict rules."
     )
 
     @property
     def is_production(self) -> bool:
         return self.environment == "production"
+
+    def production_warnings(self) -> list[str]:
+        """Return `VARIABLE: problem; remedy` for each value that is valid but should not be used in production.
+
+        A settings class adds its own to those of `super()`.
+        """
+        return []
 
 
 class ServiceSettings(BaseChassisSettings):
@@ -49,16 +56,16 @@ class ServiceSettings(BaseChassisSettings):
 
     service_name: str = Field("service", min_length=1, description="Name in logs and health reports.")
     service_version: str = Field(
-        "0.0.0", min_length=1, description="Version in logs and health reports; by default the package's."
+        "0.0.0", min_length=1, description="Version in logs and health reports; by default that of the package."
     )
     host: str = Field("127.0.0.1", description="Address to listen on; `0.0.0.0` in a container.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
-    debug: bool = Field(False, description="Framework debugging; refused in production.")
+    debug: bool = Field(False, description="Debug mode of the framework; not allowed in production.")
     startup_timeout_seconds: float = Field(
         30.0, gt=0, description="How long each dependency is retried at start before the service gives up."
     )
     shutdown_drain_seconds: float = Field(
-        5.0, ge=0, description="After SIGTERM: how long requests are still served while readiness answers 503."
+        5.0, ge=0, description="After SIGTERM: how long requests are still served while readiness returns 503."
     )
     shutdown_timeout_seconds: float = Field(
         20.0, gt=0, description="After the drain: how long requests in flight may take to finish."
@@ -73,7 +80,7 @@ class ServiceSettings(BaseChassisSettings):
 
 
 class SettingsError(Exception):
-    """The settings are not fit to start with; `problems` holds one sentence for each."""
+    """The settings are invalid; `problems` holds one sentence for each problem."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
@@ -81,18 +88,30 @@ class SettingsError(Exception):
 
 
 def in_production(info: ValidationInfo) -> bool:
-    """Tell a field validator whether it judges a production service (`environment` is validated first)."""
+    """Return whether a field validator checks a production service (`environment` is validated first)."""
     return info.data.get("environment") == "production"
 
 
 SettingsT = TypeVar("SettingsT", bound=BaseChassisSettings)
 
 
+def view(settings: BaseChassisSettings, cls: type[SettingsT]) -> SettingsT:
+    """Return the settings as the class of one feature, so that a type checker knows their names.
+
+    Raises:
+        TypeError: The settings do not include that class.
+    """
+    if not isinstance(settings, cls):
+        raise TypeError(f"{type(settings).__name__} does not inherit from {cls.__module__}.{cls.__name__}")
+    return settings
+
+
 def load(cls: type[SettingsT], **values: Any) -> SettingsT:
     """Read and validate the settings of `cls` from the environment; `values` take precedence.
 
     Raises:
-        SettingsError: every problem at once, each with the variable, the value (never a secret's) and the remedy.
+        SettingsError: Some values are invalid. It lists all problems, each with the variable, the value (never a
+            secret) and the remedy.
     """
     try:
         return cls(**values)
@@ -111,7 +130,7 @@ def is_secret(cls: type[BaseChassisSettings], name: str) -> bool:
 
 
 def in_force(settings: BaseChassisSettings) -> dict[str, str]:
-    """Return what is in force, by variable, with secrets masked."""
+    """Return the effective settings by variable, with secrets masked."""
     cls = type(settings)
     return {
         variable(name): "********" if is_secret(cls, name) else shown(getattr(settings, name))
@@ -120,7 +139,7 @@ def in_force(settings: BaseChassisSettings) -> dict[str, str]:
 
 
 def shown(value: object) -> str:
-    """Write a setting's value as it is written in the environment."""
+    """Format a setting's value as it is written in the environment."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -131,7 +150,7 @@ def shown(value: object) -> str:
 
 
 def _sentence(cls: type[BaseChassisSettings], problem: Any) -> str:
-    """Write one problem as `VARIABLE: what is wrong and what to do (got 'value')`."""
+    """Format one problem as `VARIABLE: what is wrong and what to do (got 'value')`."""
     name = str(problem["loc"][0]) if problem["loc"] else ""
     message = str(problem["msg"]).removeprefix("Value error, ")
     if name not in cls.model_fields:
@@ -143,6 +162,6 @@ def _sentence(cls: type[BaseChassisSettings], problem: Any) -> str:
 
 
 def _types_in(annotation: Any) -> set[Any]:
-    """Return the types that an annotation is made of: `SecretStr | None` gives both."""
+    """Return the types in an annotation: `SecretStr | None` gives both."""
     arguments = getattr(annotation, "__args__", ())
     return set().union(*map(_types_in, arguments)) if arguments else {annotation}

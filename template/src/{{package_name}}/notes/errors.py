@@ -1,4 +1,4 @@
-"""What can go wrong with a note; the chassis turns each into its status and problem body."""
+"""The errors of the notes. The chassis translates each into its status and a problem response."""
 
 from ..chassis.errors import ConflictError, NotFoundError
 

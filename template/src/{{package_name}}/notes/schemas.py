@@ -1,4 +1,4 @@
-"""What goes in and out over HTTP."""
+"""The models of requests and responses."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-# The largest key that every database stores.
+# The largest key that every database can store.
 MAX_ID = 2**63 - 1
 
 
 def _without_nul(text: str) -> str:
-    """Refuse NUL characters: not every database can store them."""
+    """Reject NUL characters, which not every database can store."""
     if "\x00" in text:
         raise ValueError("must not contain NUL characters")
     return text
@@ -27,7 +27,7 @@ Tag = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,50}$")]
 
 
 class NoteIn(BaseModel):
-    """A note to be made."""
+    """A note to create."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -37,7 +37,7 @@ class NoteIn(BaseModel):
 
 
 class NoteChanges(BaseModel):
-    """What to change of a note; what is left out stays as it is."""
+    """Changes to a note; fields that are not sent stay unchanged."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -45,12 +45,13 @@ class NoteChanges(BaseModel):
     body: Body = ""
     tag: Tag | None = None
 
-    def given(self) -> dict[str, str | None]:
+    def sent(self) -> dict[str, str | None]:
+        """Return only the fields that the client sent."""
         return self.model_dump(exclude_unset=True)
 
 
 class NoteOut(BaseModel):
-    """A note as it is shown."""
+    """A note in a response."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -63,13 +64,13 @@ class NoteOut(BaseModel):
 
 
 class NotePath(BaseModel):
-    """Which note."""
+    """The path parameter of one note."""
 
     note_id: int = Field(ge=1, le=MAX_ID)
 
 
 class NoteQuery(BaseModel):
-    """Which notes to list, and from where; `cursor` is what the page before gave."""
+    """The query of a list; `cursor` is the `next_cursor` of the previous page."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -79,14 +80,17 @@ class NoteQuery(BaseModel):
 
 
 class NotePage(BaseModel):
-    """One page, oldest first; `next_cursor` is null on the last one. Nothing is counted: that would read every row."""
+    """One page of notes, oldest first; `next_cursor` is null on the last page.
+
+    There is no total, because counting would read every row.
+    """
 
     items: list[NoteOut]
     next_cursor: str | None
 
 
 def encode_cursor(note_id: int) -> str:
-    """Return an opaque cursor, so that clients do not build their own."""
+    """Return an opaque cursor, so that clients do not build cursors themselves."""
     return base64.urlsafe_b64encode(str(note_id).encode()).decode().rstrip("=")
 
 
@@ -94,7 +98,7 @@ def decode_cursor(cursor: str) -> int:
     """Return the id in a cursor.
 
     Raises:
-        ValueError: it is none of ours.
+        ValueError: The cursor is malformed.
     """
     note_id = int(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii"))
     if not 0 <= note_id <= MAX_ID:

@@ -3,30 +3,29 @@
 from fastapi import FastAPI
 
 from .chassis import settings as chassis_settings
-from .chassis.domains import load_domains
+from .chassis.app import load_domains
 from .chassis.features import FEATURES
 from .chassis.web.fastapi import install
 from .settings import Settings
 
 DOMAINS = load_domains(
     __name__,
-    # A line for each folder of yours that is a domain.
+    # One line for each of your domains. A domain is a package next to this file.
     "notes",
 )
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """Return the application; without `settings` they are read from the environment."""
+    """Return the application. Without `settings`, they are read from the environment."""
     settings = settings or chassis_settings.load(Settings)
     app = FastAPI(
         title=settings.service_name,
         version=settings.service_version,
-        debug=settings.debug,
         openapi_url="/openapi.json" if settings.api_docs_enabled else None,
-        docs_url=None,  # the chassis serves /docs, with the headers that the page needs
+        docs_url=None,  # the chassis serves /docs with the headers that the page needs
         redoc_url=None,
         redirect_slashes=False,
-        # FastAPI's own telemetry takes probes for traffic, and asks at every request whether anybody listens.
+        # FastAPI's own telemetry counts health probes as traffic, and costs time per request even without listeners.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     install(app, settings, FEATURES)

@@ -1,47 +1,59 @@
-"""An application with the chassis and nothing of yours: its routes do what a test tells them, mostly wrong."""
+"""An application with the chassis but without your code. Its routes do what a test tells them to."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Annotated, Any
 
-from fastapi import APIRouter, FastAPI, HTTPException
+from fastapi import APIRouter, BackgroundTasks, FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, Field
 
-from ..package import module
+from ..package import CHASSIS, module
 
-Behaviours = Mapping[str, Callable[[], Any]]
-
-rate_limit = module("chassis.rate_limit").rate_limit
+Behaviours = Mapping[str, Callable[..., Any]]
 
 
 class Thing(BaseModel):
     name: Annotated[str, Field(min_length=1)]
     count: int = 0
+    numbers: list[int] = []
 
 
 def create_app(settings: Any, features: Sequence[Any], behaviours: Behaviours) -> FastAPI:
-    """Return the application; `GET /api/<way>/<name>` calls `behaviours[name]` and answers what it returns."""
-    app = FastAPI(openapi_url="/openapi.json" if settings.api_docs_enabled else None, docs_url=None, redoc_url=None)
+    """Return the application; `GET /api/<way>/<name>` calls `behaviours[name]` and responds with its result."""
+    openapi_url = "/openapi.json" if settings.api_docs_enabled else None
+    app = FastAPI(debug=settings.debug, openapi_url=openapi_url, docs_url=None, redoc_url=None)
     module("chassis.web.fastapi").install(app, settings, features)
-    app.add_middleware(_CrashingMiddleware)
-    # Behind two routers: that is where a framework may lose the outer part of the route's template.
+    app.add_middleware(_FailingMiddleware)
+    # Behind two routers, because a framework may lose the outer part of a route's template.
     api = APIRouter(prefix="/api")
     api.include_router(_ways(behaviours))
     api.include_router(_things())
+    if (CHASSIS / "rate_limit").is_dir():
+        api.include_router(_limited())
     app.include_router(api)
     return app
 
 
+_request: ContextVar[Request] = ContextVar("request")
+
+
+def sent_header(name: str) -> str | None:
+    """Return a header of the current request as a handler reads it."""
+    return _request.get().headers.get(name)
+
+
 def _ways(behaviours: Behaviours) -> APIRouter:
-    """The ways in which a handler comes to run code."""
+    """The ways in which a handler runs code."""
     router = APIRouter()
 
     @router.get("/here/{name}")
-    async def here(name: str) -> Any:
+    async def here(name: str, request: Request) -> Any:
+        _request.set(request)
         result = behaviours[name]()
         return await result if inspect.isawaitable(result) else result
 
@@ -49,31 +61,47 @@ def _ways(behaviours: Behaviours) -> APIRouter:
     def thread(name: str) -> Any:
         return behaviours[name]()
 
-    @router.get("/background/{name}")
-    async def background(name: str) -> Any:
+    @router.get("/task/{name}")
+    async def task(name: str) -> Any:
         async def work() -> Any:
             return behaviours[name]()
 
         return await asyncio.create_task(work())
+
+    @router.get("/background/{name}")
+    async def background(name: str, tasks: BackgroundTasks) -> None:
+        tasks.add_task(behaviours[name])
 
     @router.get("/slow/{seconds}")
     async def slow(seconds: float) -> str:
         await asyncio.sleep(seconds)
         return "done"
 
-    @router.get("/half")
-    async def half() -> StreamingResponse:
-        async def parts() -> AsyncIterator[bytes]:
-            yield b"half of the "
-            raise RuntimeError("the other half is secret")
+    @router.get("/stream/{name}")
+    async def stream(name: str) -> StreamingResponse:
+        return StreamingResponse(behaviours[name]())
 
-        return StreamingResponse(parts())
+    @router.get("/large/{size}")
+    async def large(size: int) -> Response:
+        return Response(bytes(size))
+
+    @router.get("/status/{status}")
+    async def status(status: int) -> Response:
+        return Response(status_code=status)
+
+    @router.post("/body/{name}")
+    async def body(name: str, request: Request) -> Any:
+        return behaviours[name](await request.body())
+
+    @router.get("/header")
+    async def header(name: str, value: str) -> JSONResponse:
+        return JSONResponse({}, headers={name: value})
 
     return router
 
 
 def _things() -> APIRouter:
-    """Routes as they are written every day."""
+    """Add typical routes."""
     router = APIRouter(prefix="/things")
 
     @router.post("", status_code=201)
@@ -95,6 +123,14 @@ def _things() -> APIRouter:
     async def framed() -> JSONResponse:
         return JSONResponse({}, headers={"X-Frame-Options": "SAMEORIGIN", "Referrer-Policy": "origin"})
 
+    return router
+
+
+def _limited() -> APIRouter:
+    """Add routes with rate limits."""
+    rate_limit = module("chassis.rate_limit").rate_limit
+    router = APIRouter(prefix="/things")
+
     @router.get("/rare/often")
     async def often() -> None:
         return None
@@ -112,8 +148,8 @@ def _things() -> APIRouter:
     return router
 
 
-class _CrashingMiddleware:
-    """A middleware with a fault, for every request that asks for it."""
+class _FailingMiddleware:
+    """A middleware of the owner that fails for some paths."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
@@ -121,4 +157,6 @@ class _CrashingMiddleware:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope.get("path") == "/crash-in-middleware":
             raise RuntimeError("a secret of the middleware")
+        if scope.get("path") == "/refused-in-middleware":
+            raise HTTPException(403, "the middleware's own words")
         await self._app(scope, receive, send)

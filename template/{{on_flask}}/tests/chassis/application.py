@@ -1,27 +1,29 @@
-"""An application with the chassis and nothing of yours: its routes do what a test tells them, mostly wrong."""
+"""An application with the chassis but without your code. Its routes do what a test tells them to."""
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any
 
-from flask import Blueprint, Flask, Response, abort, jsonify
+from flask import Blueprint, Flask, Response, abort, jsonify, request
 from pydantic import BaseModel, Field
+from werkzeug.exceptions import Forbidden
 
-from ..package import module
+from ..package import CHASSIS, module
 
-Behaviours = Mapping[str, Callable[[], Any]]
+Behaviours = Mapping[str, Callable[..., Any]]
 
-chassis = module("chassis.web.flask")
-carry = module("chassis.request_context").carry
-rate_limit = module("chassis.rate_limit").rate_limit
+web = module("chassis.web.flask")
+copy_request_context = module("chassis.request_context").copy_request_context
 
 
 class Thing(BaseModel):
     name: Annotated[str, Field(min_length=1)]
     count: int = 0
+    numbers: list[int] = []
 
 
 class ThingQuery(BaseModel):
@@ -29,22 +31,28 @@ class ThingQuery(BaseModel):
 
 
 def create_app(settings: Any, features: Sequence[Any], behaviours: Behaviours) -> Flask:
-    """Return the application; `GET /api/<way>/<name>` calls `behaviours[name]` and answers what it returns."""
+    """Return the application; `GET /api/<way>/<name>` calls `behaviours[name]` and responds with its result."""
     app = Flask(__name__, static_folder=None)
     app.debug = settings.debug
-    # Below the chassis, which wraps what it finds: a middleware with a fault.
-    app.wsgi_app = _crashing_middleware(app.wsgi_app)  # type: ignore[method-assign]
-    chassis.install(app, settings, features)
-    # Behind two blueprints: that is where a framework may lose the outer part of the route's template.
+    web.install(app, settings, features)
+    app.wsgi_app = _failing_middleware(app.wsgi_app)  # type: ignore[method-assign]
+    # Behind two blueprints, because a framework may lose the outer part of a route's template.
     api = Blueprint("api", __name__, url_prefix="/api")
     api.register_blueprint(_ways(behaviours))
     api.register_blueprint(_things())
+    if (CHASSIS / "rate_limit").is_dir():
+        api.register_blueprint(_limited())
     app.register_blueprint(api)
     return app
 
 
+def sent_header(name: str) -> str | None:
+    """Return a header of the current request as a handler reads it."""
+    return request.headers.get(name)
+
+
 def _ways(behaviours: Behaviours) -> Blueprint:
-    """The ways in which a handler comes to run code."""
+    """The ways in which a handler runs code."""
     blueprint = Blueprint("ways", __name__)
 
     @blueprint.get("/here/<name>")
@@ -52,42 +60,59 @@ def _ways(behaviours: Behaviours) -> Blueprint:
     def here(name: str) -> Response:
         return jsonify(behaviours[name]())
 
+    @blueprint.get("/task/<name>")
+    def task(name: str) -> Response:
+        with ThreadPoolExecutor(1) as pool:
+            return jsonify(pool.submit(copy_request_context(behaviours[name])).result())
+
     @blueprint.get("/background/<name>")
     def background(name: str) -> Response:
-        with ThreadPoolExecutor(1) as pool:
-            return jsonify(pool.submit(carry(behaviours[name])).result())
+        threading.Thread(target=copy_request_context(behaviours[name])).start()
+        return jsonify(None)
 
     @blueprint.get("/slow/<float(min=0):seconds>")
     @blueprint.get("/slow/<int:seconds>")
     def slow(seconds: float) -> Response:
-        # A thread can be stopped between two instructions of Python only, and not in the middle of a long sleep.
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            time.sleep(0.01)
+        time.sleep(seconds)
         return jsonify("done")
 
-    @blueprint.get("/half")
-    def half() -> Response:
-        def parts() -> Iterator[bytes]:
-            yield b"half of the "
-            raise RuntimeError("the other half is secret")
+    @blueprint.get("/stream/<name>")
+    def stream(name: str) -> Response:
+        return Response(behaviours[name]())
 
-        return Response(parts())
+    @blueprint.get("/large/<int:size>")
+    def large(size: int) -> Response:
+        return Response(bytes(size))
+
+    @blueprint.get("/status/<int:status>")
+    def status(status: int) -> Response:
+        return Response(status=status)
+
+    @blueprint.post("/body/<name>")
+    def body(name: str) -> Response:
+        return jsonify(behaviours[name](request.get_data()))
+
+    @blueprint.get("/header")
+    def header() -> Response:
+        response = jsonify({})
+        # Bypass Werkzeug's own check, which only finds line breaks.
+        response.headers._list.append((request.args["name"], request.args["value"]))
+        return response
 
     return blueprint
 
 
 def _things() -> Blueprint:
-    """Routes as they are written every day."""
+    """Add typical routes."""
     blueprint = Blueprint("things", __name__, url_prefix="/things")
 
     @blueprint.post("")
     def create() -> Response:
-        return chassis.json_response(chassis.read_json(Thing), 201)
+        return web.json_response(web.read_json(Thing), 201)
 
     @blueprint.get("/<int:thing_id>")
     def read(thing_id: int) -> Response:
-        return jsonify(thing_id=thing_id, limit=chassis.read_query(ThingQuery).limit)
+        return jsonify(thing_id=thing_id, limit=web.read_query(ThingQuery).limit)
 
     @blueprint.get("/refused/<int:status>")
     def refused(status: int) -> None:
@@ -99,6 +124,14 @@ def _things() -> Blueprint:
     @blueprint.get("/framed/by-us")
     def framed() -> Response:
         return Response("{}", headers={"X-Frame-Options": "SAMEORIGIN", "Referrer-Policy": "origin"})
+
+    return blueprint
+
+
+def _limited() -> Blueprint:
+    """Add routes with rate limits."""
+    rate_limit = module("chassis.rate_limit").rate_limit
+    blueprint = Blueprint("limited", __name__, url_prefix="/things")
 
     @blueprint.get("/rare/often")
     def often() -> Response:
@@ -117,12 +150,14 @@ def _things() -> Blueprint:
     return blueprint
 
 
-def _crashing_middleware(app: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap an application in a middleware that crashes for every request that asks for it."""
+def _failing_middleware(app: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap an application in a middleware of the owner that fails for some paths."""
 
-    def crash_or_pass(environ: dict[str, Any], start_response: Any) -> Any:
+    def fail_or_pass(environ: dict[str, Any], start_response: Any) -> Any:
         if environ["PATH_INFO"] == "/crash-in-middleware":
             raise RuntimeError("a secret of the middleware")
+        if environ["PATH_INFO"] == "/refused-in-middleware":
+            raise Forbidden("the middleware's own words")
         return app(environ, start_response)
 
-    return crash_or_pass
+    return fail_or_pass

@@ -1,4 +1,4 @@
-"""The table of notes."""
+"""Create the table of the notes."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""The worst day: the data is gone, and the notes that were acknowledged before the last backup come back."""
+"""Disaster recovery: every note that was acknowledged before the last backup comes back."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ..chassis.sql import engine, tables
 from ..package import PACKAGE, environment
 
 
-def command(folder: Path, *arguments: str) -> str:
-    """Run a command of the service to its end, and return what it says."""
+def command(folder: Path, *arguments: str) -> None:
+    """Run a command of the service, which must succeed."""
     done = subprocess.run(
         [sys.executable, "-m", PACKAGE, *arguments],
         cwd=folder,
@@ -27,27 +27,26 @@ def command(folder: Path, *arguments: str) -> str:
         timeout=PATIENCE_SECONDS,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 class Writer(threading.Thread):
-    """A client that writes notes until it is told to stop; `acknowledged` are those that the service has taken."""
+    """A client that creates notes until `stop()`; the service has acknowledged those in `acknowledged`."""
 
     def __init__(self, process: Process, name: str) -> None:
         super().__init__()
         self._process, self._name = process, name
-        self._enough = threading.Event()
+        self._stopping = threading.Event()
         self.acknowledged: list[dict[str, Any]] = []
 
     def run(self) -> None:
         with self._process.client() as client:
-            while not self._enough.is_set():
+            while not self._stopping.is_set():
                 title = f"{self._name} {len(self.acknowledged)}"
-                answer = client.post("/api/v1/notes", json={"title": title, "body": "Ť🚢", "tag": self._name})
-                self.acknowledged.append(answer.raise_for_status().json())
+                response = client.post("/api/v1/notes", json={"title": title, "body": "Ť🚢", "tag": self._name})
+                self.acknowledged.append(response.raise_for_status().json())
 
     def stop(self) -> None:
-        self._enough.set()
+        self._stopping.set()
         self.join(PATIENCE_SECONDS)
 
 
@@ -56,8 +55,8 @@ def stop(process: Process) -> None:
     assert process.exit_code() == 0
 
 
-def test_what_was_acknowledged_before_the_backup_is_there_after_the_disaster(migrated: None, folder: Path) -> None:
-    """Backed up while clients write, lost with all its tables, brought back, served again, and every note is itself."""
+def test_restore_after_the_loss_of_all_tables_brings_back_acknowledged_notes(migrated: None, folder: Path) -> None:
+    """The backup is made while clients write, and the service works on the restored database."""
     with serving(folder, PACKAGE, "serve", SHUTDOWN_DRAIN_SECONDS="0") as process:
         writers = [Writer(process, name) for name in ("port", "starboard")]
         for writer in writers:
@@ -75,11 +74,11 @@ def test_what_was_acknowledged_before_the_backup_is_there_after_the_disaster(mig
         found.reflect(opened)
         found.drop_all(opened)
     assert not tables()
-    (file,) = (folder / "backups").glob("*.backup")
+    (file,) = (folder / "backups").iterdir()
     command(folder, "restore", str(file))
     with serving(folder, PACKAGE, "serve", SHUTDOWN_DRAIN_SECONDS="0") as process:
         with process.client() as client:
             assert [client.get(f"/api/v1/notes/{note['id']}").json() for note in before] == before
-            made = client.post("/api/v1/notes", json={"title": "Afterwards"}).raise_for_status().json()
-        assert made["id"] > max(note["id"] for note in before)
+            created = client.post("/api/v1/notes", json={"title": "Afterwards"}).raise_for_status().json()
+        assert created["id"] > max(note["id"] for note in before)
         stop(process)

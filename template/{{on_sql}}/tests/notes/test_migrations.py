@@ -1,4 +1,4 @@
-"""The migrations of the notes lead to the schema that the models describe."""
+"""The migrations create the schema that the models describe."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ cli = module("chassis.cli")
 
 
 def test_models_and_migrations_agree(migrated: None) -> None:
-    """Whoever changes a model and forgets the revision hears of it here; `migrate revision MESSAGE` writes one."""
+    """If this fails after a change to a model, write a revision with `migrate revision MESSAGE`."""
     assert cli.main(program(), ["migrate", "check"]) == 0

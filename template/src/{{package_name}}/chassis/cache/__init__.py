@@ -1,16 +1,80 @@
-"""The cache: values that are dear to make, kept for a while. Where they are kept is one of the modules beside this."""
+"""The cache: JSON values and bytes, stored in memory or in Redis for a limited time.
+
+This module contains the parts that all caches share: the encoding of values, and the interface of a store.
+"""
 
 from __future__ import annotations
 
-from pydantic import Field
+import random
+from typing import Any, Protocol
 
-from ..settings import BaseChassisSettings
+import orjson
+
+from ..app import Chassis
+
+_BYTES, _JSON = b"b", b"j"
+MISSING = object()
 
 
-class Settings(BaseChassisSettings):
-    """Cache"""
+def encode(value: Any) -> bytes:
+    """Encode bytes unchanged and everything else as JSON, after one byte that marks the kind.
 
-    cache_namespace: str = Field("", description="First part of every key; SERVICE_NAME when it is empty.")
-    cache_version: str = Field(
-        "1", min_length=1, description="Part of every key; raise it when what is kept changes its form."
-    )
+    Raises:
+        TypeError: The value is neither bytes nor JSON.
+    """
+    return _BYTES + value if isinstance(value, bytes) else _JSON + orjson.dumps(value)
+
+
+def decode(stored: bytes | None) -> Any:
+    """Decode a value, or return `MISSING` if there is none or if another program stored it."""
+    if stored is None:
+        return MISSING
+    if stored[:1] == _BYTES:
+        return stored[1:]
+    try:
+        return orjson.loads(stored[1:]) if stored[:1] == _JSON else MISSING
+    except orjson.JSONDecodeError:
+        return MISSING
+
+
+def with_jitter(ttl_seconds: float, jitter: float) -> float:
+    """Return a time to live, shortened by a random share of up to `jitter`.
+
+    Without jitter, values that were stored together expire together, and all of them are computed at once.
+
+    Raises:
+        ValueError: `ttl_seconds` is not positive, or `jitter` is not at least 0 and below 1.
+    """
+    if ttl_seconds <= 0 or not 0 <= jitter < 1:
+        raise ValueError(f"ttl_seconds={ttl_seconds} must be greater than 0, and jitter={jitter} from 0 to below 1")
+    return ttl_seconds * (1 - jitter * random.random())
+
+
+class Store(Protocol):
+    """Stores bytes for handlers that run in threads. When it is unavailable it does not raise: reads are misses."""
+
+    def get(self, key: str) -> bytes | None: ...
+
+    def set(self, key: str, value: bytes, ttl_seconds: float) -> bool:
+        """Store a value and return whether that succeeded."""
+
+    def delete(self, key: str) -> bool:
+        """Delete a value and return whether it existed."""
+
+
+class AsyncStore(Protocol):
+    """Stores bytes for handlers on the event loop, under the same rules."""
+
+    async def get(self, key: str) -> bytes | None: ...
+
+    async def set(self, key: str, value: bytes, ttl_seconds: float) -> bool: ...
+
+    async def delete(self, key: str) -> bool: ...
+
+
+class StoreModule(Protocol):
+    """`memory.py` and `redis.py`; a module also has `Settings`."""
+
+    def open_store(self, chassis: Chassis) -> Store: ...
+
+    def open_async_store(self, chassis: Chassis) -> AsyncStore: ...

@@ -1,4 +1,4 @@
-"""Keeps things in the memory of this process: nothing to install, and each process has its own."""
+"""Caches values in the memory of this process. Each process has its own cache, and a restart clears it."""
 
 from __future__ import annotations
 
@@ -10,52 +10,46 @@ from typing import Any
 
 from pydantic import Field
 
-from ..rate_limit.limit import Limit, Verdict
-from ..rate_limit.window import Window
-from . import Settings as CacheSettings
+from ..app import Chassis
+from ..health.checks import Check
+from ..settings import BaseChassisSettings
 
-
-class Settings(CacheSettings):
-    """Memory"""
-
-    cache_max_bytes: int = Field(
-        50_000_000, gt=0, description="How much is kept; what was not used for longest goes first."
-    )
-    rate_limit_max_clients: int = Field(
-        100_000, gt=0, description="How many clients each limit counts; of more, those that sent least go first."
-    )
-
-
-# What an entry takes besides its key and value, measured: its places in two tables, a tuple, a number.
+# The measured size of an entry without its key and value: places in two tables, a tuple and a number.
 _ENTRY_BYTES = 300
 
 
+class Settings(BaseChassisSettings):
+    """Cache in memory"""
+
+    cache_max_bytes: int = Field(
+        50_000_000, gt=0, description="Size of the cache; above it, the least recently used values are dropped."
+    )
+
+
 class MemoryStore:
-    """A bounded store, least recently used out first."""
+    """A store of bounded size that drops the least recently used values."""
 
-    away = False
-
-    def __init__(self, max_bytes: int, max_clients: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, max_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._max_bytes = max_bytes
-        self._max_clients = max_clients
         self._clock = clock
         self._lock = threading.Lock()
         self._entries: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
         self._bytes = 0
-        self._windows: dict[str, Window] = {}
 
     def get(self, key: str) -> bytes | None:
         with self._lock:
             entry = self._entries.get(key)
             if entry is None:
                 return None
-            if entry[1] <= self._clock():
+            value, expires = entry
+            if expires <= self._clock():
                 self._drop(key)
                 return None
             self._entries.move_to_end(key)
-            return entry[0]
+            return value
 
     def set(self, key: str, value: bytes, ttl_seconds: float) -> bool:
+        """Store a value, unless it is larger than the whole store."""
         size = _size(key, value)
         with self._lock:
             self._drop(key)
@@ -71,38 +65,22 @@ class MemoryStore:
         with self._lock:
             return self._drop(key)
 
+    def details(self) -> Mapping[str, Any]:
+        """Return the details for the health report."""
+        return {"backend": "memory", "entries": len(self._entries), "bytes": self._bytes}
+
     def _drop(self, key: str) -> bool:
         entry = self._entries.pop(key, None)
         if entry is not None:
             self._bytes -= _size(key, entry[0])
         return entry is not None
 
-    def take(self, client: str, limit: Limit) -> Verdict:
-        now = self._clock()
-        with self._lock:
-            window = self._windows.get(limit.name)
-            if window is None:
-                window = self._windows[limit.name] = Window(limit, self._max_clients, now)
-            return window.take(client, now)
-
-    def ping(self) -> Mapping[str, Any]:
-        clients = sum(map(len, list(self._windows.values())))
-        return {"backend": "memory", "entries": len(self._entries), "bytes": self._bytes, "clients": clients}
-
-    def close(self) -> None:
-        with self._lock:
-            self._entries.clear()
-            self._bytes = 0
-
 
 class AsyncMemoryStore:
-    """The same store for an event loop, which it never keeps waiting."""
-
-    away = False
+    """The same store for the event loop, where no call blocks."""
 
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
-        self.take_at_once = store.take
 
     async def get(self, key: str) -> bytes | None:
         return self._store.get(key)
@@ -113,23 +91,20 @@ class AsyncMemoryStore:
     async def delete(self, key: str) -> bool:
         return self._store.delete(key)
 
-    async def take(self, client: str, limit: Limit) -> Verdict:
-        return self._store.take(client, limit)
-
-    async def ping(self) -> Mapping[str, Any]:
-        return self._store.ping()
-
-    async def close(self) -> None:
-        self._store.close()
-
 
 def _size(key: str, value: bytes) -> int:
     return len(key) + len(value) + _ENTRY_BYTES
 
 
-def open_store(settings: Any) -> MemoryStore:
-    return MemoryStore(settings.cache_max_bytes, settings.rate_limit_max_clients)
+def open_store(chassis: Chassis) -> MemoryStore:
+    store = MemoryStore(chassis.settings_as(Settings).cache_max_bytes)
+
+    async def probe() -> Mapping[str, Any]:
+        return store.details()
+
+    chassis.health.add(Check("cache", probe))
+    return store
 
 
-def open_async_store(settings: Any) -> AsyncMemoryStore:
-    return AsyncMemoryStore(open_store(settings))
+def open_async_store(chassis: Chassis) -> AsyncMemoryStore:
+    return AsyncMemoryStore(open_store(chassis))

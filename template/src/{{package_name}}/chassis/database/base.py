@@ -1,4 +1,4 @@
-"""The base of every model. Constraints get predictable names, so that a migration can find them again."""
+"""The base class of all models. Constraints get predictable names, so that a migration can refer to them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ _NAMES = {
 
 
 class Base(DeclarativeBase):
-    """Inherit your models from this."""
+    """Inherit your models from this class."""
 
     metadata = MetaData(naming_convention=_NAMES)

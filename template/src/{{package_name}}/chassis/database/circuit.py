@@ -1,7 +1,8 @@
-"""Leaves a server alone that lets its callers wait: one of them finds out whether it is back, the others go at once.
+"""A circuit breaker between the connection pool and a server that hangs.
 
-A server that refuses says so in no time, and needs none of this. One that is frozen, or behind a network that swallows
-everything, would cost each request all of a time-out, and a synchronous service all of its threads.
+A server that refuses connections does so within milliseconds. One that hangs, or is behind a network that drops
+packets, would cost each request a full timeout, and a synchronous service all of its threads. Here one request waits
+and the others fail fast with 503.
 """
 
 from __future__ import annotations
@@ -9,55 +10,84 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
+from sqlalchemy.exc import InvalidatePoolError
 
-from ..resilience.circuit_breaker import CircuitBreaker
-from .dialect import Connector
+from ..circuit_breaker import CircuitBreaker
 
-# To open a connection, or to try one that is open, takes some milliseconds. What fails after this long was silence.
-_SILENCE_SECONDS = 0.5
-# How often it is tried again.
+# A server accepts or rejects a connection within milliseconds. A failure after this time means that it hangs.
+_HANGS_AFTER_SECONDS = 0.5
+# The time until the next trial.
 _RECOVERY_SECONDS = 1.0
+# Marks a connection that was just opened, which needs no test.
+_IS_NEW = "is_new"
 
 Guard = Callable[[], AbstractContextManager[None]]
 
 
-def guarded(engine: Engine, connector: Connector) -> Callable[..., Any]:
-    """Return the connector's `connect` behind a circuit, behind which the engine tries its kept connections too."""
+@dataclass(frozen=True, slots=True)
+class Connector:
+    """The functions and timeouts for connections to a database server.
+
+    Attributes:
+        connect: Opens a connection of the driver; a coroutine function if the driver is asynchronous.
+        set_read_timeout: Changes the read timeout of an open connection of the driver, in seconds.
+        connect_timeout_seconds: The time to open a connection, and to find out whether an idle one still works.
+        read_timeout_seconds: The time for any response of the server after that.
+        pre_ping: Whether to test idle connections before use.
+    """
+
+    connect: Callable[..., Any]
+    set_read_timeout: Callable[[Any, float], None]
+    connect_timeout_seconds: float
+    read_timeout_seconds: float
+    pre_ping: bool
+
+
+def guarded_connect(engine: Engine, connector: Connector) -> Callable[..., Any]:
+    """Return the connector's `connect` behind a circuit breaker, and test idle connections behind the same one."""
     breaker = CircuitBreaker("database", failure_threshold=1, recovery_seconds=_RECOVERY_SECONDS)
 
     def guard() -> AbstractContextManager[None]:
         began = time.monotonic()
-        return breaker.guard(lambda _error: time.monotonic() - began > _SILENCE_SECONDS)
+        return breaker.guard(lambda _error: time.monotonic() - began > _HANGS_AFTER_SECONDS)
 
-    engine.dialect.do_ping = _pinging(engine, connector, guard)  # type: ignore[assignment,method-assign]
-    return _connecting(connector.connect, guard, engine.dialect.is_async)
+    if connector.pre_ping:
+        _test_idle_connections(engine, connector, guard)
 
-
-def _connecting(connect: Callable[..., Any], guard: Guard, is_async: bool) -> Callable[..., Any]:
-    def guarded_connect(*arguments: Any, **options: Any) -> Any:
+    def connect(*arguments: Any, **options: Any) -> Any:
         with guard():
-            return connect(*arguments, **options)
+            return connector.connect(*arguments, **options)
 
-    async def guarded_connect_async(*arguments: Any, **options: Any) -> Any:
+    async def connect_async(*arguments: Any, **options: Any) -> Any:
         with guard():
-            return await connect(*arguments, **options)
+            return await connector.connect(*arguments, **options)
 
-    return guarded_connect_async if is_async else guarded_connect
+    return connect_async if engine.dialect.is_async else connect
 
 
-def _pinging(engine: Engine, connector: Connector, guard: Guard) -> Callable[[Any], bool]:
-    """A kept connection is tried for no longer than a new one would take."""
-    do_ping = engine.dialect.do_ping
+def _test_idle_connections(engine: Engine, connector: Connector, guard: Guard) -> None:
+    """Ping an idle connection before use, as `pool_pre_ping` does, but wait no longer than for a new connection."""
+    dialect = engine.dialect
 
-    def ping(connection: Any) -> bool:
-        drivers_own = engine.dialect.get_driver_connection(connection)
+    @event.listens_for(engine, "connect")
+    def _(_connection: Any, record: Any) -> None:
+        record.info[_IS_NEW] = True
+
+    @event.listens_for(engine, "checkout")
+    def _(connection: Any, record: Any, _fairy: Any) -> None:
+        if record.info.pop(_IS_NEW, False):
+            return
+        driver_connection = record.driver_connection
         with guard():
-            connector.set_patience(drivers_own, connector.connect_seconds)
-            answered: bool = do_ping(connection)
-            connector.set_patience(drivers_own, connector.patience_seconds)
-            return answered
-
-    return ping
+            connector.set_read_timeout(driver_connection, connector.connect_timeout_seconds)
+            try:
+                dialect.do_ping(connection)
+            except dialect.loaded_dbapi.Error as error:
+                if dialect.is_disconnect(error, connection, None):
+                    raise InvalidatePoolError from error
+                raise
+            connector.set_read_timeout(driver_connection, connector.read_timeout_seconds)

@@ -1,4 +1,4 @@
-"""What the asynchronous and the synchronous database share: the URL with its driver, connections, what errors mean."""
+"""The parts of the engine that asynchronous and synchronous handlers share: URL, connections, errors."""
 
 from __future__ import annotations
 
@@ -6,34 +6,42 @@ from collections.abc import Mapping
 from typing import Any
 
 from pydantic import SecretStr
-from sqlalchemy import URL, Engine, Pool, QueuePool, event, make_url
+from sqlalchemy import URL, Engine, Pool, QueuePool, create_engine, event, make_url
 from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from .. import errors
-from ..service import Translator
-from .circuit import guarded
-from .dialect import Connector, Dialect
+from ..app import ErrorTranslator
+from . import Settings as DatabaseSettings
+from .backend import DatabaseBackend, ReadOnlyError, SettingsT
 
 _INTEGER = range(-(2**31), 2**31)
 
 
-def url_for(settings: Any, driver: str) -> URL:
-    """Return `DATABASE_URL` with the driver that fits the framework; nobody has to write it into the URL."""
+def url_for(settings: DatabaseSettings, driver: str) -> URL:
+    """Return `DATABASE_URL` with a driver. The setting itself names no driver."""
     url = settings.database_url
     return make_url(url.get_secret_value() if isinstance(url, SecretStr) else url).set(drivername=driver)
 
 
-def set_up_connections(engine: Engine, dialect: Dialect, settings: Any) -> None:
-    """Have every new connection opened and prepared by the dialect, and a server that is silent left alone."""
-    engine.hide_parameters = True  # what clients send belongs in no log
+def open_engine(settings: SettingsT, backend: DatabaseBackend[SettingsT]) -> Engine:
+    """Return a synchronous engine for `DATABASE_URL`; it connects on first use."""
+    url = url_for(settings, backend.SYNC_DRIVER)
+    backend.prepare(url)
+    engine = create_engine(url, **backend.engine_options(settings))
+    set_up_connections(engine, backend, settings)
+    return engine
+
+
+def set_up_connections(engine: Engine, backend: DatabaseBackend[SettingsT], settings: SettingsT) -> None:
+    """Let the backend open and configure each new connection."""
+    engine.hide_parameters = True  # values come from clients and must not be logged
     is_async = engine.dialect.is_async
-    connector = dialect.connector(settings, is_async)
-    connect = guarded(engine, connector) if isinstance(connector, Connector) else connector
+    connect = backend.connector(engine, settings)
 
     @event.listens_for(engine, "do_connect")
     def _(_dialect: Any, _record: Any, arguments: list[Any], options: dict[str, Any]) -> Any:
-        dialect.before_connect(arguments)
+        backend.before_connect(arguments)
         if connect is None:
             return None
         if not is_async:
@@ -43,36 +51,45 @@ def set_up_connections(engine: Engine, dialect: Dialect, settings: Any) -> None:
 
     @event.listens_for(engine, "connect")
     def _(connection: Any, _record: Any) -> None:
-        dialect.on_connect(connection)
+        backend.on_connect(connection)
 
 
-def pool_numbers(pool: Pool) -> dict[str, int]:
-    """Return how the pool is used, for the details of the health check."""
+def pool_details(pool: Pool) -> dict[str, int]:
+    """Return the usage of the pool for the health check."""
     if not isinstance(pool, QueuePool):
         return {}
     in_use, idle = pool.checkedout(), pool.checkedin()
     return {"pool_size": pool.size(), "in_use": in_use, "idle": idle, "overflow": max(0, in_use + idle - pool.size())}
 
 
-def translator(dialect: Dialect) -> Translator:
-    """Return what says 409 of a duplicate, 503 of a database that is away, 404 or 422 of a number that is too large."""
+def error_translator(backend: DatabaseBackend[Any]) -> ErrorTranslator:
+    """Return the translator for exceptions of this database.
+
+    A violated unique constraint is 409, an unavailable database 503. A number that does not fit into its column is 404
+    in a query and 422 in a write.
+    """
 
     def translate(error: BaseException) -> errors.ServiceError | None:
-        if isinstance(error, PoolTimeout):
+        if isinstance(error, PoolTimeout | ReadOnlyError):
             return errors.UnavailableError()
         if not isinstance(error, DBAPIError):
             return None
-        if dialect.is_conflict(error):
+        if backend.is_conflict(error):
             return errors.ConflictError()
-        if error.connection_invalidated or dialect.is_transient(error):
+        if is_unavailable(error, backend):
             return errors.UnavailableError()
-        return _beyond_the_column(error)
+        return _out_of_range(error)
 
     return translate
 
 
-def _beyond_the_column(error: DBAPIError) -> errors.ServiceError | None:
-    """Say of a number that no column of 32 bits holds, as a client may write it into a path, what it means."""
+def is_unavailable(error: DBAPIError, backend: DatabaseBackend[Any]) -> bool:
+    """Return whether an exception means that the database is temporarily unavailable."""
+    return error.connection_invalidated or backend.is_transient(error)
+
+
+def _out_of_range(error: DBAPIError) -> errors.ServiceError | None:
+    """Translate the error for a number of more than 32 bits, which a client may send in a path."""
     parameters = error.params or ()
     values = parameters.values() if isinstance(parameters, Mapping) else parameters
     if not isinstance(error, DataError) or all(value in _INTEGER for value in values if isinstance(value, int)):

@@ -1,55 +1,35 @@
-"""DuckDB (https://duckdb.org): a file for analytics, which one process at a time may have open."""
+"""DuckDB (https://duckdb.org): a file for analytics, which one process at a time can open."""
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import duckdb
 from duckdb_sqlalchemy import ConnectionWrapper
 from duckdb_sqlalchemy import Dialect as DuckDBDialect
 from pydantic import Field
-from sqlalchemy import (
-    URL,
-    AsyncAdaptedQueuePool,
-    Column,
-    ColumnElement,
-    Connection,
-    Engine,
-    LargeBinary,
-    Pool,
-    Text,
-    cast,
-    text,
-)
+from sqlalchemy import URL, AsyncAdaptedQueuePool, Connection, Engine, Pool, Text, text
 from sqlalchemy.dialects import registry
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.compiler import compiles
 
 from . import Settings as DatabaseSettings
-from . import file, in_process
-from .backup import anew, by_service
-from .dialect import MigrationError
+from . import duckdb_connection, file
+from .backend import MigrationError
 
-if TYPE_CHECKING:
-    from .backup.dump import Made
-
-# The driver looks for pandas with every parameter; where there is none, that takes longer than most statements.
+# The driver looks for pandas at every parameter. If pandas is missing, that takes longer than most statements.
 if find_spec("pandas") is None:
     sys.modules["pandas"] = None  # type: ignore[assignment]
 
 ASYNC_DRIVER = "duckdb+threads"
 SYNC_DRIVER = "duckdb"
-# Nothing: every transaction sees what there was when it began.
-SNAPSHOT: Sequence[str] = ()
 
 prepare = file.prepare
 scratch = file.scratch
-BackupFeature = by_service.BackupFeature
 
 
 class Settings(DatabaseSettings):
@@ -58,33 +38,33 @@ class Settings(DatabaseSettings):
     url_schemes: ClassVar = ("duckdb",)
     url_example: ClassVar = "duckdb:///data/service.duckdb"
 
-    database_url: str = Field("duckdb:///data/service.duckdb", description="Where the data is, as an SQLAlchemy URL.")
+    database_url: str = Field("duckdb:///data/service.duckdb", description="SQLAlchemy URL of the database file.")
     database_pool_size: int = Field(
-        10, ge=1, description="How many statements may run at a time, each in a thread of its own."
+        10, ge=1, description="Statements that may run at the same time, each in its own thread."
     )
     database_pool_timeout_seconds: float = Field(
-        5.0, gt=0, description="How long a request waits for a free connection; then it gets 503."
+        5.0, gt=0, description="Time that a request waits for a free connection before it gets 503."
     )
     database_statement_timeout_seconds: float = Field(
-        5.0, gt=0, description="How long a statement may take, and how long a writer waits for another one; then 503."
+        5.0, gt=0, description="Time limit of a statement, and of a writer's wait for another one; then 503."
     )
-    database_threads: int = Field(2, ge=1, description="How many cores the database may use at a time.")
+    database_threads: int = Field(2, ge=1, description="Cores that the database may use at the same time.")
     database_memory_limit_bytes: int = Field(
-        268_435_456, ge=33_554_432, description="How much memory the database may use; what is more goes to disk."
+        268_435_456, ge=33_554_432, description="Memory that the database may use; larger results go to disk."
     )
     database_temp_directory: str = Field(
-        "", description="Where on disk; by default a folder beside the database's file."
+        "", description="Folder for results on disk; by default next to the database file."
     )
 
 
 @compiles(Text, "duckdb")
 def _any_length(_type: Text, _compiler: Any, **_options: Any) -> str:
-    """Write what DuckDB itself makes of TEXT, so that a migration finds no difference."""
+    """Compile TEXT to VARCHAR, as DuckDB stores it, so that a migration finds no difference."""
     return "VARCHAR"
 
 
 class AsyncDialect(DuckDBDialect):
-    """The same dialect for an asynchronous engine, whose connections work in threads of their own anyway."""
+    """The dialect for an asynchronous engine. Connections work in their own threads in both kinds of engines."""
 
     driver = "threads"
     is_async = True
@@ -105,37 +85,37 @@ class AsyncDialect(DuckDBDialect):
 registry.register("duckdb.threads", __name__, AsyncDialect.__name__)
 
 
-def engine_options(settings: Any) -> dict[str, Any]:
-    config = {
+def engine_options(settings: Settings) -> dict[str, Any]:
+    config: dict[str, Any] = {
         "threads": settings.database_threads,
         "memory_limit": f"{settings.database_memory_limit_bytes}B",
-        # Nothing is fetched from the network while a request waits.
+        # A request must not wait for a download.
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
     }
     if settings.database_temp_directory:
         config["temp_directory"] = settings.database_temp_directory
-    return file.pool_options(settings) | {"connect_args": {"config": config}}
+    pool = file.pool_options(settings.database_pool_size, settings.database_pool_timeout_seconds)
+    return pool | {"connect_args": {"config": config}}
 
 
-def connector(settings: Any, is_async: bool) -> Callable[..., Any]:
-    """All connections of a process share one instance of the database, which is opened by the first of them."""
+def connector(engine: Engine, settings: Settings) -> Callable[..., Any]:
+    """Share one instance of the database among all connections of the process; the first one opens it."""
 
     def connect(database: str, url_config: dict[str, Any], config: dict[str, Any]) -> ConnectionWrapper:
         def open_database() -> duckdb.DuckDBPyConnection:
             native = duckdb.connect(database, config=config | url_config)
             return native.execute("SET TimeZone = 'UTC'")
 
-        return ConnectionWrapper(
-            in_process.Connection(open_database, settings.database_statement_timeout_seconds, is_async)  # type: ignore[arg-type]
-        )
+        timeout_seconds = settings.database_statement_timeout_seconds
+        return ConnectionWrapper(duckdb_connection.Connection(open_database, timeout_seconds, engine.dialect.is_async))  # type: ignore[arg-type]
 
     return connect
 
 
 @contextmanager
 def migration_lock(engine: Engine, timeout_seconds: float) -> Iterator[None]:
-    """Let one migration after the other open the file; a service that has it open would let none."""
+    """Lock the file. A running service has it open, so no migration can run then."""
     with file.migration_lock(engine, timeout_seconds):
         try:
             engine.connect().close()
@@ -143,33 +123,36 @@ def migration_lock(engine: Engine, timeout_seconds: float) -> Iterator[None]:
             if not _is_open_elsewhere(error):
                 raise
             raise MigrationError(
-                "another process has the database open, most likely the service; stop it, and start it again afterwards"
+                "another process has the database open, most likely the service; stop it and start it again afterwards"
             ) from error
         yield
 
 
 def before_connect(_arguments: list[Any]) -> None:
-    """The file is opened once, by the first connection."""
+    """Do nothing: the first connection opens the file."""
 
 
 def on_connect(_connection: Any) -> None:
-    """Everything was said when the connection was opened."""
+    """Do nothing: the arguments of the connection configure it."""
 
 
 def ping(connection: Connection) -> None:
-    """Ask whether the file is still there too: it stays open when it is lost. Opening it anew would break its lock."""
+    """Check that the file still exists, because an open connection does not notice its loss.
+
+    The file is not opened again, because that would release its lock.
+    """
     connection.execute(text("SELECT 1"))
     path = file.path_of(connection.engine.url)
-    if path and not os.access(path, os.R_OK | os.W_OK):
-        raise OSError("the file of the database is lost, or closed to this process")
+    if path:
+        file.check_writable(path)
 
 
 def is_transient(error: Exception) -> bool:
     cause = getattr(error, "orig", None)
     if isinstance(cause, duckdb.TransactionException):
-        return "conflict" in str(cause).lower()  # somebody else changed the same row meanwhile
+        return "conflict" in str(cause).lower()  # another transaction changed the same row
     return _is_open_elsewhere(error) or isinstance(
-        cause, (duckdb.InterruptException, duckdb.OutOfMemoryException, in_process.WriterBusyError)
+        cause, (duckdb.InterruptException, duckdb.OutOfMemoryException, duckdb_connection.WriterBusyError)
     )
 
 
@@ -177,19 +160,6 @@ def is_conflict(error: Exception) -> bool:
     cause = getattr(error, "orig", None)
     kinds = (duckdb.ConstraintException, duckdb.TransactionException)
     return isinstance(cause, kinds) and "duplicate key" in str(cause).lower()
-
-
-def ask_service(settings: Any) -> Made | None:
-    return by_service.ask(settings, SYNC_DRIVER)
-
-
-def stored(column: Column[Any]) -> ColumnElement[Any]:
-    """Take a value as the database writes it, nested ones too, and bytes as they are; it reads it back by itself."""
-    return column if isinstance(column.type, LargeBinary) else cast(column, Text)
-
-
-delete_rows = anew.delete_rows
-restoring = anew.restoring
 
 
 def _is_open_elsewhere(error: Exception) -> bool:

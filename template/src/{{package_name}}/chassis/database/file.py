@@ -1,8 +1,10 @@
-"""What the databases have in common that are a file of the service's own: connections, folder, lock of a migration."""
+"""Shared parts of databases in a file: pool, folder, and the lock of a migration."""
 
 from __future__ import annotations
 
 import fcntl
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,25 +12,29 @@ from typing import IO, Any
 
 from sqlalchemy import URL, Engine
 
-from .dialect import wait_for_lock
+from .backend import ReadOnlyError, wait_for_lock
 
 
-def pool_options(settings: Any) -> dict[str, Any]:
-    """Return the options of `create_engine` that are the same for every driver."""
-    return {
-        "pool_size": settings.database_pool_size,
-        "max_overflow": 0,
-        "pool_timeout": settings.database_pool_timeout_seconds,
-    }
+def pool_options(pool_size: int, pool_timeout_seconds: float) -> dict[str, Any]:
+    """Return the arguments of `create_engine` that are the same for every database in a file."""
+    return {"pool_size": pool_size, "max_overflow": 0, "pool_timeout": pool_timeout_seconds}
 
 
 def path_of(url: URL) -> Path | None:
-    """Return where the file is, or None when the database is in memory."""
+    """Return the path of the file, or None for a database in memory."""
     return Path(url.database) if url.database and not url.database.startswith(":memory:") else None
 
 
+def check_writable(path: Path) -> None:
+    """Raise an exception if the file is missing, cannot be written, or has no space left on its disk."""
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise OSError("the database file is missing or not accessible")
+    if shutil.disk_usage(path).free == 0:
+        raise ReadOnlyError
+
+
 def prepare(url: URL) -> None:
-    """Make the folder of the file."""
+    """Create the folder of the file."""
     path = path_of(url)
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,23 +42,23 @@ def prepare(url: URL) -> None:
 
 @contextmanager
 def scratch(url: URL, folder: Path) -> Iterator[URL]:
-    """Lend a file that is not there yet; the folder goes with it."""
+    """Provide a file that does not exist yet; it is deleted with the folder."""
     yield url.set(database=str(folder / "scratch"))
 
 
 @contextmanager
 def migration_lock(engine: Engine, timeout_seconds: float) -> Iterator[None]:
-    """Lock a file beside the database; the lock goes with the process that holds it, so none is ever left behind."""
+    """Lock a file next to the database. The operating system releases the lock when the process ends."""
     path = path_of(engine.url)
     if path is None:
         yield
         return
     with Path(f"{path}.migration-lock").open("w") as file:
-        wait_for_lock(lambda: _locked(file), timeout_seconds)
+        wait_for_lock(lambda: _try_to_lock(file), timeout_seconds)
         yield
 
 
-def _locked(file: IO[str]) -> bool:
+def _try_to_lock(file: IO[str]) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

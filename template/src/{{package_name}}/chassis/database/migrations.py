@@ -1,4 +1,4 @@
-"""Migrations with Alembic, run once a release by `python -m <package> migrate`, never at the start of a replica."""
+"""Migrations with Alembic. `python -m <package> migrate` runs them once per release; replicas never do."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from sqlalchemy import Connection
 
 from .. import settings as chassis_settings
-from . import jobs
+from . import maintenance
+from .backend import DatabaseBackend, MigrationError
 from .base import Base
-from .dialect import Dialect, MigrationError
 from .types import UtcDateTime
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..cli import Program
 
 FOLDER = Path("migrations")
-# A new revision is formatted like the rest of the code, by the same development dependency.
+# A new revision is formatted like the rest of the code; ruff is a development dependency.
 _FORMAT_REVISIONS = {
     "hooks": "ruff",
     "ruff.type": "exec",
@@ -31,51 +31,72 @@ _FORMAT_REVISIONS = {
 }
 
 
-def add_commands(commands: Any, dialect: Dialect) -> None:
-    """Add `migrate` to the service's commands."""
-    parser = commands.add_parser("migrate", help="bring the database to the newest schema")
-    parser.set_defaults(run=lambda program, options: _migrate(program, options, dialect))
+def add_commands(commands: Any, backend: DatabaseBackend[Any]) -> None:
+    """Add `migrate` to the commands of the service."""
+    parser = commands.add_parser("migrate", help="apply all migrations")
+    parser.set_defaults(run=lambda program, options: _migrate(program, options, backend))
     actions = parser.add_subparsers(metavar="ACTION")
-    down = actions.add_parser("downgrade", help="go back to a revision; `base` is an empty database")
+    down = actions.add_parser("downgrade", help="go back to a revision; `base` is an empty schema")
     down.add_argument("revision")
     down.set_defaults(action=lambda command, config, options: command.downgrade(config, options.revision))
-    new = actions.add_parser("revision", help="write a revision from the difference between models and database")
+    new = actions.add_parser("revision", help="write a revision with the difference between models and database")
     new.add_argument("message")
     new.set_defaults(
         action=lambda command, config, options: command.revision(config, options.message, autogenerate=True)
     )
-    check = actions.add_parser("check", help="fail when models and database differ")
+    check = actions.add_parser("check", help="fail if models and database differ")
     check.set_defaults(action=lambda command, config, _options: command.check(config))
 
 
-def _migrate(program: Program, options: argparse.Namespace, dialect: Dialect) -> int:
-    from alembic import command  # a service that serves starts sooner without Alembic
+def _migrate(program: Program, options: argparse.Namespace, backend: DatabaseBackend[Any]) -> int:
+    from alembic import command  # imported late: a serving process does not need Alembic
 
-    settings: Any = chassis_settings.load(program.settings)
-    import_module(program.app.partition(":")[0])  # the models register themselves when they are imported
-    action = getattr(options, "action", lambda command, config, _options: command.upgrade(config, "head"))
+    settings = chassis_settings.view(chassis_settings.load(program.settings), backend.Settings)
+    import_module(program.app.partition(":")[0])  # importing the models registers them
+    action = getattr(options, "action", _upgrade)
 
     def work() -> None:
         timeout_seconds = settings.database_migration_timeout_seconds
         require_folder()
-        with jobs.exclusive(settings, dialect, timeout_seconds) as connection:
+        with maintenance.maintenance_connection(settings, backend, timeout_seconds) as connection:
             action(command, config_for(connection), options)
 
-    return jobs.run(work, "The migration was not run", dialect)
+    return maintenance.run(work, "The migration was not run", backend)
+
+
+def _upgrade(command: Any, config: Config, _options: argparse.Namespace) -> None:
+    """Apply all migrations. After a rollback the schema is that of a newer release, and there is nothing to do."""
+    newer = _unknown_revisions(config)
+    if newer:
+        print(f"The database is at revision {', '.join(newer)} of a newer release; nothing was changed.")
+        return
+    command.upgrade(config, "head")
+
+
+def _unknown_revisions(config: Config) -> list[str]:
+    """Return the revisions of the database that this release does not know."""
+    from alembic.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
+    connection: Connection = config.attributes["connection"]
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    current = MigrationContext.configure(connection).get_current_heads()
+    connection.rollback()  # Alembic leaves the commit to the caller if a transaction has begun
+    return sorted(set(current) - known)
 
 
 def require_folder() -> None:
-    """Make sure that the revisions are here.
+    """Check that the current folder has migrations.
 
     Raises:
-        MigrationError: they are not.
+        MigrationError: It has none.
     """
     if not FOLDER.is_dir():
-        raise MigrationError(f"there is no folder {FOLDER}/ here; run this where the service's files are")
+        raise MigrationError(f"there is no folder {FOLDER}/ here; run this in the root folder of the service")
 
 
 def config_for(connection: Connection) -> Config:
-    """Return what Alembic works with."""
+    """Return the configuration for Alembic."""
     from alembic.config import Config
 
     config = Config(attributes={"connection": connection, "metadata": Base.metadata, "render_item": _render_item})
@@ -86,7 +107,7 @@ def config_for(connection: Connection) -> Config:
 
 
 def _render_item(kind: str, item: Any, _context: Any) -> str | Literal[False]:
-    """Write types of our own as what they are in the database, so that revisions do not depend on this code."""
+    """Render the chassis's types as the types they are stored as, so that revisions do not import this code."""
     if kind == "type" and isinstance(item, UtcDateTime):
         return "sa.DateTime(timezone=True)"
     return False

@@ -1,32 +1,31 @@
-"""SQLite (https://sqlite.org): a file beside the service, one writer at a time, nothing to install."""
+"""SQLite (https://sqlite.org): a file next to the service, one writer at a time, nothing to install."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any, ClassVar
 from urllib.parse import quote
 
 from pydantic import Field
-from sqlalchemy import URL, BigInteger, Column, ColumnElement, Connection, Table, make_url, text
+from sqlalchemy import URL, BigInteger, Connection, Engine, make_url, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.ext.compiler import compiles
 
 from . import Settings as DatabaseSettings
 from . import file
-from .backup import tables as stored_tables
 
 ASYNC_DRIVER = "sqlite+aiosqlite"
 SYNC_DRIVER = "sqlite+pysqlite"
-# Until its end, reads see what was committed before the first of them; in WAL mode nobody waits for that.
-SNAPSHOT = ("BEGIN",)
 
 scratch = file.scratch
 migration_lock = file.migration_lock
 
-# How long a writer waits for another one before it gives up, in seconds.
+# How long a writer waits for another one.
 _BUSY_TIMEOUT_SECONDS = 5
-_TRANSIENT = ("database is locked", "database table is locked", "unable to open database file", "disk i/o error")
+_TRANSIENT = (
+    "database is locked", "database table is locked", "unable to open database file", "disk i/o error",
+    "database or disk is full", "attempt to write a readonly database",
+)  # fmt: skip
 
 
 class Settings(DatabaseSettings):
@@ -35,49 +34,50 @@ class Settings(DatabaseSettings):
     url_schemes: ClassVar = ("sqlite",)
     url_example: ClassVar = "sqlite:///data/service.db"
 
-    database_url: str = Field("sqlite:///data/service.db", description="Where the data is, as an SQLAlchemy URL.")
+    database_url: str = Field("sqlite:///data/service.db", description="SQLAlchemy URL of the database file.")
     database_pool_size: int = Field(
-        16, ge=1, description="How many connections are kept open; what waits for one costs more than it does."
+        16, ge=1, description="Connections to keep open; waiting for one costs more than keeping it open."
     )
     database_pool_timeout_seconds: float = Field(
-        5.0, gt=0, description="How long a request waits for a free connection; then it gets 503."
+        5.0, gt=0, description="Time that a request waits for a free connection before it gets 503."
     )
 
 
 @compiles(BigInteger, "sqlite")
-def _any_size(_type: BigInteger, _compiler: Any, **_options: Any) -> str:
-    """Write INTEGER, which holds 64 bits here, and is what a key must be called to be counted up by itself."""
+def _as_integer(_type: BigInteger, _compiler: Any, **_options: Any) -> str:
+    """Compile BIGINT to INTEGER: it holds 64 bits, and SQLite generates keys only for columns of this type."""
     return "INTEGER"
 
 
-def engine_options(settings: Any) -> dict[str, Any]:
+def engine_options(settings: Settings) -> dict[str, Any]:
     options = {"connect_args": {"timeout": _BUSY_TIMEOUT_SECONDS, "uri": True}}
-    in_memory = file.path_of(make_url(settings.database_url)) is None
-    return options if in_memory else file.pool_options(settings) | options
+    if file.path_of(make_url(settings.database_url)) is None:
+        return options
+    return file.pool_options(settings.database_pool_size, settings.database_pool_timeout_seconds) | options
 
 
 def prepare(url: URL) -> None:
-    """Make the folder, and the file where there is none; no connection makes it."""
+    """Create the folder, and the file if it does not exist, because connections do not create it."""
     file.prepare(url)
     path = file.path_of(url)
     if path and not str(path).startswith("file:"):
-        with suppress(OSError):  # the connection says what is wrong
+        with suppress(OSError):  # the first connection reports the problem instead
             path.touch()
 
 
 def before_connect(arguments: list[Any]) -> None:
-    """Open the file that is there. One that was lost would be made anew by whoever connects next, and be empty."""
+    """Open only an existing file. Otherwise the next connection would replace a lost file by an empty one."""
     database = arguments[0]
     if not database.startswith((":memory:", "file:")):
         arguments[0] = f"file:{quote(database)}?mode=rw"
 
 
-def connector(_settings: Any, _is_async: bool) -> None:
-    """Connections are opened by the driver itself."""
+def connector(_engine: Engine, _settings: Settings) -> None:
+    """Connect as the driver does."""
 
 
 def on_connect(connection: Any) -> None:
-    """Let readers and the writer work side by side (WAL), and have foreign keys enforced, which SQLite leaves off."""
+    """Let readers and a writer work at the same time (WAL), and enforce foreign keys, which are off by default."""
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = NORMAL")
@@ -86,11 +86,12 @@ def on_connect(connection: Any) -> None:
 
 
 def ping(connection: Connection) -> None:
-    """Open the file anew and read from it: a connection that has it open notices neither its loss nor its state."""
+    """Open the file again and read it, because an open connection does not notice the loss of its file."""
     path = file.path_of(connection.engine.url)
     if path is None:
         return
-    # mode=rw: ATTACH would make a new file in the place of a lost one.
+    file.check_writable(path)
+    # mode=rw, because ATTACH would create a missing file.
     connection.execute(text("ATTACH DATABASE :file AS ping"), {"file": f"file:{quote(str(path))}?mode=rw"})
     try:
         connection.scalar(text("SELECT count(*) FROM ping.sqlite_master"))
@@ -104,23 +105,3 @@ def is_transient(error: Exception) -> bool:
 
 def is_conflict(error: Exception) -> bool:
     return isinstance(error, IntegrityError) and "UNIQUE constraint failed" in str(error.orig)
-
-
-def ask_service(_settings: Any) -> None:
-    """The database lets other processes in."""
-
-
-def stored(column: Column[Any]) -> ColumnElement[Any]:
-    """What is stored is a number, a text or bytes, whatever the column is called."""
-    return column
-
-
-delete_rows = stored_tables.delete_rows
-
-
-@contextmanager
-def restoring(connection: Connection, _tables: Sequence[Table]) -> Iterator[None]:
-    """Have foreign keys looked at when the transaction is committed. Keys are counted on by themselves."""
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
-    connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")
-    yield

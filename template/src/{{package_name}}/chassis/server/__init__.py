@@ -1,1 +1,1 @@
-"""Servers that drain before they stop, so that no request is lost on a deployment."""
+"""The server: uvicorn with limits on request headers and connections, and a drain before it stops."""

@@ -1,1 +1,1 @@
-"""Adapters: what applies the service's lists to a framework's application."""
+"""HTTP: the middleware, the policy that rejects requests before the framework runs, and the framework adapters."""

@@ -1,12 +1,16 @@
-"""Puts a service into a FastAPI application: the pass around it, problem bodies, lifespans, and its API documents."""
+"""The FastAPI adapter: installs a chassis in a FastAPI application, with problem responses and the API documents.
+
+FastAPI's route contexts (`effective_route_context`, `effective_route_contexts`) are not documented API: only this file
+uses them, because a nested router's route does not know its whole path otherwise. The version bound of fastapi in
+pyproject.toml goes with it.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import re
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Iterator, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -14,30 +18,31 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 from starlette.exceptions import HTTPException
-from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
-from .. import errors, problem
-from ..lifespan.asgi import lifespan
-from ..service import Feature, Service, attach, build, service_of
+from .. import errors
+from ..app import ASGIApp, Chassis, Feature, Receive, RouteTable, Scope, Send, attach, build, chassis_of
 from ..settings import BaseChassisSettings, in_production
-from .asgi import App, AsgiPass, Scope
+from .middleware import ChassisMiddleware
+from .problems import MEDIA_TYPE, field_errors, problem_response
 
+# The key in the scope of a HEAD request for the scope of the GET request that the application sees instead.
+_GET_SCOPE = "chassis.get"
 _METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 
 class Settings(BaseChassisSettings):
     """API documents"""
 
-    api_docs_public: bool = Field(False, description="Confirms that API_DOCS_ENABLED is meant in production too.")
+    api_docs_public: bool = Field(False, description="Must be true as well to serve the API documents in production.")
     api_docs_enabled: bool | None = Field(
-        None, description="Serve `/docs` and `/openapi.json`; by default everywhere but in production."
+        None, description="Serve `/docs` and `/openapi.json`; by default everywhere except in production."
     )
 
     @field_validator("api_docs_enabled")
     @classmethod
-    def _production_docs_are_asked_for(cls, value: bool | None, info: ValidationInfo) -> bool:
+    def _production_docs_need_confirmation(cls, value: bool | None, info: ValidationInfo) -> bool:
         if value is None:
             return not in_production(info)
         if value and in_production(info) and not info.data.get("api_docs_public"):
@@ -66,114 +71,117 @@ class Problem(BaseModel):
     errors: list[FieldProblem]
 
 
-def install(app: FastAPI, settings: Any, features: Sequence[Feature]) -> Service:
-    """Install the features in an application, before its routers are included."""
-    service = build(settings, features)
-    service.translators.append(_translate)
-    service.endpoints = _Endpoints(app)
-    attach(app, service)
+def install(app: FastAPI, settings: BaseChassisSettings, features: Sequence[Feature]) -> Chassis:
+    """Install the features in an application, before its routers are included, and put the middleware around it."""
+    chassis = build(settings, features)
+    chassis.error_translators.append(_translate)
+    chassis.routes = _RouteTable(app)
+    attach(app, chassis)
+    # Starlette's debug pages show tracebacks to the caller; the log has them.
+    app.debug = False
     _document_problems(app)
-    _answer_with_problems(app, service)
-    _open_lifespans(app, service)
-    _wrap(app, service)
+    _respond_with_problems(app, chassis)
+    served = _HeadAsGet(app, chassis.routes)
+    chassis.asgi = ChassisMiddleware(served, chassis, _route_of, lambda: app.router.lifespan_context(app))
     if app.openapi_url:
         _serve_docs(app)
-    return service
+    return chassis
 
 
-async def service_for(request: Request) -> Service:
-    """Return the service of the application that serves a request; a dependency for routers."""
-    # Asynchronous, though it waits for nothing: FastAPI would send it through a thread on every request.
-    return service_of(request.app)
+async def get_chassis(request: Request) -> Chassis:
+    """Return the chassis of the application that serves a request; a dependency for routers."""
+    # This is a coroutine function because FastAPI would run a plain function in a thread for each request.
+    return chassis_of(request.app)
 
 
 def _route_of(scope: Scope) -> str | None:
-    """Return the whole template of the route: FastAPI keeps the outer prefixes beside the route itself."""
+    """Return the whole template of the route. FastAPI does not store the prefixes of outer routers in the route."""
+    scope = scope.get(_GET_SCOPE, scope)
     included = scope.get("fastapi", {}).get("effective_route_context")
     return getattr(included or scope.get("route"), "path", None)
 
 
-def _wrap(app: FastAPI, service: Service) -> None:
-    """Put the pass outside everything, in the place of Starlette's own last resort."""
-    build_stack = app.build_middleware_stack
+def _respond_with_problems(app: FastAPI, chassis: Chassis) -> None:
+    def respond(cause: Exception, error: errors.ServiceError | None, headers: dict[str, str] | None = None) -> Response:
+        response = problem_response(chassis, cause, error)
+        return Response(response.body, response.status, {**(headers or {}), **response.headers})
 
-    def build_wrapped() -> App:
-        stack = build_stack()
-        inner = stack.app if isinstance(stack, ServerErrorMiddleware) else stack
-        return AsgiPass(inner, service, _route_of)
-
-    app.build_middleware_stack = build_wrapped  # type: ignore[method-assign]
-
-
-def _open_lifespans(app: FastAPI, service: Service) -> None:
-    """Open the service's resources before the application's own lifespan, and close them after it."""
-    own = app.router.lifespan_context
-
-    @asynccontextmanager
-    async def both(app: FastAPI) -> AsyncIterator[Any]:
-        async with lifespan(service), own(app) as state:
-            yield state
-
-    app.router.lifespan_context = both
-
-
-def _answer_with_problems(app: FastAPI, service: Service) -> None:
-    def response(cause: Exception, error: errors.ServiceError, headers: dict[str, str] | None = None) -> Response:
-        answer = problem.answer(service, cause, error)
-        return Response(answer.body, answer.status, {**(headers or {}), **answer.headers})
-
-    async def on_validation(request: Request, error: Exception) -> Response:
+    async def on_validation_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return response(error, _from_validation(request, error))
+        return respond(error, _from_validation_error(request, error))
 
-    async def on_http(request: Request, error: Exception) -> Response:
+    async def on_http_exception(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if error.status_code < 400:
             return Response(status_code=error.status_code, headers=error.headers)
         if error.status_code == 405:
-            return response(error, errors.MethodNotAllowedError(_allowed_methods(request)))
-        # What the framework always says of a status is not written for our callers.
-        own = str(error.detail) if error.detail not in (None, errors.phrase(error.status_code)) else None
-        meaning = errors.for_status(error.status_code, own)
-        return response(error, meaning, {name.lower(): value for name, value in (error.headers or {}).items()})
+            return respond(error, errors.MethodNotAllowedError(_allowed_methods(request)))
+        # The framework's own description of a status is not written for callers.
+        detail = str(error.detail) if error.detail not in (None, errors.phrase(error.status_code)) else None
+        headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+        return respond(error, errors.for_status(error.status_code, detail), headers)
 
-    app.add_exception_handler(RequestValidationError, on_validation)
-    app.add_exception_handler(HTTPException, on_http)
+    async def on_exception(request: Request, error: Exception) -> Response:
+        """Respond to exceptions that no other handler caught, such as an HTTPException in a middleware."""
+        if isinstance(error, HTTPException):
+            return await on_http_exception(request, error)
+        return respond(error, None)
+
+    app.add_exception_handler(RequestValidationError, on_validation_error)
+    app.add_exception_handler(HTTPException, on_http_exception)
+    app.add_exception_handler(Exception, on_exception)
 
 
-class _Endpoints:
-    """The handlers of the application, found as the framework itself finds them: the first that matches wholly."""
+class _RouteTable:
+    """The application's routes. Like the framework, it resolves to the first full match."""
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app
 
-    def starts(self) -> Iterator[tuple[str, object]]:
+    def prefixes(self) -> Iterator[tuple[str, object]]:
         for route in self._routes():
             yield getattr(route, "path_format", "").partition("{")[0], getattr(route, "endpoint", None)
 
-    def find(self, method: str, path: str) -> object | None:
+    def resolve(self, method: str, path: str) -> object | None:
         scope = {"type": "http", "method": method, "path": path, "root_path": "", "headers": []}
         return next((getattr(r, "endpoint", None) for r in self._routes() if r.matches(scope)[0] is Match.FULL), None)
 
     def _routes(self) -> Iterator[Any]:
-        """Yield every route with its whole path: an included router keeps them to itself."""
+        """Yield every route with its whole path, including the prefixes of its routers."""
         for route in self._app.router.routes:
             included = getattr(route, "effective_route_contexts", None)
             yield from included() if included else (route,)
 
 
+class _HeadAsGet:
+    """Makes GET routes serve HEAD requests too (RFC 9110, 9.3.2); the server omits the body."""
+
+    def __init__(self, app: ASGIApp, routes: RouteTable) -> None:
+        self._app = app
+        self._routes = routes
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        is_head = scope["type"] == "http" and scope["method"] == "HEAD"
+        if is_head and self._routes.resolve("HEAD", scope["path"]) is None:
+            # A copy: the server needs the method of the original.
+            get_scope = {**scope, "method": "GET"}
+            scope[_GET_SCOPE] = get_scope
+            return self._app(get_scope, receive, send)
+        return self._app(scope, receive, send)
+
+
 def _allowed_methods(request: Request) -> list[str]:
-    """Return every method that the path answers; the framework names those of one route only (RFC 9110, 10.2.1)."""
-    return [method for method in _METHODS if _answers(request, method)]
+    """Return every method that the path supports; the framework lists those of one route only (RFC 9110, 10.2.1)."""
+    return [method for method in _METHODS if _supports(request, "GET" if method == "HEAD" else method)]
 
 
-def _answers(request: Request, method: str) -> bool:
+def _supports(request: Request, method: str) -> bool:
     scope = {**request.scope, "method": method}
     return any(route.matches(scope)[0] is Match.FULL for route in request.app.router.routes)
 
 
-def _from_validation(request: Request, error: RequestValidationError) -> errors.ServiceError:
-    """Malformed is 400, of a wrong media type 415, readable but not right 422."""
+def _from_validation_error(request: Request, error: RequestValidationError) -> errors.ServiceError:
+    """Return 400 for a malformed request, 415 for a wrong media type, 422 for well-formed but invalid input."""
     faults = error.errors()
     if any(fault["type"] == "json_invalid" for fault in faults):
         return errors.BadRequestError("The body is not valid JSON.")
@@ -182,30 +190,30 @@ def _from_validation(request: Request, error: RequestValidationError) -> errors.
         media_type == "application/json" or media_type.endswith("+json")
     ):
         return errors.UnsupportedMediaTypeError()
-    listed = problem.fields([(fault["loc"][1:] or fault["loc"], fault["msg"], fault["type"]) for fault in faults])
+    listed = field_errors([(fault["loc"][1:] or fault["loc"], fault["msg"], fault["type"]) for fault in faults])
     if any(fault["loc"][0] == "body" for fault in faults):
         return errors.ValidationError(errors=listed)
-    return errors.BadRequestError("Some parameters cannot be read.", errors=listed)
+    return errors.BadRequestError("Some parameters are invalid.", errors=listed)
 
 
 def _translate(error: BaseException) -> errors.ServiceError | None:
-    """A client that went away in the middle of its body is no fault of the service."""
+    """Translate the disconnection of a client before its body was complete, which is not an error of the service."""
     return errors.BadRequestError("The request ended early.") if isinstance(error, ClientDisconnect) else None
 
 
 def _document_problems(app: FastAPI) -> None:
-    """Say in the OpenAPI document which errors every operation may answer with."""
+    """Describe in the OpenAPI document the errors that every operation may return."""
     documented: list[type[errors.ServiceError]] = [errors.InternalError, errors.MethodNotAllowedError]
     for error in documented + list(errors.BY_STATUS.values()):
         app.router.responses[error.status] = {
             "description": error.default_detail,
-            "content": {problem.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
     app.router.responses[500]["model"] = Problem
 
 
 def _serve_docs(app: FastAPI) -> None:
-    """Serve the interactive documents, the one page that needs scripts: each is named by its hash or its host."""
+    """Serve the interactive documents; their policy allows the page's own scripts by hash or host, and nothing else."""
     page = get_swagger_ui_html(openapi_url=app.openapi_url or "", title=app.title).body
     inline = re.findall(rb"<script>(.*?)</script>", bytes(page), re.DOTALL)
     hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(text).digest()).decode()}'" for text in inline)

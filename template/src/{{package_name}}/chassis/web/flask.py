@@ -1,11 +1,11 @@
-"""Puts a service into a Flask application: the pass around it, problem bodies, what handlers read and answer with."""
+"""The Flask adapter: installs a chassis in a Flask application, and has functions to read requests and respond."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache, partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from flask import Flask, Request, Response, current_app, request
 from pydantic import BaseModel
@@ -14,48 +14,48 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import RoutingException
 from werkzeug.wrappers import Response as BaseResponse
 
-from .. import errors, problem
-from ..service import Feature, Service, attach, build
+from .. import errors
+from ..app import Chassis, Feature, Scope, attach, build, chassis_of
 from ..settings import BaseChassisSettings
-from .wsgi import Environ, WsgiPass
+from .middleware import ChassisMiddleware
+from .problems import field_errors, problem_response
+from .threads import ENVIRON, Environ, ThreadPool, ThreadsCheck, WSGIBridge
+from .threads import Settings as ThreadSettings
 
 _RULE = "chassis.rule"
-
-
-class Settings(BaseChassisSettings):
-    """Flask: it is configured in `main.py`."""
-
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def install(app: Flask, settings: Any, features: Sequence[Feature]) -> Service:
-    """Install the features in an application."""
-    service = build(settings, features)
-    service.endpoints = _Endpoints(app)
-    attach(app, service)
-    app.extensions["chassis"] = service
-    # What nobody handles goes on to the pass, which answers and logs it.
+def install(app: Flask, settings: BaseChassisSettings, features: Sequence[Feature]) -> Chassis:
+    """Install the features in an application, and put the middleware around it."""
+    chassis = build(settings, features)
+    chassis.error_translators.append(_translate)
+    chassis.routes = _RouteTable(app)
+    attach(app, chassis)
+    # An exception without a handler goes on to the middleware, which logs and answers it.
     app.config["PROPAGATE_EXCEPTIONS"] = True
-    app.register_error_handler(HTTPException, partial(_on_http, service))
-    app.request_class = type("Request", (_KeepsRoute, app.request_class), {})
-    app.wsgi_app = WsgiPass(app.wsgi_app, service, _route_of)  # type: ignore[method-assign]
-    return service
+    app.register_error_handler(HTTPException, partial(_on_http_exception, chassis))
+    app.request_class = type("Request", (_RouteKeepingRequest, app.request_class), {})
+    pool = ThreadPool(chassis.settings_as(ThreadSettings).server_threads)
+    chassis.health.add(ThreadsCheck(pool))
+    bridge = WSGIBridge(app, pool)
+    chassis.asgi = ChassisMiddleware(bridge, chassis, _route_of, bridge.lifespan)
+    return chassis
 
 
-def current_service() -> Service:
-    """Return the service of the application that serves the request."""
-    service: Service = current_app.extensions["chassis"]
-    return service
+def current_chassis() -> Chassis:
+    """Return the chassis of the application that serves the current request."""
+    return chassis_of(current_app)
 
 
 def read_json(model: type[Model]) -> Model:
     """Return the request's body as `model`.
 
     Raises:
-        UnsupportedMediaTypeError: it is not sent as JSON.
-        BadRequestError: it is not JSON.
-        ValidationError: it is not right; each field is named.
+        UnsupportedMediaTypeError: The body is not sent as JSON.
+        BadRequestError: The body is not valid JSON.
+        ValidationError: The body does not fit the model; each field is named.
     """
     if not request.is_json:
         raise errors.UnsupportedMediaTypeError()
@@ -64,68 +64,76 @@ def read_json(model: type[Model]) -> Model:
     except PydanticValidationError as error:
         if any(fault["type"] == "json_invalid" for fault in error.errors()):
             raise errors.BadRequestError("The body is not valid JSON.") from None
-        raise errors.ValidationError(errors=_fields(error)) from None
+        raise errors.ValidationError(errors=_field_errors(error)) from None
 
 
 def read_query(model: type[Model]) -> Model:
     """Return the query parameters as `model`.
 
     Raises:
-        BadRequestError: some cannot be read; each is named.
+        BadRequestError: Some parameters are invalid; each is named.
     """
-    try:
-        return model.model_validate(request.args.to_dict())
-    except PydanticValidationError as error:
-        raise errors.BadRequestError("Some parameters cannot be read.", errors=_fields(error)) from None
+    return _parameters(model, request.args.to_dict())
 
 
 def read_path(model: type[Model]) -> Model:
     """Return the path's parameters as `model`.
 
     Raises:
-        BadRequestError: some cannot be read; each is named.
+        BadRequestError: Some parameters are invalid; each is named.
     """
-    try:
-        return model.model_validate(request.view_args)
-    except PydanticValidationError as error:
-        raise errors.BadRequestError("Some parameters cannot be read.", errors=_fields(error)) from None
+    return _parameters(model, request.view_args or {})
 
 
 def json_response(model: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Return an answer whose body is `model`."""
+    """Return a response whose body is `model` as JSON."""
     return Response(model.model_dump_json(), status, headers, mimetype="application/json")
 
 
-def _fields(error: PydanticValidationError) -> list[errors.FieldError]:
-    return problem.fields([(fault["loc"], fault["msg"], fault["type"]) for fault in error.errors()])
+def _parameters(model: type[Model], values: Mapping[str, object]) -> Model:
+    try:
+        return model.model_validate(values)
+    except PydanticValidationError as error:
+        raise errors.BadRequestError("Some parameters are invalid.", errors=_field_errors(error)) from None
 
 
-def _on_http(service: Service, error: HTTPException) -> BaseResponse:
+def _field_errors(error: PydanticValidationError) -> list[errors.FieldError]:
+    return field_errors([(fault["loc"], fault["msg"], fault["type"]) for fault in error.errors()])
+
+
+def _on_http_exception(chassis: Chassis, error: HTTPException) -> BaseResponse:
     if error.code is None or error.code < 400:
         return error.get_response()
-    answer = problem.answer(service, error, _from_http(error))
-    return Response(answer.body, answer.status, answer.headers)
+    response = problem_response(chassis, error, _from_http_exception(error))
+    return Response(response.body, response.status, response.headers)
 
 
-def _from_http(error: HTTPException) -> errors.ServiceError:
+def _from_http_exception(error: HTTPException) -> errors.ServiceError:
     if isinstance(error, MethodNotAllowed):
         return errors.MethodNotAllowedError(sorted(error.valid_methods or ()))
-    # What the framework always says of a status is not written for our callers.
-    own = error.description if error.description != type(error).description else None
-    return errors.for_status(error.code or 500, own)
+    # The framework's own description of a status is not written for callers.
+    detail = error.description if error.description != type(error).description else None
+    return errors.for_status(error.code or 500, detail)
 
 
-class _Endpoints:
-    """The handlers of the application, found as the framework itself finds them."""
+def _translate(error: BaseException) -> errors.ServiceError | None:
+    """Translate an HTTPException from outside of Flask, such as a WSGI middleware."""
+    if isinstance(error, HTTPException) and error.code is not None and error.code >= 400:
+        return _from_http_exception(error)
+    return None
+
+
+class _RouteTable:
+    """The application's routes, resolved in the same way as by the framework."""
 
     def __init__(self, app: Flask) -> None:
         self._app = app
 
-    def starts(self) -> Iterator[tuple[str, object]]:
+    def prefixes(self) -> Iterator[tuple[str, object]]:
         for rule in self._app.url_map.iter_rules():
             yield rule.rule.partition("<")[0], self._app.view_functions.get(rule.endpoint)
 
-    def find(self, method: str, path: str) -> object | None:
+    def resolve(self, method: str, path: str) -> object | None:
         try:
             endpoint, _ = self._app.url_map.bind("").match(path, method)
         except (HTTPException, RoutingException):
@@ -133,22 +141,25 @@ class _Endpoints:
         return self._app.view_functions.get(endpoint)
 
 
-class _KeepsRoute(Request):
-    """Leaves the route behind at the end of the request, when Flask takes the request out of the environment."""
+class _RouteKeepingRequest(Request):
+    """Stores the route at the end of the request, when Flask removes the request from the environ."""
 
     def close(self) -> None:
         self.environ[_RULE] = self.url_rule
         super().close()
 
 
-def _route_of(environ: Environ) -> str | None:
-    """Return the template of the route that Flask has found; a hook of its own would cost more than all the ids."""
-    present = environ.get("werkzeug.request")
-    rule = environ.get(_RULE) if present is None else present.url_rule
+def _route_of(scope: Scope) -> str | None:
+    """Return the template of the route that Flask has matched; a `before_request` hook would cost far more."""
+    environ: Environ | None = scope.get(ENVIRON)
+    if environ is None:
+        return None
+    current = environ.get("werkzeug.request")
+    rule = environ.get(_RULE) if current is None else current.url_rule
     return None if rule is None else _template(rule.rule)
 
 
 @lru_cache(maxsize=1024)
 def _template(rule: str) -> str:
-    """Write `/notes/<int:note_id>` as OpenAPI and OpenTelemetry do: `/notes/{note_id}`."""
+    """Convert `/notes/<int:note_id>` to the form of OpenAPI and OpenTelemetry: `/notes/{note_id}`."""
     return re.sub(r"<(?:[^:<>]+:)?([^<>]+)>", r"{\1}", rule)

@@ -1,12 +1,12 @@
-"""The example domain. It goes with this folder, `tests/notes/`, and its line in `main.py`: see README.md."""
+"""The example domain. To remove it, delete this folder, `tests/notes/` and its line in `main.py`: see README.md."""
 
 from fastapi import FastAPI
 
-from .health import watch
+from .health import add_health_check
 from .router import router
 
 
 def install(app: FastAPI) -> None:
-    """Serve the notes, and have `/health` say how they are."""
+    """Add the routes and the health check of the notes."""
     app.include_router(router, prefix="/api/v1")
-    watch(app)
+    add_health_check(app)

@@ -1,12 +1,12 @@
-"""The example domain. It goes with this folder, `tests/notes/`, and its line in `main.py`: see README.md."""
+"""The example domain. To remove it, delete this folder, `tests/notes/` and its line in `main.py`: see README.md."""
 
 from flask import Flask
 
-from .health import watch
+from .health import add_health_check
 from .router import blueprint
 
 
 def install(app: Flask) -> None:
-    """Serve the notes, and have `/health` say how they are."""
+    """Add the routes and the health check of the notes."""
     app.register_blueprint(blueprint, url_prefix="/api/v1/notes")
-    watch(app)
+    add_health_check(app)

@@ -1,4 +1,4 @@
-"""Notes over HTTP: read the request, ask the service, shape the answer."""
+"""The routes of the notes: parse the request, call the service, build the response."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from flask import Blueprint, Response
 
 from ..chassis.errors import BadRequestError
-from ..chassis.web.flask import current_service, json_response, read_json, read_path, read_query
+from ..chassis.web.flask import current_chassis, json_response, read_json, read_path, read_query
 from .repository import open_repository
 from .schemas import NoteChanges, NoteIn, NoteOut, NotePage, NotePath, NoteQuery, decode_cursor, encode_cursor
 from .service import NoteService
@@ -16,8 +16,8 @@ blueprint = Blueprint("notes", __name__)
 
 @contextmanager
 def note_service() -> Iterator[NoteService]:
-    """Open a unit of work. It is committed before the answer goes out, so that a 2xx is never a lie."""
-    with open_repository(current_service()) as notes:
+    """Open a unit of work. It commits before the response is sent, so a client that got 2xx can read its change."""
+    with open_repository(current_chassis()) as notes:
         yield NoteService(notes)
 
 
@@ -33,30 +33,34 @@ def create_note() -> Response:
 def list_notes() -> Response:
     query = read_query(NoteQuery)
     try:
-        after = decode_cursor(query.cursor) if query.cursor else 0
+        after_id = decode_cursor(query.cursor) if query.cursor else 0
     except ValueError:
-        raise BadRequestError("The cursor is not one that this service gave.") from None
+        raise BadRequestError("The cursor is not valid; use `next_cursor` of the previous page.") from None
     with note_service() as notes:
-        found, more = notes.page(after, query.limit, query.tag)
+        found, has_more = notes.page(after_id, query.limit, query.tag)
         items = [NoteOut.model_validate(note) for note in found]
-    return json_response(NotePage(items=items, next_cursor=encode_cursor(items[-1].id) if more else None))
+    return json_response(NotePage(items=items, next_cursor=encode_cursor(items[-1].id) if has_more else None))
 
 
 @blueprint.get("/<note_id>")
 def read_note(note_id: str) -> Response:
+    path = read_path(NotePath)
     with note_service() as notes:
-        return json_response(NoteOut.model_validate(notes.get(read_path(NotePath).note_id)))
+        note = NoteOut.model_validate(notes.get(path.note_id))
+    return json_response(note)
 
 
 @blueprint.patch("/<note_id>")
-def change_note(note_id: str) -> Response:
+def update_note(note_id: str) -> Response:
     path, changes = read_path(NotePath), read_json(NoteChanges)
     with note_service() as notes:
-        return json_response(NoteOut.model_validate(notes.change(path.note_id, changes.given())))
+        note = NoteOut.model_validate(notes.update(path.note_id, changes.sent()))
+    return json_response(note)
 
 
 @blueprint.delete("/<note_id>")
 def delete_note(note_id: str) -> Response:
+    path = read_path(NotePath)
     with note_service() as notes:
-        notes.delete(read_path(NotePath).note_id)
+        notes.delete(path.note_id)
     return Response(status=204)

@@ -1,4 +1,4 @@
-"""How notes are stored."""
+"""The table of the notes."""
 
 from __future__ import annotations
 

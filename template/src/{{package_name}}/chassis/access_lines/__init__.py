@@ -1,1 +1,0 @@
-"""How the lines of the access log reach the sink: many with one write."""

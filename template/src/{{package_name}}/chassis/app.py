@@ -1,0 +1,183 @@
+"""The chassis object. Features write to it and adapters read from it, so that they do not depend on each other."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from importlib import import_module
+from types import ModuleType
+from typing import Any, Protocol, TypeVar, cast
+
+import structlog
+
+from . import errors
+from .health.checks import HealthRegistry
+from .lifecycle import Lifecycle, Lifespan, open_in_order
+from .request_context import RequestContext
+from .settings import BaseChassisSettings, ServiceSettings, view
+
+log = structlog.get_logger(__name__)
+
+# Translates an exception of a library into a ServiceError, or returns None.
+ErrorTranslator = Callable[[BaseException], errors.ServiceError | None]
+# Called with each 5xx outside of health probes: the exception, its error_id and the request (None outside of one).
+ErrorReporter = Callable[[BaseException, str, RequestContext | None], None]
+# Called on the event loop with the request and all its headers (lower-case names) before the framework sees it. It
+# raises a ServiceError to reject the request, and may return an awaitable. It must not block.
+BeforeRequest = Callable[[RequestContext, Mapping[str, str]], Awaitable[None] | None]
+# Called on the event loop once when a request has ended, rejected ones included.
+RequestObserver = Callable[[RequestContext], None]
+
+# ASGI 3 (https://asgi.readthedocs.io).
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+T = TypeVar("T")
+SettingsT = TypeVar("SettingsT", bound=BaseChassisSettings)
+
+
+class RouteTable(Protocol):
+    """The application's routes, for features that need an endpoint before the framework has routed."""
+
+    def prefixes(self) -> Iterable[tuple[str, object]]:
+        """Return the literal start of each route's path, with its endpoint."""
+
+    def resolve(self, method: str, path: str) -> object | None:
+        """Return the endpoint that will serve a request, or None."""
+
+
+@dataclass
+class Chassis:
+    """The contributions of all features, as plain lists that `main.py` and your own features may extend."""
+
+    settings: BaseChassisSettings
+    lifecycle: Lifecycle = field(default_factory=Lifecycle)
+    health: HealthRegistry = field(default_factory=HealthRegistry)
+    lifespans: list[tuple[str, Lifespan]] = field(default_factory=list)
+    error_translators: list[ErrorTranslator] = field(default_factory=list)
+    error_reporters: list[ErrorReporter] = field(default_factory=list)
+    before_request: list[BeforeRequest] = field(default_factory=list)
+    request_observers: list[RequestObserver] = field(default_factory=list)
+    response_headers: dict[str, str] = field(default_factory=dict)
+    https_response_headers: dict[str, str] = field(default_factory=dict)
+    routes: RouteTable | None = None
+    # The application with everything around it, for a server; the adapter sets it.
+    asgi: ASGIApp | None = None
+    _resources: dict[type, Any] = field(default_factory=dict)
+
+    def settings_as(self, cls: type[SettingsT]) -> SettingsT:
+        """Return the settings as the class of one feature.
+
+        Raises:
+            TypeError: The service's settings do not include that class.
+        """
+        return view(self.settings, cls)
+
+    def provide(self, resource: object) -> None:
+        """Make an object available by its type for as long as the service lives."""
+        self._resources[type(resource)] = resource
+
+    def get(self, kind: type[T]) -> T:
+        """Return the object that was provided as `kind`.
+
+        Raises:
+            LookupError: No object of that type was provided.
+        """
+        try:
+            return cast(T, self._resources[kind])
+        except KeyError:
+            raise LookupError(f"{kind.__name__} was not provided; add its feature to FEATURES") from None
+
+    def get_or_provide(self, kind: type[T]) -> T:
+        """Return the service's only `kind()`, created on first use."""
+        if kind not in self._resources:
+            self._resources.setdefault(kind, kind())
+        return self.get(kind)
+
+    def to_service_error(self, cause: BaseException) -> errors.ServiceError:
+        """Translate an exception into the error that the caller gets, with the translators of the features."""
+        if isinstance(cause, errors.ServiceError):
+            return cause
+        for translate in self.error_translators:
+            error = translate(cause)
+            if error is not None:
+                return error
+        return errors.InternalError()
+
+    def open_lifespans(self) -> AbstractAsyncContextManager[None]:
+        """Open the service's resources in order, retrying unavailable ones for `STARTUP_TIMEOUT_SECONDS`."""
+
+        def is_retryable(error: Exception) -> bool:
+            # Do not wait for dependencies once the service was told to stop.
+            return not self.lifecycle.draining and isinstance(self.to_service_error(error), errors.UnavailableError)
+
+        timeout_seconds = self.settings_as(ServiceSettings).startup_timeout_seconds
+        return open_in_order(self.lifespans, timeout_seconds=timeout_seconds, is_retryable=is_retryable)
+
+
+class Feature(Protocol):
+    """The interface of a feature, which is a module or an object. Add your own to `FEATURES` in `main.py`.
+
+    A feature may also have `add_commands(commands)`, which adds commands to `python -m <package>`, and
+    `deploy_checks()`, which returns checks for `deploy-check`.
+    """
+
+    def install(self, chassis: Chassis) -> None: ...
+
+
+def build(settings: BaseChassisSettings, features: Sequence[Feature]) -> Chassis:
+    """Return a chassis with these features installed in their order."""
+    chassis = Chassis(settings)
+    for feature in features:
+        feature.install(chassis)
+    log.info("features_installed", features=[_name(feature) for feature in features])
+    return chassis
+
+
+def _name(feature: object) -> str:
+    return getattr(feature, "__name__", type(feature).__name__).rpartition("chassis.")[2]
+
+
+_ATTRIBUTE = "chassis"
+
+
+def attach(app: object, chassis: Chassis) -> None:
+    """Store the chassis of an application on it, as `app.chassis`."""
+    setattr(app, _ATTRIBUTE, chassis)
+
+
+def chassis_of(app: object) -> Chassis:
+    """Return the chassis of an application.
+
+    Raises:
+        LookupError: `install` was not called for it.
+    """
+    chassis = getattr(app, _ATTRIBUTE, None)
+    if not isinstance(chassis, Chassis):
+        raise LookupError("this application has no chassis; call install(app, settings, FEATURES) first")
+    return chassis
+
+
+def asgi_app(app: object) -> ASGIApp:
+    """Return an application with its middleware, as any ASGI server serves it and tests call it.
+
+    Raises:
+        LookupError: `install` was not called for it.
+    """
+    asgi = chassis_of(app).asgi
+    if asgi is None:
+        raise LookupError("this application has no middleware; call install(app, settings, FEATURES) first")
+    return asgi
+
+
+def load_domains(main: str, *names: str) -> list[ModuleType]:
+    """Import the domains of these names: packages next to the module `main`, each with `install(app)`.
+
+    `main.py` imports them when it is imported itself, so that a migration knows their models without an application.
+    """
+    package = main.rpartition(".")[0]
+    return [import_module(f"{package}.{name}") for name in names]

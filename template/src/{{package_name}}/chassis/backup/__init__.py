@@ -1,0 +1,100 @@
+"""Backups, made by the database's own tools. docs/backup.md is the guide for operators."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field, SecretStr, field_validator
+from sqlalchemy import Connection
+
+from .. import database
+from ..app import Chassis
+from ..database.backend import DatabaseBackend
+from ..lifecycle import EX_UNAVAILABLE
+from ..settings import ServiceSettings
+
+if TYPE_CHECKING:
+    from .make import BackupResult
+
+
+class BackupError(Exception):
+    """A backup cannot be made or restored. The message says why and what to do."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class ToolUnavailableError(BackupError):
+    """A tool of the database is missing, or older than the server."""
+
+    exit_code: ClassVar[int] = EX_UNAVAILABLE
+
+
+class Settings(database.Settings, ServiceSettings):
+    """Backups"""
+
+    backup_directory: Path = Field(Path("backups"), description="Folder for backups; preferably on another disk.")
+    backup_key: SecretStr | None = Field(
+        None, description="Key that encrypts and signs backups (AGE-SECRET-KEY-1...); `backup --new-key` prints one."
+    )
+    backup_keep_count: int = Field(30, ge=1, description="Number of backups to keep; older ones are deleted.")
+    backup_keep_days: int = Field(
+        30, ge=1, description="Age in days at which a backup is deleted; the newest is never deleted."
+    )
+    backup_timeout_seconds: float = Field(3600.0, gt=0, description="Time limit for each tool of a backup or restore.")
+    backup_verify_database_url: SecretStr | None = Field(
+        None,
+        description="Database that `backup --verify` overwrites, with `verify` in its name; by default it creates one.",
+    )
+
+    @field_validator("backup_key")
+    @classmethod
+    def _is_an_age_identity(cls, value: SecretStr | None) -> SecretStr | None:
+        if value:
+            from .archive import Key  # imported late: a service without a key does not need it
+
+            Key(value.get_secret_value())
+        return value
+
+
+class DatabaseBackup(ABC):
+    """A feature for `FEATURES`: the commands `backup` and `restore` for one kind of database.
+
+    The methods get a connection under the migration lock. They raise `BackupError`.
+    """
+
+    backend: DatabaseBackend[Any]
+    # The name of the dump in the file of a backup.
+    dump_name: str
+
+    @abstractmethod
+    def tool_version(self) -> str:
+        """Return the name and the version of the tool that makes the dump."""
+
+    def server_version(self, _connection: Connection) -> str:
+        """Return the version of the database, which is that of the tool where it is a library."""
+        return self.tool_version()
+
+    @abstractmethod
+    def dump(self, connection: Connection, target: Path, timeout_seconds: float) -> None:
+        """Write one consistent snapshot of the database to `target` while the service reads and writes."""
+
+    @abstractmethod
+    def restore(self, connection: Connection, source: Path, timeout_seconds: float) -> None:
+        """Replace the content of the database with a dump. If that fails, the database is unchanged."""
+
+    def install(self, chassis: Chassis) -> None:
+        """Require the settings of backups. The serving process itself makes no backups."""
+        chassis.settings_as(Settings)
+
+    def add_commands(self, commands: Any) -> None:
+        from .commands import add_commands  # imported late: a serving process does not need it
+
+        add_commands(commands, self)
+
+    def make(self, settings: Settings) -> BackupResult:
+        """Make a backup, then delete the expired ones."""
+        from .make import make
+
+        return make(settings, self)

@@ -1,0 +1,107 @@
+"""The cache for handlers that run in threads: `chassis.get(Cache)`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from ..app import Chassis
+from ..errors import DeadlineExceededError
+from ..web import timeouts
+from . import MISSING, Store, StoreModule, decode, encode, with_jitter
+
+
+class CacheFeature:
+    """The feature for `FEATURES`, with the module that stores the values."""
+
+    def __init__(self, module: StoreModule) -> None:
+        self._module = module
+
+    def install(self, chassis: Chassis) -> None:
+        timeout_seconds = chassis.settings_as(timeouts.Settings).request_timeout_seconds
+        chassis.provide(Cache(self._module.open_store(chassis), timeout_seconds))
+
+
+class Cache:
+    """Caches JSON values and bytes. No call fails because the store is unavailable: reads then behave like a miss.
+
+    Args:
+        store: The store.
+        timeout_seconds: How long `get_or_compute` waits for another thread's computation.
+    """
+
+    def __init__(self, store: Store, timeout_seconds: float) -> None:
+        self.store = store
+        self._timeout_seconds = timeout_seconds
+        self._lock = threading.Lock()
+        self._running: dict[str, Future[Any]] = {}
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the cached value, or `default` if there is none."""
+        value = decode(self.store.get(key))
+        return default if value is MISSING else value
+
+    def set(self, key: str, value: Any, ttl_seconds: float, *, jitter: float = 0.0) -> bool:
+        """Cache a value and return whether that succeeded.
+
+        Args:
+            key: The name of the value.
+            value: Bytes, or anything that JSON can hold.
+            ttl_seconds: How long the value is valid.
+            jitter: The share of that time (0 to below 1) by which it is randomly shortened.
+
+        Raises:
+            TypeError: The value is neither bytes nor JSON.
+        """
+        return self.store.set(key, encode(value), with_jitter(ttl_seconds, jitter))
+
+    def delete(self, key: str) -> bool:
+        """Delete a cached value and return whether it existed."""
+        return self.store.delete(key)
+
+    def get_or_compute(self, key: str, compute: Callable[[], Any], ttl_seconds: float, *, jitter: float = 0.0) -> Any:
+        """Return the cached value, or compute and cache it. Concurrent callers of this process share one computation.
+
+        Raises:
+            DeadlineExceededError: Another thread has computed the value for longer than a request may take.
+            Exception: The exception of `compute` reaches every caller and is not cached.
+        """
+        value = decode(self.store.get(key))
+        if value is not MISSING:
+            return value
+        with self._lock:
+            running = self._running.get(key)
+            if running is None:
+                own = self._running[key] = Future[Any]()
+        if running is None:
+            return self._run(key, own, lambda: self._compute(key, compute, ttl_seconds, jitter))
+        try:
+            return running.result(self._timeout_seconds)
+        except TimeoutError:
+            if not running.done():
+                raise DeadlineExceededError() from None
+            raise
+
+    def _compute(self, key: str, compute: Callable[[], Any], ttl_seconds: float, jitter: float) -> Any:
+        # Another computation may have ended between the caller's lookup and this one.
+        value = self.get(key, MISSING)
+        if value is MISSING:
+            value = compute()
+            self.set(key, value, ttl_seconds, jitter=jitter)
+        return value
+
+    def _run(self, key: str, future: Future[Any], work: Callable[[], Any]) -> Any:
+        """Do the work and pass its result or exception to the waiting threads."""
+        try:
+            value = work()
+        except BaseException as error:
+            future.set_exception(error)
+            raise
+        else:
+            future.set_result(value)
+            return value
+        finally:
+            with self._lock:
+                self._running.pop(key, None)

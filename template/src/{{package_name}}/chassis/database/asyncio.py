@@ -1,0 +1,81 @@
+"""The database for asynchronous handlers: engine, sessions, and the feature for `FEATURES`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Generic
+
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+from ..app import Chassis
+from ..health.checks import QUICK, Check
+from . import migrations
+from .backend import DatabaseBackend, SettingsT
+from .connection import error_translator, pool_details, set_up_connections, url_for
+from .session import UnitOfWork
+
+
+class Database:
+    """One engine with its connection pool; `session()` is one unit of work."""
+
+    def __init__(self, engine: AsyncEngine, backend: DatabaseBackend[Any]) -> None:
+        self.engine = engine
+        self._backend = backend
+        self._sessions = async_sessionmaker(engine, expire_on_commit=False, sync_session_class=UnitOfWork)
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[AsyncSession]:
+        """Open a unit of work: commit when the block ends, roll back when it raises an exception.
+
+        Raises:
+            DeadlineExceededError: The deadline of the current request has passed; nothing is committed.
+        """
+        async with self._sessions() as session:
+            yield session
+            await session.commit()
+
+    async def ping(self) -> None:
+        """Raise an exception if the database is unavailable."""
+        async with self.engine.connect() as connection:
+            await connection.run_sync(self._backend.ping)
+
+    def pool_details(self) -> dict[str, int]:
+        """Return the usage of the connection pool."""
+        return pool_details(self.engine.pool)
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Connect before the service starts, and close all connections when it stops."""
+        try:
+            await self.ping()
+            yield
+        finally:
+            await self.engine.dispose()
+
+
+def open_database(settings: SettingsT, backend: DatabaseBackend[SettingsT]) -> Database:
+    """Return the database of `DATABASE_URL`; it connects on first use."""
+    url = url_for(settings, backend.ASYNC_DRIVER)
+    backend.prepare(url)
+    engine = create_async_engine(url, **backend.engine_options(settings))
+    set_up_connections(engine.sync_engine, backend, settings)
+    return Database(engine, backend)
+
+
+class DatabaseFeature(Generic[SettingsT]):
+    """The feature for `FEATURES`: a database with this backend."""
+
+    def __init__(self, backend: DatabaseBackend[SettingsT]) -> None:
+        self._backend = backend
+
+    def install(self, chassis: Chassis) -> None:
+        database = open_database(chassis.settings_as(self._backend.Settings), self._backend)
+        chassis.provide(database)
+        chassis.error_translators.append(error_translator(self._backend))
+        details = database.pool_details
+        chassis.health.add(Check("database", database.ping, critical=True, details=details, timeout_fraction=QUICK))
+        chassis.lifespans.append(("database", database.lifespan))
+
+    def add_commands(self, commands: Any) -> None:
+        migrations.add_commands(commands, self._backend)

@@ -1,0 +1,91 @@
+"""The interface that every database implements; `sqlite.py`, for example, is one implementation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from sqlalchemy import URL, Connection, Engine
+
+from ..health.checks import CheckFailedError
+from . import Settings as DatabaseSettings
+
+
+class MaintenanceError(Exception):
+    """A command cannot work on the database; the message says why and what to do."""
+
+
+class MigrationError(MaintenanceError):
+    """A migration cannot run; the message says why and what to do."""
+
+
+class ReadOnlyError(CheckFailedError):
+    """The database responds but rejects writes."""
+
+    def __init__(self) -> None:
+        super().__init__("the database does not accept writes")
+
+
+def wait_for_lock(try_to_lock: Callable[[], bool], timeout_seconds: float) -> None:
+    """Poll for a lock, because a statement that waits inside the database can block the holder of the lock.
+
+    Raises:
+        MigrationError: The lock was not free for `timeout_seconds`.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    while not try_to_lock():
+        if time.monotonic() > deadline:
+            raise MigrationError(
+                f"another migration, backup or restore has held the lock for {timeout_seconds:g} s; wait for its end"
+            )
+        time.sleep(0.1)
+
+
+SettingsT = TypeVar("SettingsT", bound=DatabaseSettings)
+
+
+class DatabaseBackend(Protocol[SettingsT]):
+    """The interface of a database, implemented by a module. `settings` is an instance of the module's `Settings`."""
+
+    ASYNC_DRIVER: str
+    SYNC_DRIVER: str
+
+    @property
+    def Settings(self) -> type[SettingsT]: ...  # noqa: N802
+
+    def engine_options(self, settings: SettingsT) -> dict[str, Any]:
+        """Return the arguments of `create_engine`: pool, timeouts, arguments of the driver."""
+
+    def connector(self, engine: Engine, settings: SettingsT) -> Callable[..., Any] | None:
+        """Return the function that opens connections of an engine, or None for the driver's own."""
+
+    def prepare(self, url: URL) -> None:
+        """Create what must exist before the first connection, such as a folder."""
+
+    def migration_lock(self, engine: Engine, timeout_seconds: float) -> AbstractContextManager[object]:
+        """Lock the schema, so that only one process at a time migrates, even if many start at once.
+
+        Raises:
+            MigrationError: The lock was not free for `timeout_seconds`, or the database cannot be migrated.
+        """
+
+    def before_connect(self, arguments: list[Any]) -> None:
+        """Change the arguments with which a connection is about to be opened."""
+
+    def on_connect(self, connection: Any) -> None:
+        """Configure a new DBAPI connection."""
+
+    def ping(self, connection: Connection) -> None:
+        """Raise an exception if the database is unavailable, cannot be read or rejects writes."""
+
+    def is_transient(self, error: Exception) -> bool:
+        """Return whether the error is temporary: the response is 503, and a retry may help."""
+
+    def is_conflict(self, error: Exception) -> bool:
+        """Return whether a unique constraint was violated: the response is 409."""
+
+    def scratch(self, url: URL, folder: Path) -> AbstractContextManager[URL]:
+        """Provide an empty database of the same kind, in `folder` or on the same server, and drop it afterwards."""

@@ -1,0 +1,57 @@
+"""Shared parts of commands that work on the whole database: one connection under the migration lock, and exit codes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from ..lifecycle import EX_UNAVAILABLE
+from .backend import DatabaseBackend, MaintenanceError, SettingsT
+from .connection import is_unavailable, open_engine
+
+
+@contextmanager
+def maintenance_connection(
+    settings: SettingsT, backend: DatabaseBackend[SettingsT], statement_timeout_seconds: float
+) -> Iterator[Connection]:
+    """Connect under the migration lock, so that the schema does not change in the meantime.
+
+    Args:
+        settings: The settings of the backend.
+        backend: The database.
+        statement_timeout_seconds: The timeout of each statement. A new index on a large table takes longer than a
+            request may.
+    """
+    settings = settings.model_copy(update={"database_statement_timeout_seconds": statement_timeout_seconds})
+    engine = open_engine(settings, backend)
+    wait_seconds = settings.database_migration_timeout_seconds
+    try:
+        with backend.migration_lock(engine, wait_seconds), engine.connect() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def run(work: Callable[[], None], failure: str, backend: DatabaseBackend[Any]) -> int:
+    """Do the work of a command and return its exit code: 0, 1, or 69 if the database is unavailable.
+
+    An expected error prints one sentence on stderr, which begins with `failure`.
+    """
+    from alembic.util import CommandError  # imported late: a serving process does not need Alembic
+
+    try:
+        work()
+    except (MaintenanceError, CommandError, OSError) as error:
+        print(f"{failure}: {error}", file=sys.stderr)
+        return 1
+    except DBAPIError as error:
+        if not is_unavailable(error, backend):
+            raise
+        print(f"{failure}: the database is unavailable: {error.orig}", file=sys.stderr)
+        return EX_UNAVAILABLE
+    return 0

@@ -1,0 +1,74 @@
+"""The database for synchronous handlers: engine, sessions, and the feature for `FEATURES`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Generic
+
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session, sessionmaker
+
+from ..app import Chassis
+from ..health.checks import QUICK, Check
+from . import migrations
+from .backend import DatabaseBackend, SettingsT
+from .connection import error_translator, open_engine, pool_details
+from .session import UnitOfWork
+
+
+class Database:
+    """One engine with its connection pool; `session()` is one unit of work."""
+
+    def __init__(self, engine: Engine, backend: DatabaseBackend[Any]) -> None:
+        self.engine = engine
+        self._backend = backend
+        self._sessions = sessionmaker(engine, expire_on_commit=False, class_=UnitOfWork)
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """Open a unit of work: commit when the block ends, roll back when it raises an exception.
+
+        Raises:
+            DeadlineExceededError: The deadline of the current request has passed; nothing is committed.
+        """
+        with self._sessions() as session:
+            yield session
+            session.commit()
+
+    def ping(self) -> None:
+        """Raise an exception if the database is unavailable."""
+        with self.engine.connect() as connection:
+            self._backend.ping(connection)
+
+    def pool_details(self) -> dict[str, int]:
+        """Return the usage of the connection pool."""
+        return pool_details(self.engine.pool)
+
+    @contextmanager
+    def lifespan(self) -> Iterator[None]:
+        """Connect before the service starts, and close all connections when it stops."""
+        try:
+            self.ping()
+            yield
+        finally:
+            self.engine.dispose()
+
+
+class DatabaseFeature(Generic[SettingsT]):
+    """The feature for `FEATURES`: a database with this backend."""
+
+    def __init__(self, backend: DatabaseBackend[SettingsT]) -> None:
+        self._backend = backend
+
+    def install(self, chassis: Chassis) -> None:
+        engine = open_engine(chassis.settings_as(self._backend.Settings), self._backend)
+        database = Database(engine, self._backend)
+        chassis.provide(database)
+        chassis.error_translators.append(error_translator(self._backend))
+        details = database.pool_details
+        chassis.health.add(Check("database", database.ping, critical=True, details=details, timeout_fraction=QUICK))
+        chassis.lifespans.append(("database", database.lifespan))
+
+    def add_commands(self, commands: Any) -> None:
+        migrations.add_commands(commands, self._backend)

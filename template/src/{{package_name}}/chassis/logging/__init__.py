@@ -1,0 +1,1 @@
+"""Logs: configuration, the access log, redaction, and the sink that writes them."""

@@ -1,0 +1,313 @@
+"""Limits on connections: their number, the size and duration of a request head, and clients that stop reading.
+
+This is the one file that builds on uvicorn's HTTP protocol class, which is not documented API; the version bound of
+uvicorn in pyproject.toml goes with it. The names it relies on: `HttpToolsProtocol` with `parser`, `scope`, `headers`,
+`url`, `cycle`, `ws_protocol_class` and `on_response_complete`. Everything else is asyncio's protocol interface and
+httptools' callbacks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import math
+import sys
+import termios
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from itertools import chain
+from typing import Any, cast
+
+import structlog
+from httptools import HttpParserUpgrade, HttpRequestParser
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from ..app import Scope
+from ..web.policy import HEAD_TOO_LARGE
+
+log = structlog.get_logger(__name__)
+
+# Returns the bytes of the response to a client whose request head is too large. The argument is its address.
+RejectHead = Callable[[str], Awaitable[bytes]]
+
+_SWEEP_SECONDS = 0.5
+# More headers than this cost more to handle than their bytes suggest.
+_MAX_HEADERS = 200
+# httptools cannot parse a longer one.
+_MAX_URL_BYTES = 65_535
+
+
+class ConnectionLimits:
+    """The limits of a server, and the connections under these limits.
+
+    Args:
+        head_bytes: The largest request line and headers, in bytes.
+        head_timeout_seconds: How long a connection may take to send a complete request head, from its first byte or,
+            for a new connection, from its start.
+        connections: How many may be open. A further one closes the connection that has been idle longest.
+        read_timeout_seconds: How long a client may stop reading its response.
+        reject_head: Returns the response to a head that is too large.
+    """
+
+    def __init__(
+        self,
+        *,
+        head_bytes: int,
+        head_timeout_seconds: float,
+        connections: int,
+        read_timeout_seconds: float,
+        reject_head: RejectHead,
+    ) -> None:
+        self.head_bytes = head_bytes
+        self.head_timeout_seconds = head_timeout_seconds
+        self.connections = connections
+        self.read_timeout_seconds = read_timeout_seconds
+        self.reject_head = reject_head
+        self.open: dict[LimitedConnection, None] = {}
+        # Connections without a request in progress, the longest idle first, and when each must be closed. A kept
+        # connection has no time here until its next byte: uvicorn's keep-alive timer closes it.
+        self.idle: dict[LimitedConnection, float] = {}
+        # Connections whose client does not read its response, and when each must be closed.
+        self.stalled: dict[LimitedConnection, float] = {}
+        self._is_sweeping = False
+
+    def add(self, connection: LimitedConnection) -> None:
+        """Track a new connection, and close the longest idle one if there are too many."""
+        self.open[connection] = None
+        self.idle[connection] = time.monotonic() + self.head_timeout_seconds
+        if len(self.open) > self.connections:
+            self._longest_idle().abort()
+        if not self._is_sweeping:
+            self._schedule()
+
+    def remove(self, connection: LimitedConnection) -> None:
+        self.open.pop(connection, None)
+        self.idle.pop(connection, None)
+        self.stalled.pop(connection, None)
+
+    def _longest_idle(self) -> LimitedConnection:
+        """Return a connection to close: without a request, waiting for a body, not reading, or the new one at last."""
+        newest = next(reversed(self.idle))
+        idle = (one for one in self.idle if one is not newest and not one.transport.get_write_buffer_size())
+        reading = (one for one in self.open if one.is_reading_body)
+        return next(chain(idle, reading, self.stalled), newest)
+
+    def _schedule(self) -> None:
+        self._is_sweeping = True
+        asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep)
+
+    def _sweep(self) -> None:
+        now = time.monotonic()
+        for connection in self.stalled:
+            connection.watch_reading()
+        expired = [connection for connection, until in self.idle.items() if until < now]
+        stalled = [connection for connection, until in self.stalled.items() if until < now]
+        for connection in expired + stalled:
+            connection.abort()
+        if stalled:
+            log.warning("slow_readers_closed", connections=len(stalled))
+        self._is_sweeping = False
+        if self.open:
+            self._schedule()
+
+
+class _Parser(HttpRequestParser):
+    """A parser that ignores `Upgrade` headers if its connection does, as a server may (RFC 9110, 7.8).
+
+    httptools considers a request with such a header complete after its head, so its body would be lost.
+    """
+
+    def __init__(self, connection: LimitedConnection) -> None:
+        super().__init__(connection)
+        self._connection = connection
+        # As uvicorn has it: the response to a whole request is sent whatever follows it.
+        self.set_dangerous_leniencies(lenient_data_after_close=True)
+
+    def feed_data(self, data: Any) -> None:
+        try:
+            super().feed_data(data)
+        except HttpParserUpgrade as upgrade:
+            head = self._connection.head_without_upgrade
+            if head is None:
+                raise
+            self._connection.parser = _Parser(self._connection)
+            self._connection.parser.feed_data(head + bytes(data[upgrade.args[0] :]))
+
+
+class LimitedConnection(HttpToolsProtocol):
+    """One HTTP/1.1 connection under the limits of its server."""
+
+    limits: ConnectionLimits  # set on the subclass of each server
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.parser = _Parser(self)
+        # The head, to be parsed again if it asks for an upgrade that this server ignores.
+        self.head_without_upgrade: bytes | None = None
+        self._is_in_head = False
+        self._is_rejected = False
+        self._chunk_bytes = 0
+        self._stalled_bytes = 0  # received since the head began, or since the last part of a body
+        self._has_progress = False
+        self._unread_bytes = 0
+        self.limits.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.limits.remove(self)
+        super().connection_lost(exc)
+
+    def abort(self) -> None:
+        """Close the connection without waiting for a client that does not read."""
+        self.limits.remove(self)
+        self.transport.abort()
+
+    # -- asyncio's protocol interface ----------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_rejected or self.transport.is_closing():
+            return
+        self._chunk_bytes = len(data)
+        self._has_progress = False
+        super().data_received(data)
+        if self.transport.get_protocol() is not self:  # a WebSocket from now on
+            self.limits.remove(self)
+            return
+        if not self._has_progress:
+            self._stalled_bytes += self._chunk_bytes
+        if self._stalled_bytes > self.limits.head_bytes and not self.transport.is_closing():
+            self._too_large()
+        if self.limits.idle.get(self) == math.inf:  # the first bytes of another head
+            self.limits.idle[self] = time.monotonic() + self.limits.head_timeout_seconds
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.watch_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.limits.stalled.pop(self, None)
+        if self.transport.is_closing():
+            self.watch_reading()
+
+    def watch_reading(self) -> None:
+        """Give the client its time to read again whenever it has read something."""
+        unread_bytes = _unread_bytes(self.transport)
+        if self not in self.limits.stalled or unread_bytes < self._unread_bytes:
+            self.limits.stalled[self] = time.monotonic() + self.limits.read_timeout_seconds
+        self._unread_bytes = unread_bytes
+
+    # -- httptools' callbacks ------------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        self._is_in_head = True
+        self.head_without_upgrade = None
+        self._note_progress()
+        if self in self.limits.idle:  # nothing else is in this chunk before the head
+            self._stalled_bytes = self._chunk_bytes
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # Trailers of a chunked body are not headers (RFC 9110, 6.5.1).
+        if self._is_in_head and len(self.headers) <= _MAX_HEADERS:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._is_in_head = False
+        if self.parser.should_upgrade() and self._ignores_upgrade():
+            self.head_without_upgrade = self._write_head()
+            return
+        most_bytes = self._stalled_bytes + self._chunk_bytes
+        is_large = most_bytes > self.limits.head_bytes and self._head_bytes() > self.limits.head_bytes
+        if is_large or len(self.headers) > _MAX_HEADERS:
+            cast(Scope, self.scope)[HEAD_TOO_LARGE] = True
+            self.url = self.url[:_MAX_URL_BYTES]
+        self._note_progress()
+        self.limits.idle.pop(self, None)
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._note_progress()
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if self.head_without_upgrade is not None:
+            return
+        super().on_message_complete()
+        if self in self.limits.idle:  # the rest of a body came after its response
+            self.limits.idle[self] = time.monotonic() + self.config.timeout_keep_alive
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self.watch_reading()  # asyncio closes it when the client has read everything
+            return
+        if not self.cycle.response_complete:
+            return
+        # A client that still sends its body, or has begun another head, must finish within the head timeout.
+        is_sending = self.cycle.more_body or self._is_in_head
+        until = time.monotonic() + self.limits.head_timeout_seconds if is_sending else math.inf
+        self.limits.idle[self] = until
+
+    def _note_progress(self) -> None:
+        self._stalled_bytes = 0
+        self._has_progress = True
+
+    @property
+    def is_reading_body(self) -> bool:
+        """Whether a request waits for the rest of its body."""
+        return self.cycle is not None and self.cycle.more_body and not self.cycle.response_complete
+
+    def _head_bytes(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _ignores_upgrade(self) -> bool:
+        """Tell whether the head asks for an upgrade other than a WebSocket handshake (RFC 6455, 4.1)."""
+        headers = dict(self.headers)
+        if b"upgrade" not in headers:
+            return False
+        is_handshake = headers[b"upgrade"].lower() == b"websocket" and self.parser.get_method() == b"GET"
+        has_body = b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
+        return has_body or not is_handshake or self.ws_protocol_class is None
+
+    def _write_head(self) -> bytes:
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+        lines += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+        return b"\r\n".join(lines) + b"\r\n\r\n"
+
+    def _too_large(self) -> None:
+        """Reject a head, or trailers or chunk framing of a body, that exceed the limit."""
+        is_waiting = self.cycle is None or self.cycle.response_complete
+        if self._is_in_head and is_waiting:
+            self._is_rejected = True
+            task = self.loop.create_task(self._reject_head())
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+            return
+        self.abort()
+
+    async def _reject_head(self) -> None:
+        response = await self.limits.reject_head(self.client[0] if self.client else "")
+        if self.transport.is_closing():
+            return
+        self.transport.write(response)
+        # Closing with unread data would reset the connection, and the client might never see the response. If the
+        # client continues to send, the head timeout closes the connection.
+        self.transport.write_eof()
+
+
+def _unread_bytes(transport: asyncio.Transport) -> int:
+    """Return how much of what was written the client has not received.
+
+    This includes the kernel's buffer (tcp(7), SIOCOUTQ), which takes more only after megabytes have left it. Without
+    it, a client that reads 100 KB/s would seem to pause.
+    """
+    queued = bytearray(4)
+    with suppress(AttributeError, OSError):  # not every system tells
+        fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, queued)
+    return transport.get_write_buffer_size() + int.from_bytes(queued, sys.byteorder)
+
+
+def limited(limits: ConnectionLimits) -> type[Any]:
+    """Return the protocol class for `uvicorn.Config(http=...)` with these limits."""
+    return type("Connection", (LimitedConnection,), {"limits": limits})

@@ -1,0 +1,207 @@
+"""Serves the application with uvicorn: it answers probes while it starts, limits connections, and drains at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextvars import Context
+from signal import SIGINT, SIGTERM, signal
+from types import FrameType
+from typing import Any
+
+import structlog
+import uvicorn
+from pydantic import Field
+
+from ..app import Message, chassis_of
+from ..errors import phrase
+from ..lifecycle import EX_UNAVAILABLE
+from ..settings import BaseChassisSettings, ServiceSettings
+from ..web.middleware import ChassisMiddleware
+from ..web.timeouts import Settings as TimeoutSettings
+from .connections import ConnectionLimits, limited
+
+log = structlog.get_logger(__name__)
+
+_BACKLOG = 2048
+
+
+class Settings(BaseChassisSettings):
+    """Server"""
+
+    keep_alive_timeout_seconds: int = Field(
+        75, ge=1, description="How long an idle connection stays open; set it longer than at the load balancer."
+    )
+    max_connections: int = Field(
+        1000, ge=1, description="How many connections may be open; a further one closes the longest idle one."
+    )
+    max_request_head_bytes: int = Field(
+        65_536, ge=1024, description="Maximum size of request line and headers together; larger ones get 431."
+    )
+    request_head_timeout_seconds: float = Field(
+        10.0, gt=0, description="How long a connection may take to send complete request headers; then it is closed."
+    )
+
+
+class DrainingServer(uvicorn.Server):
+    """A server whose first SIGTERM or SIGINT starts the drain, and whose second one stops it at once.
+
+    It opens the service's resources after it has begun to listen, so that probes see the start.
+    """
+
+    def __init__(self, config: uvicorn.Config, middleware: ChassisMiddleware, shutdown_timeout_seconds: float) -> None:
+        super().__init__(config)
+        self._middleware = middleware
+        self._lifecycle = middleware.chassis.lifecycle
+        self._drain_seconds = middleware.chassis.settings_as(ServiceSettings).shutdown_drain_seconds
+        self._shutdown_timeout_seconds = shutdown_timeout_seconds
+        self._is_over = asyncio.Event()
+        self._resources: asyncio.Task[None] | None = None
+        self.failed_to_start = False
+        # When the shutdown must have ended, in the time of `time.monotonic`.
+        self._stops_at = 0.0
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._resources = asyncio.create_task(self._hold_resources())
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._stops_at = time.monotonic() + self._shutdown_timeout_seconds
+        await super().shutdown(sockets)
+        self._is_over.set()
+        if self._resources is None:
+            return
+        if not self._lifecycle.started:
+            self._resources.cancel()  # whatever is still being opened is not needed any more
+        await asyncio.wait([self._resources], timeout=self._shutdown_timeout_seconds)
+        self._exit_in_time()
+
+    def _exit_in_time(self) -> None:
+        """End the process even if tasks or threads hang, for which asyncio and Python would wait without limit."""
+        left_seconds = max(1.0, self._stops_at - time.monotonic())
+        watchdog = threading.Timer(left_seconds, _abandon, [EX_UNAVAILABLE if self.failed_to_start else 0])
+        watchdog.daemon = True
+        watchdog.start()
+
+    async def _hold_resources(self) -> None:
+        """Open the resources, keep them open until the server has stopped, and close them in the same task."""
+        try:
+            async with self._middleware.lifespan():
+                await self._is_over.wait()
+        except Exception:
+            if self._lifecycle.started:
+                log.exception("shutdown_failed")
+            elif not self._lifecycle.draining:
+                log.exception("startup_failed")
+                self.failed_to_start = True
+            self.should_exit = True
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # A signal handler may interrupt any code, a write to the log included: it only schedules.
+        asyncio.get_running_loop().call_soon_threadsafe(self._on_signal, sig, context=Context())
+
+    def _on_signal(self, sig: int) -> None:
+        was_draining = self._lifecycle.draining
+        self._lifecycle.drain()
+        if was_draining or not self._lifecycle.started:
+            self.should_exit = True
+            self.force_exit = was_draining and sig == SIGINT
+            return
+        asyncio.get_running_loop().call_later(self._drain_seconds, setattr, self, "should_exit", True)
+
+
+def serve(create_app: Callable[[], Any], _settings: BaseChassisSettings) -> int:
+    """Serve until a signal; return the exit code of the process."""
+    for number in (SIGINT, SIGTERM):  # until uvicorn handles signals, and again after it
+        signal(number, _exit_at_once)
+    chassis = chassis_of(create_app())
+    middleware = chassis.asgi
+    if not isinstance(middleware, ChassisMiddleware):
+        raise TypeError("the application has no middleware; call install(app, settings, FEATURES) in create_app")
+    service = chassis.settings_as(ServiceSettings)
+    try:
+        listener = _listen(service.host, service.port)
+    except OSError as error:
+        log.error("listen_failed", host=service.host, port=service.port, cause=error.strerror)
+        return EX_UNAVAILABLE
+    chassis.lifecycle.opening = True
+    server = DrainingServer(_config(middleware), middleware, service.shutdown_timeout_seconds)
+    server.run(sockets=[listener])
+    return EX_UNAVAILABLE if server.failed_to_start else 0
+
+
+def _config(middleware: ChassisMiddleware) -> uvicorn.Config:
+    settings = middleware.chassis.settings_as(Settings)
+    shutdown_timeout_seconds = middleware.chassis.settings_as(ServiceSettings).shutdown_timeout_seconds
+    return uvicorn.Config(
+        middleware,
+        # The middleware does these once for every framework, in the service's own form.
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        lifespan="off",
+        http=limited(_limits(middleware)),
+        timeout_keep_alive=settings.keep_alive_timeout_seconds,
+        timeout_graceful_shutdown=max(1, round(shutdown_timeout_seconds)),
+        backlog=_BACKLOG,
+        # The next request on a connection must not see the context variables of the one before.
+        reset_contextvars=True,
+    )
+
+
+def _exit_at_once(_number: int, _frame: FrameType | None) -> None:
+    os._exit(0)
+
+
+def _abandon(code: int) -> None:
+    threads = [thread.name for thread in threading.enumerate() if not thread.daemon]
+    log.warning("threads_abandoned", threads=threads)
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket. An IPv6 wildcard (`::`) serves IPv4 too.
+
+    Raises:
+        OSError: The address is in use or does not exist.
+    """
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    is_ipv6 = family == socket.AF_INET6
+    dualstack = is_ipv6 and socket.has_dualstack_ipv6()
+    return socket.create_server(address[:2], family=family, backlog=_BACKLOG, dualstack_ipv6=dualstack)
+
+
+def _limits(middleware: ChassisMiddleware) -> ConnectionLimits:
+    settings = middleware.chassis.settings_as(Settings)
+
+    async def reject_head(peer: str) -> bytes:
+        parts: list[bytes] = []
+
+        async def collect(message: Message) -> None:
+            parts.append(_raw_response(message) if message["type"] == "http.response.start" else message["body"])
+
+        await middleware.reject_head(peer, collect)
+        return b"".join(parts)
+
+    return ConnectionLimits(
+        head_bytes=settings.max_request_head_bytes,
+        head_timeout_seconds=settings.request_head_timeout_seconds,
+        connections=settings.max_connections,
+        read_timeout_seconds=middleware.chassis.settings_as(TimeoutSettings).response_idle_timeout_seconds,
+        reject_head=reject_head,
+    )
+
+
+def _raw_response(message: Message) -> bytes:
+    """Return the bytes of status line and headers, for a response that uvicorn does not send itself."""
+    headers = [*message["headers"], (b"connection", b"close")]
+    lines = [f"HTTP/1.1 {message['status']} {phrase(message['status'])}".encode()]
+    lines += [name + b": " + value for name, value in headers]
+    return b"\r\n".join(lines) + b"\r\n\r\n"

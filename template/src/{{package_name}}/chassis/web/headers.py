@@ -1,0 +1,78 @@
+"""Response headers: security headers on every response (OWASP Secure Headers Project), ids, CORS, `Connection`.
+
+If a route sets one of these headers, the route's value is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+
+from ..app import Chassis
+from ..request_context import RequestContext
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+# The browser features that an API does not use.
+_FEATURES = (
+    "accelerometer", "autoplay", "browsing-topics", "camera", "display-capture", "encrypted-media", "fullscreen",
+    "geolocation", "gyroscope", "magnetometer", "microphone", "midi", "payment", "picture-in-picture",
+    "publickey-credentials-get", "screen-wake-lock", "sync-xhr", "usb", "web-share", "xr-spatial-tracking",
+)  # fmt: skip
+
+HEADERS = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "referrer-policy": "no-referrer",
+    "permissions-policy": ", ".join(f"{feature}=()" for feature in _FEATURES),
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    # The XSS filter of old browsers was itself a vulnerability; 0 disables it.
+    "x-xss-protection": "0",
+}
+# Two years: the minimum that browsers' preload lists accept (https://hstspreload.org).
+HTTPS_HEADERS = {"strict-transport-security": "max-age=63072000; includeSubDomains"}
+
+_NEVER_ADDED = frozenset({b"content-length", b"content-type"})
+
+
+def install(chassis: Chassis) -> None:
+    chassis.response_headers.update(HEADERS)
+    chassis.https_response_headers.update(HTTPS_HEADERS)
+
+
+def encoded(headers: Mapping[str, str]) -> RawHeaders:
+    """Return headers as ASGI sends them."""
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+
+
+class ResponseHeaders:
+    """Completes the headers of responses. The headers of every response are encoded once, here."""
+
+    def __init__(self, chassis: Chassis) -> None:
+        self._lifecycle = chassis.lifecycle
+        self._http = encoded(chassis.response_headers)
+        self._https = self._http + encoded(chassis.https_response_headers)
+
+    def missing(self, context: RequestContext, cors: RawHeaders, present: Set[bytes]) -> RawHeaders:
+        """Return the headers that a response still lacks.
+
+        Args:
+            context: The request.
+            cors: The CORS headers for its origin.
+            present: The lower-case names of the headers that the response has.
+        """
+        added = [(b"x-request-id", context.request_id.encode())]
+        added += self._https if context.scheme == "https" else self._http
+        if context.correlation_id is not None:
+            added.append((b"x-correlation-id", context.correlation_id.encode()))
+        if context.headers is not None:
+            added += context.headers
+        added += cors
+        if self._lifecycle.draining:
+            # The client's next request must open a connection to another replica (RFC 9112, 9.6).
+            added.append((b"connection", b"close"))
+        if present <= _NEVER_ADDED:
+            return added
+        # The values of `Vary` are combined. For any other header the route decides.
+        return [pair for pair in added if pair[0] not in present or pair[0] == b"vary"]

@@ -1,0 +1,215 @@
+"""The middleware: it identifies, limits, answers and logs every request, even one that crashes.
+
+It is the outermost ASGI application, around FastAPI or around the threads that Flask runs in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import cached_property, partial
+from typing import Any
+
+import structlog
+
+from .. import errors, request_context
+from ..app import ASGIApp, Chassis, Receive, Scope, Send
+from ..health.checks import Settings as HealthSettings
+from ..health.endpoints import HEADERS, PATHS, HealthEndpoints
+from ..health.monitor import HealthMonitor
+from ..logging.access_log import AccessLog
+from ..request_context import RequestContext
+from ..settings import ServiceSettings
+from .headers import ResponseHeaders
+from .policy import HEAD_TOO_LARGE, RequestHeaders, RequestPolicy
+from .problems import RawResponse
+from .response import RequestBody, ResponseWriter
+from .timeouts import Settings as TimeoutSettings
+from .timeouts import TimeoutSweeper
+
+AppLifespan = Callable[[], AbstractAsyncContextManager[Mapping[str, Any] | None]]
+
+log = structlog.get_logger(__name__)
+
+
+class ChassisMiddleware:
+    """Wraps an ASGI application.
+
+    Args:
+        app: The application.
+        chassis: The chassis with its features installed.
+        route_of: Returns the template of the route that serves a scope, once the application has routed it.
+        app_lifespan: The application's own lifespan, opened last and closed first; it may yield the requests' state.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        chassis: Chassis,
+        route_of: Callable[[Scope], str | None],
+        app_lifespan: AppLifespan,
+    ) -> None:
+        self._app = app
+        self._chassis = chassis
+        self._route_of = route_of
+        self._app_lifespan = app_lifespan
+        self._state: dict[str, Any] = {}
+        self._late_responses: set[asyncio.Task[None]] = set()
+        self._policy = RequestPolicy(chassis)
+        self._timeouts = TimeoutSweeper(chassis.settings_as(TimeoutSettings).request_timeout_seconds)
+        self._access_log = AccessLog(chassis.settings)
+        monitor = HealthMonitor(chassis.settings_as(HealthSettings))
+        service = chassis.settings_as(ServiceSettings)
+        self._health = HealthEndpoints(chassis.health, monitor, chassis.lifecycle, service)
+
+    @property
+    def chassis(self) -> Chassis:
+        return self._chassis
+
+    @cached_property
+    def _response_headers(self) -> ResponseHeaders:
+        """Encoded with the first response, when `main.py` has added all its headers."""
+        return ResponseHeaders(self._chassis)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._serve_lifespan(receive, send)
+        elif scope["type"] == "http":
+            await self._serve_http(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _serve_http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        context, headers, cors_headers, rejection = self._policy.begin(scope)
+        context.find_route = partial(self._route_of, scope)
+        writer = ResponseWriter(self._chassis, context, self._response_headers, cors_headers, send, self._end)
+        token = request_context.bind(context)
+        try:
+            if context.path in PATHS:
+                context.is_probe = True
+                await self._respond_health(writer)
+            elif rejection is None:
+                await self._serve(scope, receive, headers, writer)
+            elif isinstance(rejection, RawResponse):
+                await writer.send_response(rejection)
+            else:
+                await writer.send_error(rejection)
+        finally:
+            if not context.ended:  # the response broke off
+                self._end(context)
+            request_context.reset(token)
+
+    async def _serve(self, scope: Scope, receive: Receive, headers: RequestHeaders, writer: ResponseWriter) -> None:
+        """Run the hooks and the application under the deadline; whatever they raise becomes a response."""
+        body = None
+        if b"content-length" in headers.raw or b"transfer-encoding" in headers.raw:
+            body = RequestBody(receive, writer, self._policy.max_body_bytes, headers.raw.get(b"content-length"))
+            receive = body.receive
+        if self._state:
+            scope["state"] = {**scope.get("state", {}), **self._state}
+        timeout = writer.timeout = self._timeouts.start(writer.context)
+        timeout.on_ignored = partial(self._respond_late, writer)
+        try:
+            await self._call(scope, receive, headers, writer)
+        except asyncio.CancelledError as cancelled:
+            error: errors.ServiceError = errors.InternalError()  # the handler awaited a task that was cancelled
+            if timeout.take_back_cancellation():
+                is_awaited = body is not None and body.is_awaited
+                error = errors.RequestBodyTimeoutError() if is_awaited else errors.DeadlineExceededError()
+            elif timeout.task.cancelling():
+                raise  # the server cancels the request
+            error.__cause__ = cancelled  # its traceback shows where the time went
+            await writer.send_error(error)
+        except (SystemExit, KeyboardInterrupt) as exit_request:  # they end a handler, not the service
+            failure = RuntimeError(f"the handler raised {type(exit_request).__name__}")
+            failure.__cause__ = exit_request
+            await writer.send_error(failure)
+        except Exception as failed:
+            await writer.send_error(failed)
+
+    async def _call(self, scope: Scope, receive: Receive, headers: RequestHeaders, writer: ResponseWriter) -> None:
+        try:
+            for hook in self._chassis.before_request:
+                pending = hook(writer.context, headers)
+                if pending is not None:
+                    await pending
+            await self._app(scope, receive, writer.send)
+        finally:
+            if writer.timeout is not None:  # no response has begun
+                writer.timeout.stop()
+
+    def _respond_late(self, writer: ResponseWriter) -> None:
+        """Send the 504 of a handler that ignores its cancellation."""
+        if writer.context.status or writer.context.ended:
+            return
+        task = asyncio.get_running_loop().create_task(self._replace(writer), context=contextvars.Context())
+        self._late_responses.add(task)
+        task.add_done_callback(self._late_responses.discard)
+
+    async def _replace(self, writer: ResponseWriter) -> None:
+        request_context.bind(writer.context)
+        log.warning("cancellation_ignored")
+        await writer.replace(errors.DeadlineExceededError())
+
+    def _end(self, context: RequestContext) -> None:
+        """Log a request that has ended and tell the observers, once."""
+        context.end()
+        if context.is_probe:
+            return
+        self._access_log(context)
+        for observe in self._chassis.request_observers:
+            try:
+                observe(context)
+            except Exception:
+                log.exception("request_observer_failed")
+
+    async def _respond_health(self, writer: ResponseWriter) -> None:
+        if writer.context.method not in ("GET", "HEAD"):
+            await writer.send_error(errors.MethodNotAllowedError(["GET", "HEAD"]))
+            return
+        try:
+            status, body = await self._health.respond(writer.context.path)
+        except Exception as error:
+            await writer.send_error(error)
+            return
+        await writer.send_response(RawResponse(status, HEADERS, body))
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Open the service's resources and the application's own, and close them in reverse order."""
+        lifecycle = self._chassis.lifecycle
+        async with self._chassis.open_lifespans(), self._app_lifespan() as state:
+            self._state.update(state or {})
+            lifecycle.mark_started()
+            yield
+        lifecycle.mark_stopped()
+
+    async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
+        """Speak the ASGI lifespan protocol, for servers and tests."""
+        await receive()
+        phase = "startup"
+        try:
+            async with self.lifespan():
+                await send({"type": "lifespan.startup.complete"})
+                phase = "shutdown"
+                await receive()
+        except Exception:
+            if phase == "startup":
+                log.exception("startup_failed")
+            else:
+                log.exception("shutdown_failed")
+            await send({"type": f"lifespan.{phase}.failed", "message": ""})
+        else:
+            await send({"type": "lifespan.shutdown.complete"})
+
+    async def reject_head(self, peer: str, send: Send) -> None:
+        """Respond 431 to a connection whose request head is too large to be read to its end."""
+        # OpenTelemetry's method for requests whose method is not known.
+        scope: Scope = {"type": "http", "method": "_OTHER", "path": "", "headers": [], "client": (peer, 0)}
+        await self._serve_http({**scope, HEAD_TOO_LARGE: True}, _no_body, send)
+
+
+async def _no_body() -> dict[str, Any]:
+    return {"type": "http.disconnect"}

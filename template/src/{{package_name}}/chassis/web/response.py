@@ -1,0 +1,148 @@
+"""Wrappers around one request: one sends its response, the other receives its body."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+
+from .. import errors
+from ..app import Chassis, Message, Receive, Send
+from ..request_context import RequestContext
+from .headers import RawHeaders, ResponseHeaders, encoded
+from .problems import RawResponse, problem_response
+from .timeouts import TimeoutHandle
+
+# A header's name is a token (RFC 9110, 5.6.2). A value must not hold control characters (5.5); a tab is allowed.
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CONTROL_CHARACTER = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+class ResponseWriter:
+    """Sends the response of one request, completes its headers, and reports when it has ended."""
+
+    __slots__ = (
+        "_chassis", "_cors", "_headers", "_is_replaced", "_on_end", "_send", "context", "replacement", "timeout"
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        chassis: Chassis,
+        context: RequestContext,
+        headers: ResponseHeaders,
+        cors: RawHeaders,
+        send: Send,
+        on_end: Callable[[RequestContext], None],
+    ) -> None:
+        self._chassis = chassis
+        self._headers = headers
+        self._cors = cors
+        self._send = send
+        self._on_end = on_end
+        self._is_replaced = False
+        self.context = context
+        self.timeout: TimeoutHandle | None = None
+        # The error that replaces the application's response, because the request body was invalid.
+        self.replacement: errors.ServiceError | None = None
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """Pass on a message of the application. Not a coroutine: one per message would cost more than its work."""
+        if self._is_replaced:
+            return _nothing()
+        if message["type"] != "http.response.start":
+            if not message.get("more_body", False) and not self.context.ended:
+                self._on_end(self.context)
+            return self._send(message)
+        if self.replacement is None and self.context.timed_out:
+            self.replacement = errors.DeadlineExceededError()
+        fault = self.replacement or _fault(message)
+        return self._start(message) if fault is None else self.replace(fault)
+
+    def _start(self, message: Message) -> Awaitable[None]:
+        headers = list(message["headers"])
+        present = {name.lower() for name, _ in headers}
+        if self.timeout is not None:
+            self.timeout.stop()
+            self.timeout = None
+        self.context.status = message["status"]
+        message["headers"] = headers + self._headers.missing(self.context, self._cors, present)
+        return self._send(message)
+
+    async def send_response(self, response: RawResponse) -> None:
+        """Send a whole response that was made outside the application."""
+        headers = encoded(response.headers)
+        if response.status != 204:  # a response without a body has no length either (RFC 9110, 8.6)
+            headers.append((b"content-length", str(len(response.body)).encode()))
+        body = b"" if self.context.method == "HEAD" else response.body
+        await self._start({"type": "http.response.start", "status": response.status, "headers": headers})
+        if not self.context.ended:
+            self._on_end(self.context)
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def send_error(self, error: BaseException) -> None:
+        """Send the response to an exception, unless one has begun: the server then cuts the connection."""
+        if error is self.context.error and self.context.status:
+            return  # the framework's adapter has logged and answered it
+        response = problem_response(self._chassis, error)
+        if not self.context.status:
+            await self.send_response(response)
+
+    async def replace(self, error: Exception) -> None:
+        """Send the response to an error, and drop whatever the application still sends."""
+        self._is_replaced = True
+        await self.send_error(error)
+
+
+def _fault(message: Message) -> Exception | None:
+    """Return why the server could not send the head of a response."""
+    message["headers"] = headers = list(message.get("headers", ()))
+    if not 100 <= message["status"] <= 599:
+        return ValueError(f"the response status {message['status']} is not a valid status")
+    for name, value in headers:
+        if not _TOKEN.fullmatch(name) or _CONTROL_CHARACTER.search(value):
+            return ValueError(f"the response header {name!r} holds a character that is not allowed there")
+    return None
+
+
+class RequestBody:
+    """A request body with a size limit. An application never reads a truncated body as if it were complete."""
+
+    __slots__ = ("_expected", "_max_bytes", "_receive", "_received", "_writer", "is_awaited")
+
+    def __init__(self, receive: Receive, writer: ResponseWriter, max_bytes: int, length: bytes | None) -> None:
+        """Wrap `receive`; `length` is the Content-Length header, None for a chunked body."""
+        self._receive = receive
+        self._writer = writer
+        self._max_bytes = max_bytes
+        self._expected = None if length is None else int(length.lstrip(b"0") or b"0")
+        self._received = 0
+        # Whether the application waits for the client to send more.
+        self.is_awaited = False
+
+    async def receive(self) -> Message:
+        """Return the next ASGI message.
+
+        Raises:
+            PayloadTooLargeError: The body is over the limit.
+            BadRequestError: The body is shorter than its Content-Length.
+        """
+        self.is_awaited = True
+        message = await self._receive()
+        self.is_awaited = False
+        if message["type"] != "http.request":
+            return message
+        self._received += len(message.get("body", b""))
+        if self._received > self._max_bytes:
+            raise self._reject(errors.PayloadTooLargeError())
+        if message.get("more_body", False):
+            return message
+        if self._expected is not None and self._received != self._expected:
+            raise self._reject(errors.BadRequestError("The request body is incomplete."))
+        return message
+
+    def _reject(self, error: errors.ServiceError) -> errors.ServiceError:
+        self._writer.replacement = error
+        return error
+
+
+async def _nothing() -> None:
+    """Ignore a message of a response that was replaced."""

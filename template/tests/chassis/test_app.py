@@ -1,0 +1,152 @@
+"""The chassis object: features, resources and their order, and the application for a server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ..package import module
+from .application import create_app
+from .conftest import Logs, Start, settings_for_tests
+from .in_process import open_client
+
+app_module = module("chassis.app")
+FEATURES = module("chassis.features").FEATURES
+
+
+class Pool:
+    """A feature with a resource that records when it is opened and closed."""
+
+    def __init__(self, name: str, events: list[str]) -> None:
+        self.name, self._events = name, events
+
+    def install(self, chassis: Any) -> None:
+        chassis.provide(self)
+        chassis.lifespans.append((self.name, self.open))
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        self._events.append(f"{self.name} opened")
+        yield
+        self._events.append(f"{self.name} closed")
+
+
+class AsyncPool(Pool):
+    """One whose resource is opened on the event loop."""
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:  # type: ignore[override]
+        self._events.append(f"{self.name} opened")
+        yield
+        self._events.append(f"{self.name} closed")
+
+
+def test_resources_open_in_order_and_close_in_reverse_order(logs: Logs) -> None:
+    """Each opening is logged once. `service_started` follows the last opening, `service_stopped` the last closing."""
+    events: list[str] = []
+    features = (*FEATURES, Pool("pool", events), AsyncPool("client", events))
+    with open_client(create_app(settings_for_tests(), features, {})):
+        steps = [entry.get("dependency", entry["event"]) for entry in logs()]
+        assert steps[-3:] == ["pool", "client", "service_started"]
+    assert events == ["pool opened", "client opened", "client closed", "pool closed"]
+    assert logs()[-1]["event"] == "service_stopped"
+
+
+def test_provided_object_is_found_by_its_type(start: Start) -> None:
+    """A type that was not provided is named in the error."""
+    found: list[Any] = []
+    start(install=found.append)
+    (chassis,) = found
+    pool = Pool("pool", [])
+    chassis.provide(pool)
+    assert chassis.get(Pool) is pool
+    assert chassis.get_or_provide(list) is chassis.get_or_provide(list)
+    with pytest.raises(LookupError, match="set was not provided"):
+        chassis.get(set)
+
+
+def test_settings_as_a_class_that_is_not_included_is_a_type_error(start: Start) -> None:
+    """A feature without its settings fails when it is installed, not in a request."""
+
+    class Other(module("chassis.settings").BaseChassisSettings):  # type: ignore[misc]
+        pass
+
+    with pytest.raises(TypeError, match="does not inherit from"):
+        start(install=lambda chassis: chassis.settings_as(Other))
+
+
+@pytest.mark.parametrize("function", ["chassis_of", "asgi_app"])
+def test_application_without_a_chassis_is_rejected(function: str) -> None:
+    """The error says what to call."""
+    with pytest.raises(LookupError, match="call install"):
+        getattr(app_module, function)(SimpleNamespace())
+
+
+def test_chassis_is_an_attribute_of_its_application() -> None:
+    app = create_app(settings_for_tests(), FEATURES, {})
+    assert app_module.chassis_of(app) is app.chassis  # type: ignore[union-attr]
+
+
+def test_before_request_hook_gets_the_request_and_all_its_headers(start: Start) -> None:
+    """The hook gets headers by lower-case name. It may be a coroutine function and runs before the route."""
+    seen: list[Any] = []
+
+    async def hook(context: Any, headers: Any) -> None:
+        seen.append((context.path, headers["x-tenant"], headers.get("authorization"), dict(headers)["x-tenant"]))
+
+    client = start(install=lambda chassis: chassis.before_request.append(hook))
+    assert client.get("/api/things/7", headers={"X-Tenant": "acme"}).status_code == 200
+    assert seen == [("/api/things/7", "acme", None, "acme")]
+
+
+def test_before_request_hook_that_raises_rejects_the_request(start: Start) -> None:
+    """The route does not run."""
+    errors = module("chassis.errors")
+    served: list[bool] = []
+
+    def hook(context: Any, headers: Any) -> None:
+        raise errors.UnauthenticatedError
+
+    client = start({"serve": lambda: served.append(True)}, install=lambda chassis: chassis.before_request.append(hook))
+    response = client.get("/api/here/serve")
+    assert (response.status_code, response.json()["error_code"]) == (401, "UNAUTHENTICATED")
+    assert served == []
+
+
+def test_request_observer_sees_each_request_once_with_status_and_route(start: Start, logs: Logs) -> None:
+    """Observers also see rejected requests, but not health probes. One that fails does not change the response."""
+    seen: list[tuple[int, str | None]] = []
+
+    def observe(context: Any) -> None:
+        seen.append((context.status, context.route))
+        raise RuntimeError
+
+    client = start({"crash": lambda: 1 // 0}, install=lambda chassis: chassis.request_observers.append(observe))
+    for path in ("/api/things/7", "/api/here/crash", "/nowhere", "/health/live"):
+        client.get(path)
+    client.get("/api/things/7", headers={"host": "other.invalid"})
+    assert seen == [(200, "/api/things/{thing_id}"), (500, "/api/here/{name}"), (404, None), (400, None)]
+    assert len(logs("request_observer_failed")) == 4
+
+
+def test_response_header_of_a_feature_is_on_every_response(start: Start) -> None:
+    """Error responses and health probes have the header as well."""
+    client = start(install=lambda chassis: chassis.response_headers.update({"x-tenant": "acme"}))
+    for path in ("/api/things/7", "/nowhere", "/crash-in-middleware", "/health/live"):
+        assert client.get(path).headers["x-tenant"] == "acme"
+
+
+@pytest.mark.parametrize(("method", "path", "found"), [
+    ("GET", "/api/things/7", True), ("POST", "/api/things", True), ("DELETE", "/api/things", False),
+    ("GET", "/nowhere", False),
+])  # fmt: skip
+def test_route_table_resolves_what_the_framework_serves(start: Start, method: str, path: str, found: bool) -> None:
+    """Features find an endpoint, and what is declared on it, before the framework has routed."""
+    chassis: list[Any] = []
+    start(install=chassis.append)
+    assert (chassis[0].routes.resolve(method, path) is not None) == found
+    assert "/api/things/" in [prefix for prefix, _ in chassis[0].routes.prefixes()]

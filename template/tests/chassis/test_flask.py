@@ -1,0 +1,63 @@
+"""The Flask adapter: Flask's own promises still hold behind the chassis."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+from flask import abort
+
+from ..package import module
+from .application import create_app
+from .conftest import FAULTS, Logs, Start, settings_for_tests
+from .in_process import open_client
+from .process import serving, until
+from .test_errors import assert_is_problem
+
+FEATURES = module("chassis.features").FEATURES
+
+
+def test_test_client_of_flask_works_without_the_middleware() -> None:
+    """Flask's test client reaches the routes, but the middleware adds no ids, headers or limits."""
+    app = create_app(settings_for_tests(), FEATURES, {})
+    client = app.test_client()
+    assert client.get("/api/things/7?limit=3").get_json() == {"thing_id": 7, "limit": 3}
+    assert client.post("/api/things", json={"name": "x"}).status_code == 201
+    response = client.get("/nowhere")
+    assert (response.status_code, response.mimetype) == (404, "application/problem+json")
+
+
+def test_before_request_hook_of_flask_that_aborts_is_a_problem() -> None:
+    """The hook runs inside Flask, and its error has the same form as that of a route."""
+    app = create_app(settings_for_tests(), FEATURES, {})
+    app.before_request(lambda: abort(403))
+    with open_client(app) as client:
+        assert_is_problem(client.get("/api/things/7"), 403, "PERMISSION_DENIED")
+
+
+def test_error_handler_of_flask_is_used() -> None:
+    """The owner's handler for an exception takes precedence over the chassis."""
+    app = create_app(settings_for_tests(), FEATURES, {"fail": lambda: 1 // 0})
+    app.register_error_handler(ZeroDivisionError, lambda error: ("handled", 418))
+    with open_client(app) as client:
+        response = client.get("/api/here/fail")
+        assert (response.status_code, response.text) == (418, "handled")
+        assert response.headers["x-request-id"]
+
+
+def test_path_and_query_of_a_request_reach_flask_decoded(start: Start, logs: Logs) -> None:
+    """Flask sees the path and query as WSGI servers decode them (PEP 3333)."""
+    start().get("/api/stra%C3%9Fe?token=hunter2")
+    (entry,) = logs("request_finished")
+    assert entry["url.path"] == "/api/straße"
+
+
+def test_shutdown_abandons_a_thread_of_a_pool_that_hangs(folder: Path) -> None:
+    """Python would wait for the pool without limit. The exit code is 0, and the log says what happened."""
+    limits = {"SHUTDOWN_DRAIN_SECONDS": "0", "SHUTDOWN_TIMEOUT_SECONDS": "1", "REQUEST_TIMEOUT_SECONDS": "600"}
+    with serving(folder, *FAULTS, **limits) as process, process.connect() as connection:
+        connection.sendall(b"GET /api/task/wait HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        until(lambda: process.events("waiting"))
+        process.send(signal.SIGTERM)
+        assert process.exit_code() == 0
+        assert len(process.events("threads_abandoned")) == 1

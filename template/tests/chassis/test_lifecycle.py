@@ -1,0 +1,289 @@
+"""The lifecycle of the process: startup, output, and shutdown without losing a request."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+from ..package import PACKAGE, module
+from .application import create_app
+from .conftest import FAULTS, Logs, settings_for_tests
+from .process import PATIENCE_SECONDS, Process, read_all, serving, until
+
+FIELDS = {"timestamp", "level", "event", "logger", "service.name", "service.version", "deployment.environment.name"}
+STEPS = [
+    *("settings_loaded", "logging_configured", "features_installed", "service_started"),
+    *("draining_started", "service_stopped"),
+]
+# The drain is ended by a second SIGTERM, so that no test waits for its time.
+PATIENT = {"SHUTDOWN_DRAIN_SECONDS": "600", "SHUTDOWN_TIMEOUT_SECONDS": "60", "REQUEST_TIMEOUT_SECONDS": "600"}
+
+
+def get(path: str) -> bytes:
+    """Return a GET request after which the connection is closed."""
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+
+
+# -- start -------------------------------------------------------------------------------------------------------------
+
+
+def test_service_started_and_stopped_logs_each_step_as_json(folder: Path) -> None:
+    """`python -m <package> serve` writes nothing to stderr and exits with 0."""
+    with serving(folder, PACKAGE, "serve", SHUTDOWN_DRAIN_SECONDS="0") as process:
+        process.send(signal.SIGTERM)
+        assert process.exit_code() == 0
+        assert process.stderr == ""
+        assert all(entry.keys() >= FIELDS for entry in process.lines)
+        events = [entry["event"] for entry in process.lines]
+        assert [event for event in events if event in STEPS] == STEPS
+        ours = [entry["event"] for entry in process.lines if entry["logger"].startswith(PACKAGE)]
+        assert all(re.fullmatch(r"[a-z0-9_]+", event) for event in ours)
+        servers = [entry for entry in process.lines if entry["logger"] == "uvicorn.error"]
+        assert [entry["event"] for entry in servers if entry["level"] == "warning"] == []
+
+
+UNAVAILABLE = {"FAULTY_DEPENDENCY": "release", "SHUTDOWN_DRAIN_SECONDS": "60"}
+
+
+def test_start_without_a_dependency_ends_with_exit_code_69(folder: Path) -> None:
+    """It ends after STARTUP_TIMEOUT_SECONDS, with one log entry that has the traceback."""
+    process = Process(folder, *FAULTS, **UNAVAILABLE, STARTUP_TIMEOUT_SECONDS="0.5")
+    assert process.exit_code() == 69
+    assert process.events("service_started") == []
+    failed = [entry for entry in process.lines if "Traceback" in str(entry)]
+    assert [(entry["event"], entry["level"]) for entry in failed] == [("startup_failed", "error")]
+    assert process.stderr == ""
+
+
+def test_start_on_an_occupied_port_ends_with_exit_code_69(folder: Path, running: Process) -> None:
+    """It ends with one log entry that names the port."""
+    process = Process(folder, *FAULTS, PORT=str(running.port))
+    assert process.exit_code() == 69
+    (failed,) = [entry for entry in process.lines if entry["level"] == "error"]
+    assert (failed["event"], failed["port"]) == ("listen_failed", running.port)
+    assert process.events("service_started") == []
+    assert process.stderr == ""
+
+
+def test_service_that_is_starting_answers_probes_and_rejects_requests(folder: Path) -> None:
+    """Until the dependency is available it is alive but not ready, and requests get 503 with Retry-After."""
+    with serving(folder, *FAULTS, **UNAVAILABLE, STARTUP_TIMEOUT_SECONDS="60", started=False) as process:
+        assert process.get("/health/live").status_code == 200
+        assert process.get("/health/started").status_code == 503
+        assert process.get("/health/ready").status_code == 503
+        response = process.get("/api/things/7")
+        assert (response.status_code, response.json()["error_code"]) == (503, "UNAVAILABLE")
+        assert int(response.headers["retry-after"]) > 0
+        assert response.headers["content-type"] == "application/problem+json"
+        until(lambda: process.events("faulty_unavailable"))
+        assert process.events("service_started") == []
+
+        (folder / "release").touch()
+        process.wait_until_started()
+        assert process.get("/health/ready").status_code == 200
+        assert process.get("/api/things/7").status_code == 200
+        assert [entry["dependency"] for entry in process.events("dependency_opened")][-1] == "faulty"
+        assert len(process.events("service_started")) == 1
+
+
+def test_service_that_is_starting_stops_at_once(folder: Path) -> None:
+    """A service that is still starting stops without a drain and exits with 0."""
+    with serving(folder, *FAULTS, **UNAVAILABLE, STARTUP_TIMEOUT_SECONDS="60", started=False) as process:
+        process.send(signal.SIGTERM)
+        assert process.popen.wait(30) == 0
+        assert process.events("startup_failed") == []
+        assert process.stderr == ""
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return socket.has_dualstack_ipv6()
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+def test_service_on_the_ipv6_wildcard_serves_ipv4_too(folder: Path) -> None:
+    """HOST=:: accepts IPv4 and IPv6 connections."""
+    with serving(folder, *FAULTS, HOST="::") as process:  # `serving` sends its probes over IPv4
+        address = f"http://[::1]:{process.port}/health/live"
+        assert httpx.get(address, timeout=PATIENCE_SECONDS, trust_env=False, verify=False).status_code == 200
+
+
+def test_service_is_served_by_another_asgi_server(folder: Path) -> None:
+    """uvicorn's own command serves `<package>.asgi:app`, with the middleware and its resources."""
+    with serving(folder, "uvicorn", f"{PACKAGE}.asgi:app", "--port={port}", "--log-level=warning") as process:
+        assert process.get("/health/ready").status_code == 200
+        response = process.get("/nowhere", {"X-Request-ID": "other-server-1"})
+        assert (response.status_code, response.json()["request_id"]) == (404, "other-server-1")
+        assert process.finished("other-server-1")["http.response.status_code"] == 404
+
+
+# -- output ------------------------------------------------------------------------------------------------------------
+
+
+def test_entries_of_all_origins_have_one_form(running: Process) -> None:
+    """Entries of structlog, a library, Python's warnings and the server go to stdout. Stderr is empty."""
+    assert running.get("/api/here/log-everywhere").status_code == 200
+    until(lambda: any("warning of Python" in entry["event"] for entry in running.lines))
+    assert {"structlog_entry", "standard library entry", "service_started"} <= {e["event"] for e in running.lines}
+    assert "uvicorn.error" in {entry["logger"] for entry in running.lines}
+    assert all(entry.keys() >= FIELDS for entry in running.lines)
+    assert running.stderr == ""
+
+
+def test_crash_is_logged_once(running: Process) -> None:
+    """The server does not write the traceback a second time."""
+    assert running.get("/api/here/crash", {"X-Request-ID": "crash-1"}).status_code == 500
+    assert running.finished("crash-1")["http.response.status_code"] == 500
+    (failed,) = [entry for entry in running.lines if "hunter2" in str(entry)]
+    assert (failed["event"], failed["request_id"]) == ("request_failed", "crash-1")
+
+
+# -- stop --------------------------------------------------------------------------------------------------------------
+
+
+def test_signal_handler_only_schedules(logs: Logs) -> None:
+    """A signal may interrupt a write to the log, which is not reentrant."""
+    app = create_app(settings_for_tests(), module("chassis.features").FEATURES, {})
+    middleware = module("chassis.app").asgi_app(app)
+    server = module("chassis.server.uvicorn").DrainingServer(uvicorn.Config(middleware), middleware, 1)
+    lifecycle = module("chassis.app").chassis_of(app).lifecycle
+    logs()
+
+    async def interrupt() -> None:
+        frame: FrameType = sys._getframe()
+        entries = len(logs())
+        server.handle_exit(signal.SIGTERM, frame)
+        assert not lifecycle.draining
+        assert len(logs()) == entries
+        await asyncio.sleep(0)
+        assert lifecycle.draining
+
+    asyncio.run(interrupt())
+    assert len(logs("draining_started")) == 1
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_shutdown_drains_then_finishes_requests_then_closes_resources(folder: Path, signum: signal.Signals) -> None:
+    """During the drain the service is not ready and serves with `Connection: close`. It exits with 0."""
+    with serving(folder, *FAULTS, FAULTY_DEPENDENCY=".", **PATIENT) as process, process.client() as kept:
+        assert "connection" not in kept.get("/api/things/7").headers
+        in_flight = process.connect()
+        in_flight.sendall(get("/api/thread/wait"))
+        until(lambda: process.events("waiting"))
+
+        process.send(signum)
+        until(lambda: process.events("draining_started"))
+        assert process.get("/health/ready").status_code == 503
+        assert process.get("/health/live").status_code == 200
+        for response in (kept.get("/api/things/7"), process.get("/api/things/8")):
+            assert response.status_code == 200
+            assert response.headers["connection"] == "close"
+
+        process.send(signal.SIGTERM)
+        until(lambda: refuses_connections(process))
+        assert process.popen.poll() is None
+        (folder / "release").touch()
+        assert read_all(in_flight).startswith(b"HTTP/1.1 200")
+        in_flight.close()
+        assert process.exit_code() == 0
+        ends = ("waited", "faulty_closed", "service_stopped")
+        assert [entry["event"] for entry in process.lines if entry["event"] in ends] == list(ends)
+        assert process.stderr == ""
+
+
+def refuses_connections(process: Process) -> bool:
+    try:
+        process.connect().close()
+    except OSError:
+        return True
+    return False
+
+
+def test_shutdown_gives_up_requests_after_its_timeout(folder: Path) -> None:
+    """Whether a request hangs on the event loop or in a thread, resources are closed and the exit code is 0."""
+    limits = {"SHUTDOWN_DRAIN_SECONDS": "0", "SHUTDOWN_TIMEOUT_SECONDS": "1", "REQUEST_TIMEOUT_SECONDS": "600"}
+    with serving(folder, *FAULTS, **limits) as process:
+        with process.connect() as slow, process.connect() as thread, process.connect() as stream:
+            slow.sendall(get("/api/slow/600"))
+            thread.sendall(get("/api/thread/wait"))
+            stream.sendall(get("/api/stream/slowly"))
+            until(lambda: len(process.events("waiting")) == 2)
+            process.send(signal.SIGTERM)
+            assert process.exit_code() == 0
+        assert len(process.events("service_stopped")) == 1
+
+
+def test_shutdown_under_load_loses_no_request(folder: Path) -> None:
+    """Clients behind a load balancer that respects readiness see no failure. The log goes to a file."""
+    with serving(folder, *FAULTS, SHUTDOWN_DRAIN_SECONDS="60") as process:
+        balancer = Balancer(process)
+        clients = [threading.Thread(target=balancer.send_until_not_ready) for _ in range(8)]
+        for client in clients:
+            client.start()
+        until(lambda: len(balancer.served) > 50)
+        process.send(signal.SIGTERM)
+        until(lambda: process.get("/health/ready").status_code == 503)
+        seen = len(balancer.served)
+        until(lambda: balancer.lost or len(balancer.served) > seen + 200)  # a balancer probes from time to time
+        balancer.is_ready = False
+        for client in clients:
+            client.join()
+        process.send(signal.SIGTERM)
+        assert process.exit_code() == 0
+        (started,) = process.events("draining_started")
+        assert started.keys().isdisjoint({"request_id", "http.route"})
+    assert balancer.lost == []
+
+
+class Balancer:
+    """Sends requests over kept connections while it considers the service ready."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self.is_ready = True
+        self.served: list[int] = []
+        self.lost: list[str] = []
+
+    def send_until_not_ready(self) -> None:
+        with self._process.client() as client:
+            while self.is_ready:
+                try:
+                    self.served.append(client.get("/api/thread/nap").raise_for_status().status_code)
+                except httpx.HTTPError as error:
+                    self.lost.append(repr(error))
+
+
+def test_service_whose_threads_hang_answers_probes(folder: Path) -> None:
+    """Probes work however many requests hang. Those get 503, or are served when the threads continue."""
+    responses: list[Any] = []
+    with serving(folder, *FAULTS, SERVER_THREADS="2", REQUEST_TIMEOUT_SECONDS="600") as process:
+        hanging = [
+            threading.Thread(target=lambda: responses.append(process.get("/api/thread/wait")), daemon=True)
+            for _ in range(12)
+        ]
+        for thread in hanging:
+            thread.start()
+        until(lambda: len(process.events("waiting")) >= 2)
+        for _ in range(20):
+            assert process.get("/health/live").status_code == 200
+            assert process.get("/health/ready").status_code == 200
+        (folder / "release").touch()
+        for thread in hanging:
+            thread.join(PATIENCE_SECONDS)
+    assert {response.status_code for response in responses} <= {200, 503}
+    assert len(responses) == len(hanging)
+    assert all("retry-after" in response.headers for response in responses if response.status_code == 503)

@@ -1,0 +1,39 @@
+"""The business logic of the domain. A service never commits a transaction and does not handle HTTP."""
+
+from __future__ import annotations
+
+from .errors import NoteNotFoundError
+from .models import Note
+from .repository import NoteRepository
+
+
+class NoteService:
+    """The operations on notes, within one unit of work."""
+
+    def __init__(self, notes: NoteRepository) -> None:
+        self._notes = notes
+
+    async def create(self, title: str, body: str, tag: str | None) -> Note:
+        return await self._notes.add(Note(title=title, body=body, tag=tag))
+
+    async def get(self, note_id: int) -> Note:
+        """Return a note.
+
+        Raises:
+            NoteNotFoundError: No note has this id.
+        """
+        note = await self._notes.get(note_id)
+        if note is None:
+            raise NoteNotFoundError
+        return note
+
+    async def update(self, note_id: int, changes: dict[str, str | None]) -> Note:
+        return await self._notes.update(await self.get(note_id), changes)
+
+    async def delete(self, note_id: int) -> None:
+        await self._notes.delete(await self.get(note_id))
+
+    async def page(self, after_id: int, limit: int, tag: str | None) -> tuple[list[Note], bool]:
+        """Return up to `limit` notes with ids above `after_id`, and whether there are more."""
+        notes = await self._notes.after(after_id, limit + 1, tag)
+        return notes[:limit], len(notes) > limit

@@ -1,0 +1,72 @@
+"""All SQL of the notes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, time, timedelta
+
+from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from ..chassis.app import Chassis
+from ..chassis.database.sync import Database
+from .errors import NoteTitleTakenError
+from .models import Note
+
+
+class NoteRepository:
+    """The notes, within one unit of work."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def add(self, note: Note) -> Note:
+        self._session.add(note)
+        self._flush()
+        return note
+
+    def get(self, note_id: int) -> Note | None:
+        return self._session.get(Note, note_id)
+
+    def update(self, note: Note, changes: dict[str, str | None]) -> Note:
+        for name, value in changes.items():
+            setattr(note, name, value)
+        self._flush()
+        return note
+
+    def delete(self, note: Note) -> None:
+        self._session.delete(note)
+
+    def after(self, note_id: int, limit: int, tag: str | None) -> list[Note]:
+        """Return up to `limit` notes with ids above `note_id`, oldest first; every page is one index range scan."""
+        query = select(Note).where(Note.id > note_id).order_by(Note.id).limit(limit)
+        if tag is not None:
+            query = query.where(Note.tag == tag)
+        return list(self._session.scalars(query))
+
+    def days(self, since: date) -> set[date]:
+        """Return the days from `since` on that have a note, and the day of the first note: one index lookup each."""
+        found: set[date] = set()
+        oldest = select(func.min(Note.created_at))
+        moment = self._session.scalar(oldest)
+        while moment is not None:
+            found.add(moment.date())
+            start = datetime.combine(max(since, moment.date() + timedelta(days=1)), time.min, UTC)
+            moment = self._session.scalar(oldest.where(Note.created_at >= start))
+        return found
+
+    def _flush(self) -> None:
+        """Write now instead of at the commit, so that a duplicate title becomes an error of this domain."""
+        try:
+            self._session.flush()
+        except IntegrityError as error:
+            raise NoteTitleTakenError from error
+
+
+@contextmanager
+def open_repository(chassis: Chassis) -> Iterator[NoteRepository]:
+    """Open a unit of work: commit when the block ends, roll back when it raises an exception."""
+    with chassis.get(Database).session() as session:
+        yield NoteRepository(session)

@@ -1,0 +1,70 @@
+"""Which tests of the chassis run on which named stack.
+
+The whole suite runs once per framework. On the other stacks only the files run that depend on what was chosen, each on
+the first stack that differs in what the file depends on.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from questions import ROOT, questions, read_yaml, values
+
+# The stacks on which the whole suite runs. The second one has every feature.
+WHOLE = ("fastapi-sqlite", "flask-sqlite-redis")
+STACKS = (*WHOLE, *sorted({path.stem for path in (ROOT / "tests/answers").glob("*.yml")} - set(WHOLE)))
+# Tests of the database that are not named after one.
+OF_DATABASE = ("backup", "database", "pool")
+
+
+@cache
+def answers(stack: str) -> Mapping[str, Any]:
+    """The answers of a named stack."""
+    found: Mapping[str, Any] = read_yaml(ROOT / "tests/answers" / f"{stack}.yml")
+    return found
+
+
+def features(stack: str) -> set[str]:
+    """The features of a named stack."""
+    default = ["rate-limit", "backup", "deploy-check", "http-client"]
+    return set(answers(stack).get("features", default))
+
+
+def having(feature: str) -> list[str]:
+    """The named stacks with this feature."""
+    return [stack for stack in STACKS if feature in features(stack)]
+
+
+def dependencies(name: str) -> tuple[str, ...] | None:
+    """The questions on which the result of `test_<name>.py` depends. None: it depends on the framework alone."""
+    words = {name, *name.split("_")}
+    if words & {*values()["database"], *OF_DATABASE}:
+        return ("framework", "database")
+    if words & set(values()["cache"]) or name.startswith(("cache", "rate_limit")):
+        return ("framework", "cache")
+    return ("framework",) if name in {value.replace("-", "_") for value in values()["features"]} | {"retry"} else None
+
+
+def option_tests(stack: str, service: Path) -> list[str]:
+    """The test files that no earlier stack has run with the same choices."""
+    found = []
+    for path in sorted((service / "tests/chassis").glob("test_*.py")):
+        name = path.stem.removeprefix("test_")
+        depends = dependencies(name)
+        if depends and not any(_same(stack, other, depends, name) for other in STACKS[: STACKS.index(stack)]):
+            found.append(f"tests/chassis/{path.name}")
+    return found
+
+
+def _same(stack: str, other: str, depends: tuple[str, ...], name: str) -> bool:
+    """Whether another stack has the test as well, with the same choices."""
+    defaults = {"cache": questions()["cache"]["default"]}
+    one, two = ({**defaults, **answers(each)} for each in (stack, other))
+    return all(one[question] == two[question] for question in depends) and _brought_by(name) <= features(other)
+
+
+def _brought_by(name: str) -> set[str]:
+    """The feature that brings `test_<name>.py`, if one does."""
+    owner = "http-client" if name == "retry" else name.replace("_", "-")
+    return {value for value in values()["features"] if owner == value or owner.startswith(f"{value}-")}

@@ -1,0 +1,173 @@
+"""Features are optional: an update adds and removes each, and a service carries only what was chosen."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from copier import run_copy, run_recopy
+from owner import develop
+from questions import questions, read_yaml, values
+from releases import commit
+from rendering import Render, Renderer
+from updating import QUIETLY, conflicts, differences, files, territory, update, without_repeats
+
+# The most lines of Python that chassis/ may have. Decision record 6 has the figures and the aims.
+MOST_LINES: list[tuple[int, dict[str, Any]]] = [
+    (3600, {"framework": "fastapi", "database": "none", "features": []}),
+    (4500, {"framework": "fastapi", "features": []}),
+    (6400, {"framework": "fastapi"}),
+    (4000, {"framework": "flask", "database": "none", "features": []}),
+    (4900, {"framework": "flask", "features": []}),
+    (6800, {"framework": "flask"}),
+]
+FEATURES = values()["features"]
+DEFAULT = ["rate-limit", "backup", "deploy-check", "http-client"]
+Make = Callable[..., Path]
+
+
+@pytest.mark.parametrize(
+    ("most", "answers"), MOST_LINES, ids=lambda value: " ".join(map(str, value)) if isinstance(value, dict) else None
+)
+def test_the_chassis_has_at_most_so_many_lines(
+    most: int, answers: dict[str, Any], renderer: Renderer, tmp_path: Path
+) -> None:
+    """A service without features is small, and the default one does not grow unnoticed."""
+    render = renderer(tmp_path, answers)
+    sources = render.path.glob("src/*/chassis/**/*.py")
+    assert sum(path.read_bytes().count(b"\n") for path in sources) <= most
+
+
+def imports(render: Render) -> str:
+    """The text of the list of features."""
+    return render.files()["src/my_service/chassis/features.py"].decode()
+
+
+@pytest.mark.parametrize("framework", values()["framework"])
+def test_without_features_nothing_of_them_is_rendered(framework: str, renderer: Renderer, tmp_path: Path) -> None:
+    """Neither files, nor settings, nor libraries, nor containers, nor a store."""
+    answers = {"framework": framework, "features": [], "database": "sqlite"}
+    render = renderer(tmp_path, answers | {"cache": "redis"})  # a store that nothing uses
+    assert render.answers["store"] == "none"
+    named = {name.replace("-", "_") for name in FEATURES} | {"redis", "memory"}
+    found = [path for path in render.files() if named & {Path(path).stem, *Path(path).parts}]
+    assert found == []
+    everything = b"".join(content for path, content in render.files().items() if not path.endswith((".md", ".py")))
+    assert not [word for word in (b"RATE_LIMIT", b"BACKUP_", b"REDIS", b"pyrage", b"redis") if word in everything]
+    assert not named & set(imports(render).replace(",", " ").split())
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+def test_a_feature_alone_brings_itself(feature: str, renderer: Renderer, tmp_path: Path) -> None:
+    """The folder of the chassis is there, and it is the only one of a feature."""
+    render = renderer(tmp_path, {"features": [feature]})
+    folders = {path.name for path in (render.path / "src/my_service/chassis").iterdir() if path.is_dir()}
+    assert folders & {name.replace("-", "_") for name in FEATURES} == {feature.replace("-", "_")}
+    assert (render.answers["store"] == "memory") == (feature in ("rate-limit", "cache"))
+
+
+def test_the_default_has_no_backup_without_a_database(renderer: Renderer, tmp_path: Path) -> None:
+    """The defaults are valid whatever was answered before."""
+    assert renderer(tmp_path / "none", {"database": "none"}).answers["features"] == [
+        name for name in DEFAULT if name != "backup"
+    ]
+    assert renderer(tmp_path / "sqlite").answers["features"] == DEFAULT
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick() -> Iterator[None]:
+    """A Copier that compiles each template once."""
+    with pytest.MonkeyPatch.context() as patch:
+        without_repeats(patch)
+        yield
+
+
+@pytest.fixture
+def service(repository: Path, tmp_path: Path) -> Make:
+    """Renders a service of the template into a new repository."""
+
+    def make(name: str = "service", **answers: Any) -> Path:
+        run_copy(str(repository), tmp_path / name, answers, vcs_ref="HEAD", **QUIETLY)
+        commit(tmp_path / name, "Rendered")
+        return tmp_path / name
+
+    return make
+
+
+def recorded(service: Path) -> dict[str, Any]:
+    found: dict[str, Any] = read_yaml(service / ".copier-answers.yml")
+    return found
+
+
+@pytest.mark.update
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ([], FEATURES),
+        (FEATURES, []),
+        (["backup", "cache", "data-files"], ["rate-limit", "backup", "http-client"]),
+    ],
+    ids=["add all", "remove all", "swap"],
+)
+def test_an_update_changes_the_features_and_keeps_every_edit(
+    before: list[str], after: list[str], service: Make
+) -> None:
+    """The chassis becomes what a fresh render has, the owner's files stay, and there is no conflict."""
+    owner = develop(service(features=before))
+    owner.append(f"{owner.package}/chassis/features.py", "\n# Reviewed by the owner.\n")
+    found = update(owner.service, "HEAD", features=after)
+    assert conflicts(found) == []
+    assert owner.lost() == []
+    fresh = files(service("fresh", features=after))
+    edited = {*owner.lines, *(path for path in fresh if path not in found and path.endswith("SECURITY.md"))}
+    changed = differences(territory(found, yours=False), territory(fresh, yours=False))
+    assert set(changed) - edited == set()
+    assert recorded(owner.service)["features"] == after
+
+
+@pytest.mark.update
+def test_an_update_to_another_database_keeps_the_other_features(service: Make) -> None:
+    """A backup goes with the database that it needs, and what was not chosen is not added."""
+    project = service(features=["backup", "cache"])
+    update(project, "HEAD", database="none", domain_storage="memory")
+    assert recorded(project)["features"] == ["cache"]
+
+
+@pytest.mark.update
+def test_a_service_from_before_the_question_keeps_every_feature(service: Make, tmp_path: Path) -> None:
+    """A service of 0.2.3 records no features, and had all of them. `--defaults` and a recopy keep them."""
+    for number, answers in enumerate(({}, {"license": "apache-2.0", "cache": "redis", "python_version": "3.12"})):
+        project = service(f"old{number}", features=FEATURES)
+        _forget(project, "features")
+        update(project, "HEAD", **answers)
+        assert recorded(project)["features"] == FEATURES
+    _forget(project, "features")
+    commit(project, "Without the answer")
+    run_recopy(project, vcs_ref="HEAD", **QUIETLY)
+    assert recorded(project)["features"] == FEATURES
+    assert "features" not in questions()["retired_names"]["default"]
+    shutil.rmtree(tmp_path / "old0")
+
+
+def _forget(project: Path, question: str) -> None:
+    """Take an answer out of the answers file, as a release wrote it that had no such question."""
+    file = project / ".copier-answers.yml"
+    answers = recorded(project)
+    lines = file.read_text(encoding="utf-8").replace(_yaml(question, answers[question]), "")
+    file.write_text(lines, encoding="utf-8")
+    assert question not in recorded(project)
+
+
+def _yaml(name: str, answers: list[str]) -> str:
+    return f"{name}:\n" + "".join(f"- {answer}\n" for answer in answers)
+
+
+@pytest.mark.update
+def test_a_store_that_nothing_uses_is_not_recorded(service: Make) -> None:
+    """An answer to a question that is not asked changes nothing, and the next update meets no conflict."""
+    project = service(features=["backup"], cache="redis")
+    assert "cache" not in recorded(project)
+    before = files(project)
+    assert differences(update(project, "HEAD"), before) == []
+    assert recorded(project)["features"] == ["backup"]
