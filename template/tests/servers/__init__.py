@@ -70,10 +70,15 @@ def given_server() -> str:
     return GIVEN_URL
 
 
+def find(name: str, places: Sequence[str]) -> str | None:
+    """Return the path of a server's program, the newest first, or None."""
+    folders = [os.environ.get("PATH", ""), *(str(path) for place in places for path in sorted(Path("/").glob(place)))]
+    return shutil.which(name, path=os.pathsep.join(reversed(folders)))
+
+
 def program(name: str, package: str, places: Sequence[str]) -> str:
     """Return the path of a server's program. If it is missing, tests are skipped, or fail if CI is true."""
-    folders = [os.environ.get("PATH", ""), *(str(path) for place in places for path in sorted(Path("/").glob(place)))]
-    found = shutil.which(name, path=os.pathsep.join(reversed(folders)))
+    found = find(name, places)
     if found is None:
         absent = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
         absent(f"{name} is not installed; on Debian it is in the package {package}")

@@ -13,20 +13,22 @@ from typing import Any
 import pymysql
 from sqlalchemy import URL, make_url
 
-from . import PATIENCE_SECONDS, Server, given_server, program
+from . import PATIENCE_SECONDS, Server, find, given_server, program
 
 _PLACES = ("usr/sbin", "usr/libexec", "opt/homebrew/opt/mariadb/bin")
 # The data is deleted after the tests, so it need not survive a power failure.
 _CARELESS = ("innodb-flush-log-at-trx-commit=0", "innodb-buffer-pool-size=32M", "max-connections=50")
-# A query that takes a given time.
-SLEEP = "SELECT SLEEP({seconds})"
+# A query that takes a given time. In the list of columns, MySQL's function returns when it is interrupted.
+SLEEP = "SELECT 1 FROM DUAL WHERE SLEEP({seconds})"
 _numbers = count(1)
 _made: dict[Path, URL] = {}
 
 # Features of other databases that this one lacks.
 LACKS = frozenset[str]()
+# MySQL runs the tests only if MariaDB, which has a program of the same name, is not installed.
+IS_MYSQL = bool(find("mysqld", _PLACES) and not find("mariadbd", _PLACES))
 # The program that makes its backups, if there is one.
-DUMP_TOOL = "mariadb-dump"
+DUMP_TOOL = "mysqldump" if IS_MYSQL else "mariadb-dump"
 
 
 def url(folder: Path) -> str:
@@ -85,14 +87,20 @@ def start(*options: str) -> tuple[Any, str]:
     """Start a private server; `options` are passed to it last and override the others."""
     here = Server("mysql")
     data = str(here.folder / "data")
-    here.run(
-        program("mariadb-install-db", "mariadb-server", _PLACES), "--no-defaults", "--skip-test-db",
-        "--auth-root-authentication-method=normal", f"--datadir={data}",
-    )  # fmt: skip
+    if IS_MYSQL:
+        here.run(
+            program("mysqld", "mysql-server", _PLACES), "--no-defaults", "--initialize-insecure", f"--datadir={data}"
+        )
+    else:
+        here.run(
+            program("mariadb-install-db", "mariadb-server", _PLACES), "--no-defaults", "--skip-test-db",
+            "--auth-root-authentication-method=normal", f"--datadir={data}",
+        )  # fmt: skip
     own = [*_CARELESS, f"port={here.port}", "bind-address=127.0.0.1", f"socket={here.folder}/s", f"datadir={data}"]
     url = f"mysql://root@127.0.0.1:{here.port}/test"
     here.start(
-        program("mariadbd", "mariadb-server", _PLACES), "--no-defaults", *(f"--{option}" for option in own), *options,
+        program("mysqld" if IS_MYSQL else "mariadbd", "mariadb-server", _PLACES), "--no-defaults",
+        *(f"--{option}" for option in own), *options,
         ready=lambda: connect(make_url(url)).close(),
     )  # fmt: skip
     with connect(make_url(url)) as connection, connection.cursor() as cursor:

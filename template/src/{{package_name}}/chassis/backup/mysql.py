@@ -19,6 +19,11 @@ from . import BackupError, DatabaseBackup, tools
 _PACKAGE = "mariadb-client"
 _DUMP, _CLIENT = ("mariadb-dump", "mysqldump"), ("mariadb", "mysql")
 _SNAPSHOT = ("--single-transaction", "--routines", "--events", "--triggers", "--hex-blob", "--no-tablespaces")
+# MySQL would restore ids of transactions that its server already has. MariaDB's tools do not know this option.
+_NO_GTIDS = "--loose-set-gtid-purged=OFF"
+# The version of a tool or server, in the form that its product uses.
+_MARIADB_VERSION = r"(\d+)\.(\d+)\.\d+-MariaDB"
+_MYSQL_VERSION = r"(?:^|Ver )(\d+)\.(\d+)\.\d+(?!.*MariaDB)"
 # Everything in the database, by kind and name.
 _OBJECTS = """
 SELECT CASE table_type WHEN 'VIEW' THEN 'VIEW' WHEN 'SEQUENCE' THEN 'SEQUENCE' ELSE 'TABLE' END, table_name
@@ -41,7 +46,7 @@ class Backup(DatabaseBackup):
         return str(connection.scalar(text("SELECT VERSION()")))
 
     def dump(self, connection: Connection, target: Path, timeout_seconds: float) -> None:
-        self._run(connection, timeout_seconds, _DUMP, *_SNAPSHOT, f"--result-file={target}")
+        self._run(connection, timeout_seconds, _DUMP, *_SNAPSHOT, _NO_GTIDS, f"--result-file={target}")
 
     def restore(self, connection: Connection, source: Path, timeout_seconds: float) -> None:
         before = source.with_name("before.sql")
@@ -80,8 +85,9 @@ class Backup(DatabaseBackup):
     ) -> None:
         """Run a tool on the database of a connection. The password is in a file that only this user can read."""
         path = tools.find(_PACKAGE, *programs)
-        form = r"(\d+)\.(\d+)\.\d+-MariaDB"
-        tools.require_not_older(tools.version_of(path), self.server_version(connection), _PACKAGE, form)
+        server = self.server_version(connection)
+        form = _MARIADB_VERSION if "MariaDB" in server else _MYSQL_VERSION
+        tools.require_not_older(tools.version_of(path), server, _PACKAGE, form)
         connection.rollback()
         url = connection.engine.url
         with NamedTemporaryFile("w", encoding="utf-8", suffix=".cnf") as file:

@@ -160,7 +160,7 @@ def migration_lock(engine: Engine, timeout_seconds: float) -> Iterator[None]:
                 "the character set of the database is not utf8mb4; run ALTER DATABASE name CHARACTER SET utf8mb4"
             )
         # Names of locks are global to the server, and limited to 64 characters.
-        name = "CONCAT('migrations-', MD5(DATABASE()))"
+        name = "CONCAT('migrations-', LEFT(SHA2(DATABASE(), 256), 32))"
         wait_for_lock(lambda: bool(connection.scalar(text(f"SELECT GET_LOCK({name}, 0)"))), timeout_seconds)
         try:
             yield
