@@ -23,11 +23,12 @@ class Overrun:
     """A handler that runs past the deadline of its request, and tries to commit then."""
 
     def __init__(self) -> None:
-        self.release = threading.Event()
+        self.began, self.release = threading.Event(), threading.Event()
         self.outcome: list[str] = []
 
     def __call__(self) -> None:
         context = request_context.current()
+        self.began.set()
         self.release.wait(PATIENCE_SECONDS)
         try:
             context.begin_commit()
@@ -66,7 +67,8 @@ def test_thread_past_its_deadline_commits_nothing(start: Start) -> None:
     """The 504 is sent while the thread runs on; its later commit is refused, and its response is dropped."""
     overrun = Overrun()
     client = start({"overrun": overrun}, request_timeout_seconds=0.2)
-    response = client.get("/api/thread/overrun")
+    while not overrun.began.is_set():  # on a busy machine the deadline can pass before the handler begins
+        response = client.get("/api/thread/overrun")
     assert overrun.outcome == []
     overrun.release.set()
     assert_is_problem(response, 504, "DEADLINE_EXCEEDED")
@@ -90,12 +92,17 @@ def test_deadline_waits_for_a_commit_under_way(start: Start) -> None:
 
     client = start({"commit": commit_slowly}, request_timeout_seconds=0.2)
     responses: list[httpx.Response] = []
-    request = threading.Thread(target=lambda: responses.append(client.get("/api/thread/commit")))
+
+    def commit() -> None:
+        while not began.is_set():  # on a busy machine the deadline can pass before the handler begins
+            responses[:] = [client.get("/api/thread/commit")]
+
+    request = threading.Thread(target=commit)
     request.start()
     assert began.wait(PATIENCE_SECONDS)
     # A request that began later passes its deadline meanwhile.
     assert client.get("/api/slow/20").status_code == 504
-    assert responses == []
+    assert request.is_alive()
     release.set()
     request.join(PATIENCE_SECONDS)
     assert done == [False]
