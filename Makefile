@@ -19,7 +19,7 @@ export npm_config_fetch_retries ?= 5
 unexport PYTHONDONTWRITEBYTECODE PYTHONUNBUFFERED
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick faults lint format docs bench chaos render where clean
+.PHONY: help setup demo test test-quick faults lint format docs bench chaos versions canary render where clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -41,10 +41,10 @@ demo: setup ## render the default service, install, start, call and stop it
 	@$(BIN)/python scripts/demo.py
 
 test: setup lint ## run the suite, except `make faults` and `make chaos`
-	@$(BIN)/python -m pytest -n auto --dist loadgroup -m "not chaos and not faults"
+	@$(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder -m "not chaos and not faults"
 
 test-quick: setup ## run what needs no installation, no container and no old release
-	@$(BIN)/python -m pytest -q -n auto --dist loadgroup -m "not stacks and not containers and not update and not faults and not chaos"
+	@$(BIN)/python -m pytest -q -n auto --dist loadgroup --no-loadscope-reorder -m "not stacks and not containers and not update and not faults and not chaos"
 
 faults: setup ## apply each mutation of the contract in a service, and check that its test fails
 	@$(BIN)/python -m pytest -q -n auto -m faults
@@ -66,6 +66,12 @@ bench: setup ## measure the rendered services against bare ones, write docs/perf
 
 chaos: setup ## run services through every fault of their databases, write docs/reliability.md
 	@PYTHONPATH=tests $(BIN)/python -m chaos.table
+
+versions: setup ## run services on every version of Python and the servers, write docs/versions.md (needs root)
+	@PYTHONPATH=tests $(BIN)/python -m versions.table
+
+canary: setup ## check a named stack with the newest libraries: make canary STACK=fastapi-sqlite [UNBOUNDED=yes]
+	@$(BIN)/python scripts/canary.py $(if $(filter yes,$(UNBOUNDED)),--unbounded) "$(STACK)"
 
 render: setup ## render a named stack: make render STACK=fastapi-sqlite (into rendered/)
 	@test -f "tests/answers/$(STACK).yml" || { echo "STACK must be one of: $(basename $(notdir $(wildcard tests/answers/*.yml)))"; exit 1; }

@@ -1,21 +1,20 @@
 """Fixtures: the template without its checkout, its renders, and the tools that check them."""
 
-import fcntl
 import os
 import pickle
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from environments import create, libraries
+from environments import create, libraries, only_one
 from pytest_copie.plugin import Copie
 from questions import asked, questions
 from releases import Releases, commit, tagged_clone
 from rendering import Render, Renderer, export, matrix
+from suites import WHOLE
 from updating import DEFAULTS, Answers, Service, Services
 
 # The services under test run as on an owner's machine: without the variables of this `make`, and with the defaults of
@@ -23,10 +22,29 @@ from updating import DEFAULTS, Answers, Service, Services
 for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"):
     os.environ.pop(name, None)
 
+LONGEST_FIRST = [*WHOLE, "containers", "stacks", "update"]
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return two workers for each core: tests spend half of their time waiting for servers, timeouts and shutdowns."""
+    return 2 * (os.cpu_count() or 1)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave a test that is marked `only_stacks` to these: what it shows does not depend on the others' databases."""
-    items[:] = [item for item in items if _is_wanted(item)]
+    """Leave a test that is marked `only_stacks` to these: what it shows does not depend on the others' databases.
+
+    The longest groups come first, so that at the end no worker is alone with one. It needs `--no-loadscope-reorder`.
+    """
+    items[:] = sorted(filter(_is_wanted, items), key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    """Return when a test starts: the whole suite of a framework takes minutes, a test without a group seconds."""
+    group = item.get_closest_marker("xdist_group")
+    if group is None:
+        return LONGEST_FIRST.index("update") if item.get_closest_marker("update") else len(LONGEST_FIRST)
+    name = group.args[0]
+    return LONGEST_FIRST.index(name if name in LONGEST_FIRST else "stacks")
 
 
 def _is_wanted(item: pytest.Item) -> bool:
@@ -101,14 +119,6 @@ def installed(template: Path, shared: Path) -> Path:
             create(shared / "environment", Renderer(template), shared / "environment-renders")
             done.touch()
     return libraries(shared / "environment")
-
-
-@contextmanager
-def only_one(lock: Path) -> Iterator[None]:
-    """Let one worker at a time run the block."""
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,11 @@
 uses `live.install`. All others use `connect`.
 """
 
+import fcntl
 import sys
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from live import run
@@ -50,3 +53,11 @@ def connect(service: Path, shared: Path) -> Path:
     (service / ".venv/bin/ruff").symlink_to(shared.parents[2] / "bin/ruff")  # formats new migrations
     (service / READY).touch()
     return service / ".venv/bin/python"
+
+
+@contextmanager
+def only_one(lock: Path) -> Iterator[None]:
+    """Let one worker at a time run the block."""
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -13,7 +13,7 @@ from pathlib import Path
 import private_servers
 import pytest
 import targets
-from environments import connect
+from environments import connect, only_one
 from live import ANSWER_SECONDS, PATIENT, Live, copy_of, install, run, serve
 from production import FAULTS, Production, edited, faulty, produce
 from rendering import Renderer
@@ -27,23 +27,33 @@ pytestmark = pytest.mark.stacks
 
 @pytest.fixture(scope="module", params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in STACKS])
 def stack(
-    request: pytest.FixtureRequest, renderer: Renderer, installed: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+    request: pytest.FixtureRequest, renderer: Renderer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
     """A named stack, rendered and installed."""
     service = renderer(tmp_path_factory.mktemp("stack") / request.param, answers(request.param)).path
     if request.param in INSTALLED:
         install(service)
-    else:
-        connect(service, installed)
-    return service
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _mypy_knows_the_libraries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Let mypy keep what it knows of the libraries from stack to stack: they are most of its work."""
+        yield service
+        return
+    connect(service, request.getfixturevalue("installed"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MYPY_CACHE_DIR", str(tmp_path_factory.mktemp("mypy")))
-        yield
+        patch.setenv("MYPY_CACHE_DIR", str(request.getfixturevalue("libraries_in_mypy")))
+        yield service
+
+
+@pytest.fixture(scope="module")
+def libraries_in_mypy(
+    renderer: Renderer, installed: Path, shared: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A cache of mypy that knows the shared libraries, which are most of its work. Each worker has a copy."""
+    cache = shared / "mypy"
+    with only_one(shared / "mypy.lock"):
+        if not cache.exists():
+            for name in WHOLE:
+                service = renderer(tmp_path_factory.mktemp("typed") / name, answers(name)).path
+                connect(service, installed)
+                run("make", "types", cwd=service, MYPY_CACHE_DIR=str(cache))
+    return shutil.copytree(cache, tmp_path_factory.mktemp("mypy") / "cache")
 
 
 @pytest.fixture
