@@ -1,4 +1,4 @@
-"""Measures every fault on every stack and writes docs/reliability.md: `make chaos`."""
+"""Measures every fault on every stack and writes the tables of docs/reliability.md: `make chaos`."""
 
 import argparse
 import tempfile
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from measured import replaced
 from questions import ROOT, read_yaml
 from rendering import Renderer, export
 
@@ -57,11 +58,13 @@ def measure(stack: str, renderer: Renderer, scratch: Path, say: Say) -> tuple[st
     return rows, leak, broken
 
 
-def page(rows: str, leaked: str) -> str:
-    """The document."""
-    text = (Path(__file__).with_name("page.md")).read_text(encoding="utf-8")
+def page(text: str, rows: str, leaked: str) -> str:
+    """Return the document with new tables. Everything else in it is written by hand."""
     settings = "\n".join(f"{name}={value}" for name, value in world.SETTINGS.items())
-    return text.replace("ROWS\n", HEAD + rows).replace("LEAKS\n", LEAKS + leaked).replace("SETTINGS", settings)
+    parts = {"faults": HEAD + rows, "leaks": LEAKS + leaked, "settings": f"```text\n{settings}\n```"}
+    for name, part in parts.items():
+        text = replaced(text, name, part)
+    return text
 
 
 def main() -> None:
@@ -77,7 +80,7 @@ def main() -> None:
             found = measure(stack, renderer, Path(folder), lambda text: print(text, end="", flush=True))
             rows, leaked, broken = rows + found[0], leaked + found[1], broken + found[2]
     if stacks == STACKS:
-        DOCUMENT.write_text(page(rows, leaked), encoding="utf-8")
+        DOCUMENT.write_text(page(DOCUMENT.read_text(encoding="utf-8"), rows, leaked), encoding="utf-8")
     raise SystemExit("\n".join(broken) if broken else 0)
 
 
