@@ -64,11 +64,11 @@ docs: setup ## generate the settings documents and docs/options.md
 bench: setup ## measure the rendered services against bare ones, write docs/performance.md
 	@$(BIN)/python benchmarks/run.py
 
-chaos: setup ## run services through every fault of their databases, write docs/reliability.md
+chaos: setup ## run services through every fault of their databases, write the tables of docs/reliability.md
 	@PYTHONPATH=tests $(BIN)/python -m chaos.table
 
 versions: setup ## run services on every version of Python and the servers, write docs/versions.md (needs root)
-	@PYTHONPATH=tests $(BIN)/python -m versions.table
+	@PYTHONPATH=tests $(BIN)/python -m versions.table $(SUITES)
 
 canary: setup ## check a named stack with the newest libraries: make canary STACK=fastapi-sqlite [UNBOUNDED=yes]
 	@$(BIN)/python scripts/canary.py $(if $(filter yes,$(UNBOUNDED)),--unbounded) "$(STACK)"

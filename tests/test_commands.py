@@ -81,3 +81,18 @@ def test_a_file_that_nothing_renders_to_is_said_to_be_none(file: str, says: str,
     done = make("where", f"FILE={file}")
     assert done.returncode == 2
     assert done.stderr.startswith(says)
+
+
+def test_canary_of_an_unknown_stack_names_the_known_ones(make: Make) -> None:
+    done = make("canary", "STACK=flask-oracle")
+    assert done.returncode == 2
+    assert "'flask-oracle' is not a named stack; use one of fastapi-duckdb, " in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("requirement", "unbounded"),
+    [('    "fastapi>=0.137,<0.166",', '    "fastapi>=0.137",'), ('    "orjson>=3.10",', '    "orjson>=3.10",')],
+)
+def test_unbounded_canary_drops_upper_bounds_only(requirement: str, unbounded: str) -> None:
+    bound = runpy.run_path(str(ROOT / "scripts/canary.py"))["BOUND"]
+    assert bound.sub(r'\1"', requirement) == unbounded

@@ -2,16 +2,20 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from environments import requirements
 from linters import LINTERS, shell_steps
 from questions import ROOT
+from rendering import Renderer
+from suites import STACKS, answers
 
 # Files that run on a CI machine, without the code.
 PATHS = [*(ROOT / ".github").rglob("*.yml"), ROOT / ".ci/run", *(ROOT / "tests/containers").glob("*.sh")]
@@ -41,9 +45,9 @@ def test_the_shell_of_workflows_is_clean(tool: Callable[[str], str], tmp_path: P
     assert not LINTERS["shellcheck"].lint(tool, tmp_path, files)
 
 
-@pytest.fixture
-def jobs() -> Any:
-    return yaml.safe_load(FILES[".github/workflows/ci.yml"])["jobs"]
+@pytest.fixture(params=["ci", "canary"])
+def jobs(request: pytest.FixtureRequest) -> Any:
+    return yaml.safe_load(FILES[f".github/workflows/{request.param}.yml"])["jobs"]
 
 
 def named_stacks(jobs: Any, root: Path) -> Any:
@@ -57,13 +61,27 @@ def named_stacks(jobs: Any, root: Path) -> Any:
     return json.loads(value)
 
 
-def test_ci_runs_every_named_stack(jobs: Any, tmp_path: Path) -> None:
+def test_workflow_runs_every_named_stack(jobs: Any, tmp_path: Path) -> None:
     """The matrix contains each file of tests/answers, passed from the job that lists them to the one that runs them."""
     answers = shutil.copytree(ROOT / "tests/answers", tmp_path / "tests/answers")
     assert named_stacks(jobs, tmp_path) == sorted(path.stem for path in answers.glob("*.yml"))
     assert jobs["stacks"]["outputs"]["names"] == "${{ steps.list.outputs.names }}"
-    assert jobs["stack"]["strategy"]["matrix"]["stack"] == "${{ fromJSON(needs.stacks.outputs.names) }}"
-    assert jobs["stack"]["needs"] == "stacks"
+    (every,) = (job for job in jobs.values() if job.get("needs") == "stacks")
+    assert every["strategy"]["matrix"]["stack"] == "${{ fromJSON(needs.stacks.outputs.names) }}"
+
+
+def test_canary_without_bounds_covers_every_bound(renderer: Renderer, tmp_path: Path) -> None:
+    """Each requirement with an upper bound is in a stack that is also run without it."""
+    job = yaml.safe_load(FILES[".github/workflows/canary.yml"])["jobs"]["unbounded"]
+    covered = bounded(renderer, tmp_path / "covered", job["strategy"]["matrix"]["stack"])
+    assert covered == bounded(renderer, tmp_path / "all", STACKS)
+    assert "uvicorn" in covered
+
+
+def bounded(renderer: Renderer, folder: Path, stacks: Iterable[str]) -> set[str]:
+    """Return the names of the libraries for which these stacks have an upper bound."""
+    services = (renderer(folder / stack, answers(stack)).path for stack in stacks)
+    return {re.split(r"\W", name)[0] for service in services for name in requirements(service) if ",<" in name}
 
 
 def test_a_new_stack_is_run_without_a_word(jobs: Any, tmp_path: Path) -> None:
