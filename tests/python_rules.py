@@ -18,6 +18,15 @@ NEEDED = {"backup": {"database"}}
 LEVELS = {"critical", "debug", "error", "exception", "fatal", "info", "msg", "warn", "warning"}
 LOGGERS = {"log", "logger", "logging"}
 MAKERS = {"bind", "get_logger", "getLogger", "new", "unbind"}
+# The private names of libraries that the chassis uses, and the library, whose requirement must have an upper bound:
+# docs/decisions/0030-dependencies.md.
+PRIVATE = {
+    ("database/mysql.py", "_sock"): "pymysql",
+    ("database/mysql.py", "_read_timeout"): "pymysql",
+    ("database/mysql.py", "_writer"): "aiomysql",
+}
+# Public names of Python's library, despite the underscore.
+DOCUMENTED = {"_asdict", "_current_frames", "_exit"}
 
 
 def python_is_python(root: Path) -> Faults:
@@ -159,3 +168,42 @@ def _writes(node: ast.AST, loggers: set[str]) -> bool:
 def _is_plain_name(arguments: list[ast.expr]) -> bool:
     first = arguments[0] if arguments else None
     return isinstance(first, ast.Constant) and bool(re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", str(first.value)))
+
+
+def private_names_have_an_upper_bound(root: Path) -> Faults:
+    """The chassis uses private names of libraries in one listed file each, and the library has an upper bound."""
+    found = {
+        (path.removeprefix(CHASSIS), name)
+        for path in template_files(root)
+        if path.startswith(CHASSIS) and path.endswith(".py")
+        for name in _foreign_private_names((root / path).read_text(encoding="utf-8"))
+    }
+    faults = [
+        f"{CHASSIS}{path}: {name} is a private name of a library" for path, name in sorted(found - PRIVATE.keys())
+    ]
+    faults += [f"{path}: {name} is on the list and not used" for path, name in sorted(PRIVATE.keys() - found)]
+    options = "".join(path.read_text(encoding="utf-8") for path in sorted((root / "options").glob("*.yml")))
+    for library in sorted(set(PRIVATE.values())):
+        bounds = re.findall(rf'"{library}(?:\[\w+\])?>=[^"]*"', options)
+        faults += [f"options: {bound} has no upper bound" for bound in bounds if "<" not in bound]
+    return faults
+
+
+def _foreign_private_names(source: str) -> set[str]:
+    """Private attributes of objects that the module does not define itself."""
+    tree = ast.parse(source)
+    used = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__")
+        if not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"))
+    }
+    own = {node.attr for node in ast.walk(tree) if _is_own(node)}  # type: ignore[attr-defined]
+    own |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    return used - own - DOCUMENTED
+
+
+def _is_own(node: ast.AST) -> bool:
+    """Return whether this stores an attribute of `self`."""
+    stores = isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+    return stores and isinstance(node.value, ast.Name) and node.value.id == "self"  # type: ignore[attr-defined]
