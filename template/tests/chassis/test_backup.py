@@ -305,6 +305,14 @@ def test_backups_at_once_run_one_after_another(crew: Path) -> None:
     assert len(list(crew.iterdir())) == 5
 
 
+def test_backups_at_the_same_moment_have_different_names(crew: Path) -> None:
+    """The clock of a machine may stand still for longer than a small backup takes."""
+    moment = datetime(2026, 7, 1, 2, 0, tzinfo=UTC)
+    settings = settings_for_tests(service_name="orders")
+    made = [make.make(settings, Backup(), lambda: moment).path.name for _ in range(3)]
+    assert [name.partition(".tar")[0] for name in made] == [f"orders-20260701T020000.00{n}Z" for n in range(3)]
+
+
 # -- rejected files ----------------------------------------------------------------------------------------------------
 
 
@@ -538,14 +546,26 @@ def test_prune_deletes_by_number_and_age(folder: Path, count: int, days: int, le
     others += [files.path_for(folder, name, moments[4], is_encrypted=True).name for name in ("demo-2", "other")]
     for name in others:
         (folder / name).touch()
-    assert files.prune(folder, "demo", count, days, now) == 5 - len(left)
+    assert files.prune(folder, "demo", count, days, now, kept=None) == 5 - len(left)
     assert [moments.index(moment) for moment, _ in files.found(folder, "demo")] == left
     assert all((folder / name).exists() for name in others)
 
 
 def test_prune_never_deletes_the_newest_backup(folder: Path) -> None:
     files.path_for(folder, "demo", datetime(2020, 1, 1, tzinfo=UTC), is_encrypted=False).touch()
-    assert files.prune(folder, "demo", 1, 1, datetime.now(UTC)) == 0
+    assert files.prune(folder, "demo", 1, 1, datetime.now(UTC), kept=None) == 0
+
+
+def test_backup_after_the_clock_was_set_back_is_not_deleted(
+    crew: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BACKUP_KEEP_COUNT", "1")
+    wrong = files.path_for(crew, program().settings().service_name, datetime(2100, 1, 1, tzinfo=UTC), is_encrypted=True)
+    crew.mkdir()
+    wrong.touch()
+    assert cli.main(program(), ["backup"]) == 0
+    (file,) = set(crew.iterdir()) - {wrong}
+    assert restore(file, "--replace") == 0
 
 
 # -- verification ------------------------------------------------------------------------------------------------------

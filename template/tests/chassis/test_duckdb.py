@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import subprocess
 import sys
 import threading
@@ -9,19 +11,23 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.util import greenlet_spawn
 
-from ..package import PACKAGE, ROOT, environment
+from ..package import PACKAGE, ROOT, environment, module
 from .conftest import Start
 from .process import PATIENCE_SECONDS, serving, until
 from .sql import backend, engine, rows, run
 from .test_errors import assert_is_problem
 from .unit_of_work import in_request
+
+connections = module("chassis.database.duckdb_connection")
 
 # A statement that takes hours unless it is interrupted.
 ENDLESS = "SELECT count(*) FROM range(1000000000000) AS numbers WHERE hash(range) = 1"
@@ -183,6 +189,34 @@ def test_wait_for_the_writer_ends_at_the_deadline_of_its_request(
         other.commit()
     assert client.get("/api/here/add").status_code == 200
     assert rows(READ) == [11]
+
+
+def test_exception_of_a_statement_is_not_reported_by_the_event_loop_as_well() -> None:
+    """Neither if the caller gets the exception nor if it was cancelled while it waited."""
+    reported: list[Any] = []
+    began, may_end = threading.Event(), threading.Event()
+
+    def fail() -> None:
+        began.set()
+        may_end.wait(PATIENCE_SECONDS)
+        raise LookupError
+
+    async def work() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context))
+        connection = await greenlet_spawn(connections.Connection, lambda: SimpleNamespace(fail=fail), 600, True)
+        abandoned = asyncio.create_task(greenlet_spawn(connection.fail))
+        await asyncio.to_thread(began.wait, PATIENCE_SECONDS)
+        abandoned.cancel()
+        may_end.set()
+        with pytest.raises(asyncio.CancelledError):
+            await abandoned
+        with pytest.raises(LookupError):
+            await greenlet_spawn(connection.fail)
+        connection._worker.stop()
+
+    asyncio.run(work())
+    gc.collect()
+    assert reported == []
 
 
 # -- memory and files --------------------------------------------------------------------------------------------------

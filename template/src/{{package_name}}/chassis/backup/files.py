@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from . import BackupError
-
 _TIME = "%Y%m%dT%H%M%S.%f"
 
 
@@ -42,24 +40,29 @@ def work_folder(directory: Path, service: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def publish(part: Path, path: Path) -> None:
-    """Rename a complete file once it is on the disk, so that a partial file never looks like a backup."""
-    if path.exists():
-        raise BackupError(f"{path} exists already; try again")
+def publish(part: Path, directory: Path, service: str, moment: datetime, *, is_encrypted: bool) -> Path:
+    """Rename a complete file once it is on the disk, so that a partial file never looks like a backup.
+
+    Two backups may begin in the same millisecond. The later one then gets the next name that is free.
+    """
     part.chmod(0o600)
     _sync(part)
+    while (path := path_for(directory, service, moment, is_encrypted=is_encrypted)).exists():
+        moment += timedelta(milliseconds=1)
     part.rename(path)
-    _sync(path.parent)
+    _sync(directory)
+    return path
 
 
-def prune(directory: Path, service: str, keep_count: int, keep_days: int, now: datetime) -> int:
-    """Delete backups beyond a number or an age, but never the newest. Return how many were deleted.
+def prune(directory: Path, service: str, keep_count: int, keep_days: int, now: datetime, *, kept: Path | None) -> int:
+    """Delete backups beyond a number or an age, but neither the newest nor `kept`. Return how many were deleted.
 
-    Incomplete files of killed commands are deleted after a day.
+    If the clock was set back, the backup that was just made is not the newest. Incomplete files of killed commands are
+    deleted after a day.
     """
     oldest = now - timedelta(days=keep_days)
-    backups = enumerate(found(directory, service))
-    expired = [path for index, (time, path) in backups if index and (index >= keep_count or time < oldest)]
+    old = [(time, path) for time, path in found(directory, service)[1:] if path != kept]
+    expired = [path for index, (time, path) in enumerate(old, 1) if index >= keep_count or time < oldest]
     for path in expired:
         path.unlink(missing_ok=True)
     for part in directory.glob(f".{_plain(service)}-*.part"):

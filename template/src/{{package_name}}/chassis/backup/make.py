@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -27,27 +27,30 @@ class BackupResult:
     deleted: int
 
 
-def make(settings: Settings, backup: DatabaseBackup) -> BackupResult:
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def make(settings: Settings, backup: DatabaseBackup, clock: Callable[[], datetime] = _now) -> BackupResult:
     """Make a backup and read it back, then delete the expired ones.
 
     Raises:
         BackupError: The database was never migrated, or its tool failed.
     """
-    began, moment, key = time.monotonic(), datetime.now(UTC), key_of(settings)
+    began, key = time.monotonic(), key_of(settings)
     directory, service = settings.backup_directory, settings.service_name
-    path = files.path_for(directory, service, moment, is_encrypted=key is not None)
     # Migrations wait for this connection, so that the dump has the schema of the manifest.
     with (
         maintenance_connection(settings, backup.backend, settings.backup_timeout_seconds) as connection,
         files.work_folder(directory, service) as folder,
     ):
-        dump, part = folder / backup.dump_name, folder / path.name
+        dump, part, moment = folder / backup.dump_name, folder / "backup", clock()
         manifest = _manifest(settings, backup, connection, moment)
         backup.dump(connection, dump, settings.backup_timeout_seconds)
         archive.pack(part, dump, replace(manifest, sha256=archive.checksum(dump)), key)
         archive.unpack(part, dump, key)
-        files.publish(part, path)
-    deleted = files.prune(directory, service, settings.backup_keep_count, settings.backup_keep_days, datetime.now(UTC))
+        path = files.publish(part, directory, service, moment, is_encrypted=key is not None)
+    deleted = files.prune(directory, service, settings.backup_keep_count, settings.backup_keep_days, clock(), kept=path)
     return BackupResult(path, path.stat().st_size, time.monotonic() - began, deleted)
 
 

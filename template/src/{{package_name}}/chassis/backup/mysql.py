@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from secrets import token_hex
 from tempfile import NamedTemporaryFile
 from typing import IO
 
@@ -57,7 +58,7 @@ class Backup(DatabaseBackup):
             try:
                 self._load(connection, before, timeout_seconds)
             except BackupError as second:
-                kept = before.rename(source.parents[1] / "before-restore.sql")
+                kept = before.rename(source.parents[1] / f"before-restore-{token_hex(4)}.sql")
                 raise BackupError(f"{error}; the database is damaged ({second}), its content is in {kept}") from error
             raise
 

@@ -198,6 +198,7 @@ class _Worker:
 
     async def _wait_on_loop(self, future: Future[T], timeout_seconds: float | None) -> T:
         waiting = asyncio.wrap_future(future)
+        waiting.add_done_callback(_retrieve_exception)
         try:
             # Unlike `wait_for`, this does not cancel the future together with the caller.
             await asyncio.wait([waiting], timeout=timeout_seconds)
@@ -205,7 +206,6 @@ class _Worker:
                 self._interrupt()
                 await asyncio.wait([waiting], timeout=_INTERVAL_SECONDS)
         except asyncio.CancelledError:
-            waiting.add_done_callback(_retrieve_exception)
             self.is_cancelled = timeout_seconds is not None
             while self.is_cancelled and not waiting.done():
                 self._interrupt()
