@@ -7,10 +7,15 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyrage  # type: ignore[import-untyped]
 from live import environment, run
 
 CONTAINER = {"user", "read-only", "container-limits"}
-FILLED_IN = {"ALLOWED_HOSTS": "api.example.com", "TRUSTED_PROXIES": "10.0.0.0/8"}
+FILLED_IN = {
+    "ALLOWED_HOSTS": "api.example.com",
+    "TRUSTED_PROXIES": "10.0.0.0/8",
+    "BACKUP_KEY": str(pyrage.x25519.Identity.generate()),
+}
 
 
 @dataclass(frozen=True)

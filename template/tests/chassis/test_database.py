@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -309,6 +310,7 @@ def test_migrate_downgrade_to_base_empties_the_schema(migrations: Path) -> None:
 def test_migrate_to_an_unknown_revision_fails_with_a_sentence(
     migrations: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    cli.main(program(), ["migrate"])
     assert cli.main(program(), ["migrate", "downgrade", "0815"]) == 1
     error = capsys.readouterr().err
     assert "0815" in error
@@ -331,9 +333,67 @@ def test_migrate_of_an_older_release_changes_nothing(migrations: Path, capsys: p
     cli.main(program(), ["migrate"])
     run("UPDATE alembic_version SET version_num = '0815'")()
     assert cli.main(program(), ["migrate"]) == 0
-    assert "0815" in capsys.readouterr().out
+    expected = "Warning: the database has the revision 0815 of a newer release; nothing was changed.\n"
+    assert capsys.readouterr().err == expected
+    for action in (["check"], ["revision", "more"], ["downgrade", "base"]):
+        assert cli.main(program(), ["migrate", *action]) == 1
+        assert "the database has the revision 0815 of a newer release; use that release" in capsys.readouterr().err
     assert rows("SELECT version_num FROM alembic_version") == ["0815"]
     assert "things" in tables()
+
+
+def test_migrate_check_names_the_revisions_and_the_remedy(migrations: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(program(), ["migrate"])
+    cli.main(program(), ["migrate", "downgrade", "base"])
+    capsys.readouterr()
+    begin = "The schema is not the newest: "
+    assert cli.main(program(), ["migrate", "check"]) == 1
+    sentence = f"{begin}the database has no revision, and the newest revision is 0001; run migrate\n"
+    assert capsys.readouterr().err == sentence
+    cli.main(program(), ["migrate"])
+    run("CREATE TABLE spatial_ref_sys (id INTEGER PRIMARY KEY)")()
+    assert cli.main(program(), ["migrate", "check"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"{begin}models and migrations differ; write a revision with `migrate revision MESSAGE`: ")
+    assert error.count("\n") == 1
+    assert "things" in error
+    assert "spatial_ref_sys" not in error, "migrations/env.py ignores this table of an extension"
+
+
+def test_migrate_with_two_newest_revisions_asks_for_a_merge(
+    migrations: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """This happens when two branches of a repository are merged and each has added a revision."""
+    for name in ("0002a", "0002b"):
+        source = f"revision, down_revision, branch_labels, depends_on = '{name}', '0001', None, None\n"
+        (migrations / "versions" / f"{name}.py").write_text(f"{source}def upgrade(): pass\ndef downgrade(): pass\n")
+    remedy = "there are several newest revisions, 0002a, 0002b; join them with `migrate merge MESSAGE`"
+    for action in ([], ["check"], ["revision", "more"]):
+        assert cli.main(program(), ["migrate", *action]) == 1
+        assert remedy in capsys.readouterr().err
+    assert cli.main(program(), ["migrate", "heads"]) == 0
+    assert cli.main(program(), ["migrate", "history"]) == 0
+    assert "0002b (head)" in capsys.readouterr().out
+    assert cli.main(program(), ["migrate", "merge", "join"]) == 0
+    assert cli.main(program(), ["migrate"]) == 0
+    capsys.readouterr()
+    assert cli.main(program(), ["migrate", "current"]) == 0
+    (merged,) = rows("SELECT version_num FROM alembic_version")
+    assert capsys.readouterr().out == f"{merged} (the newest of this release: {merged})\n"
+
+
+def test_migrate_reads_its_settings_from_a_given_file(
+    migrations: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / ".env.production").write_text(f"DATABASE_URL='{os.environ['DATABASE_URL']}'\n")
+    with monkeypatch.context() as patch:
+        patch.setenv("DATABASE_MIGRATION_TIMEOUT_SECONDS", "60")
+        patch.delenv("DATABASE_URL")
+        assert cli.main(program(), ["migrate", "--env-file", ".env.production"]) == 0
+    assert "things" in tables()
+    with pytest.raises(SystemExit):
+        cli.main(program(), ["migrate", "--env-file", "none"])
+    assert "none is not a file" in capsys.readouterr().err
 
 
 def test_ten_migrations_at_once_apply_each_revision_once(migrations: Path) -> None:

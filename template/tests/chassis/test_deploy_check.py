@@ -26,6 +26,8 @@ PRODUCTION = {
     "CORS_ALLOWED_ORIGINS": "https://app.example.com",
     "PYTHONPATH": str(ROOT / "src"),
 }
+if "backup_key" in program().settings.model_fields:
+    PRODUCTION["BACKUP_KEY"] = module("chassis.backup.archive").new_key()
 CHECKS = {check.name: check for check in command.CHECKS}
 CONTAINER = {"user", "read-only", "container-limits"}
 
@@ -79,6 +81,7 @@ class Secretive(program().settings):  # type: ignore[misc]
         ("warnings", "REQUEST_TIMEOUT_SECONDS", "3600"),
         ("warnings", "MAX_REQUEST_BODY_BYTES", "10000000000"),
         ("warnings", "RATE_LIMIT_ENABLED", "false"),
+        ("warnings", "BACKUP_KEY", ""),
         ("settings", "API_DOCS_ENABLED", "true"),
     ],
 )

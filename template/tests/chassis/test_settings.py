@@ -248,6 +248,7 @@ def test_check_creates_no_application_file_or_connection(monkeypatch: pytest.Mon
         ("REQUEST_TIMEOUT_SECONDS", "3600"),
         ("MAX_REQUEST_BODY_BYTES", "10000000000"),
         ("RATE_LIMIT_ENABLED", "false"),
+        ("BACKUP_KEY", ""),
     ],
 )
 def test_check_in_production_warns_of_values_to_avoid(

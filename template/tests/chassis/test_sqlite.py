@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ..package import module
+from ..package import ROOT, module, program
 from .conftest import Start
 from .process import until
 from .sql import run
@@ -89,3 +89,15 @@ def test_lost_file_is_not_replaced_by_an_empty_one(start: Start, folder: Path) -
     assert not file.exists()
     (folder / "elsewhere").rename(file)
     assert statuses() == {200}
+
+
+def test_migrate_check_of_a_missing_file_does_not_create_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong path in the settings of production must not be hidden by an empty file."""
+    monkeypatch.chdir(ROOT)
+    file = folder / "sub" / "test.db"
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{file}")
+    assert module("chassis.cli").main(program(), ["migrate", "check"]) == 1
+    assert f"the database {file} does not exist; run migrate" in capsys.readouterr().err
+    assert not file.parent.exists()

@@ -57,6 +57,10 @@ class Settings(database.Settings, ServiceSettings):
             Key(value.get_secret_value())
         return value
 
+    def production_warnings(self) -> list[str]:
+        problem = "BACKUP_KEY: backups are not encrypted; set it to a key that `backup --new-key` prints"
+        return [*super().production_warnings(), *([] if self.backup_key else [problem])]
+
 
 class DatabaseBackup(ABC):
     """A feature for `FEATURES`: the commands `backup` and `restore` for one kind of database.

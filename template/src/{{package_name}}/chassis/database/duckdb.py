@@ -29,6 +29,7 @@ ASYNC_DRIVER = "duckdb+threads"
 SYNC_DRIVER = "duckdb"
 
 prepare = file.prepare
+path_of = file.path_of
 scratch = file.scratch
 
 

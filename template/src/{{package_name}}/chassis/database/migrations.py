@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +15,7 @@ from .. import settings as chassis_settings
 from . import maintenance
 from .backend import DatabaseBackend, MigrationError
 from .base import Base
+from .connection import url_for
 from .types import UtcDateTime
 
 if TYPE_CHECKING:
@@ -21,7 +23,10 @@ if TYPE_CHECKING:
 
     from ..cli import Program
 
+Action = Callable[[Any, "Config", argparse.Namespace], object]
+
 FOLDER = Path("migrations")
+_NOT_RUN, _NOT_WRITTEN, _NOT_READ = "The migration was not run", "No revision was written", "Nothing was read"
 # A new revision is formatted like the rest of the code; ruff is a development dependency.
 _FORMAT_REVISIONS = {
     "hooks": "ruff",
@@ -32,57 +37,147 @@ _FORMAT_REVISIONS = {
 
 
 def add_commands(commands: Any, backend: DatabaseBackend[Any]) -> None:
-    """Add `migrate` to the commands of the service."""
+    """Add `migrate` and its actions to the commands of the service."""
     parser = commands.add_parser("migrate", help="apply all migrations")
-    parser.set_defaults(run=lambda program, options: _migrate(program, options, backend))
+    parser.add_argument("--env-file", type=_file, metavar="FILE", help="read the settings from FILE instead of .env")
+    parser.set_defaults(run=lambda program, options: _run(program, options, backend), action=_upgrade, failure=_NOT_RUN)
     actions = parser.add_subparsers(metavar="ACTION")
-    down = actions.add_parser("downgrade", help="go back to a revision; `base` is an empty schema")
-    down.add_argument("revision")
-    down.set_defaults(action=lambda command, config, options: command.downgrade(config, options.revision))
-    new = actions.add_parser("revision", help="write a revision with the difference between models and database")
-    new.add_argument("message")
-    new.set_defaults(
-        action=lambda command, config, options: command.revision(config, options.message, autogenerate=True)
+
+    def add(name: str, action: Action, failure: str, description: str, *arguments: str) -> None:
+        one = actions.add_parser(name, help=description)
+        for argument in arguments:
+            one.add_argument(argument)
+        one.set_defaults(action=action, failure=failure)
+
+    add("downgrade", _downgrade, _NOT_RUN, "go back to a revision; `base` is an empty schema", "revision")
+    new = "write a revision with the difference between models and database"
+    add("revision", _revision, _NOT_WRITTEN, new, "message")
+    add("check", _check, "The schema is not the newest", "fail if models and database differ")
+    add("current", _current, _NOT_READ, "print the revision of the database")
+    add(
+        "heads", _FILES["heads"], _NOT_READ, "print the newest revision; after a merge of branches there may be several"
     )
-    check = actions.add_parser("check", help="fail if models and database differ")
-    check.set_defaults(action=lambda command, config, _options: command.check(config))
+    add("history", _FILES["history"], _NOT_READ, "print all revisions")
+    add("merge", _FILES["merge"], _NOT_WRITTEN, "write a revision that joins several newest ones", "message")
 
 
-def _migrate(program: Program, options: argparse.Namespace, backend: DatabaseBackend[Any]) -> int:
+def _file(name: str) -> Path:
+    if not Path(name).is_file():
+        raise argparse.ArgumentTypeError(f"{name} is not a file")
+    return Path(name)
+
+
+def _run(program: Program, options: argparse.Namespace, backend: DatabaseBackend[Any]) -> int:
     from alembic import command  # imported late: a serving process does not need Alembic
 
-    settings = chassis_settings.view(chassis_settings.load(program.settings), backend.Settings)
+    values = {"_env_file": options.env_file} if options.env_file else {}
+    settings = chassis_settings.view(chassis_settings.load(program.settings, **values), backend.Settings)
     import_module(program.app.partition(":")[0])  # importing the models registers them
-    action = getattr(options, "action", _upgrade)
 
     def work() -> None:
-        timeout_seconds = settings.database_migration_timeout_seconds
         require_folder()
+        if options.action in _FILES.values():
+            options.action(command, config_for(None), options)
+            return
+        if options.action is not _upgrade:
+            _require_database(settings, backend)
+        timeout_seconds = settings.database_migration_timeout_seconds
         with maintenance.maintenance_connection(settings, backend, timeout_seconds) as connection:
-            action(command, config_for(connection), options)
+            options.action(command, config_for(connection), options)
 
-    return maintenance.run(work, "The migration was not run", backend)
+    return maintenance.run(work, options.failure, backend)
+
+
+def _require_database(settings: Any, backend: DatabaseBackend[Any]) -> None:
+    """Refuse to work on a database in a file that does not exist, because connecting would create it."""
+    path_of = getattr(backend, "path_of", None)
+    path = path_of(url_for(settings, backend.SYNC_DRIVER)) if path_of else None
+    if path and not path.exists():
+        raise MigrationError(f"the database {path} does not exist; run migrate")
+
+
+# -- actions -----------------------------------------------------------------------------------------------------------
+
+# Those that read or write only the folder of the migrations.
+_FILES: dict[str, Action] = {
+    "heads": lambda command, config, _options: command.heads(config),
+    "history": lambda command, config, _options: command.history(config),
+    "merge": lambda command, config, options: command.merge(config, "heads", options.message),
+}
 
 
 def _upgrade(command: Any, config: Config, _options: argparse.Namespace) -> None:
     """Apply all migrations. After a rollback the schema is that of a newer release, and there is nothing to do."""
-    newer = _unknown_revisions(config)
-    if newer:
-        print(f"The database is at revision {', '.join(newer)} of a newer release; nothing was changed.")
+    revisions = _Revisions(config)
+    if revisions.newer:
+        print(f"Warning: {revisions.newer}; nothing was changed.", file=sys.stderr)
         return
+    revisions.require_one_head()
     command.upgrade(config, "head")
 
 
-def _unknown_revisions(config: Config) -> list[str]:
-    """Return the revisions of the database that this release does not know."""
-    from alembic.migration import MigrationContext
-    from alembic.script import ScriptDirectory
+def _downgrade(command: Any, config: Config, options: argparse.Namespace) -> None:
+    _Revisions(config).require_known()
+    command.downgrade(config, options.revision)
 
-    connection: Connection = config.attributes["connection"]
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    current = MigrationContext.configure(connection).get_current_heads()
-    connection.rollback()  # Alembic leaves the commit to the caller if a transaction has begun
-    return sorted(set(current) - known)
+
+def _revision(command: Any, config: Config, options: argparse.Namespace) -> None:
+    _Revisions(config).require_newest()
+    command.revision(config, options.message, autogenerate=True)
+
+
+def _check(command: Any, config: Config, _options: argparse.Namespace) -> None:
+    from alembic.util.exc import AutogenerateDiffsDetected
+
+    _Revisions(config).require_newest()
+    try:
+        command.check(config)
+    except AutogenerateDiffsDetected as error:
+        differences = f"write a revision with `migrate revision MESSAGE`: {error.diffs}"
+        raise MigrationError(f"models and migrations differ; {differences}") from None
+
+
+def _current(_command: Any, config: Config, _options: argparse.Namespace) -> None:
+    revisions = _Revisions(config)
+    print(f"{revisions.current or 'none'} (the newest of this release: {revisions.heads or 'none'})")
+
+
+class _Revisions:
+    """The revisions of the database and of this release.
+
+    Attributes:
+        current: The revision of the database; several are separated by commas.
+        heads: The newest revision of this release, likewise.
+        newer: What is wrong if this release does not know a revision of the database, or "".
+    """
+
+    def __init__(self, config: Config) -> None:
+        from alembic.migration import MigrationContext
+        from alembic.script import ScriptDirectory
+
+        script = ScriptDirectory.from_config(config)
+        connection: Connection = config.attributes["connection"]
+        current = MigrationContext.configure(connection).get_current_heads()
+        connection.rollback()  # Alembic leaves the commit to the caller if a transaction has begun
+        unknown = set(current) - {revision.revision for revision in script.walk_revisions()}
+        self.current, self.heads = ", ".join(sorted(current)), ", ".join(sorted(script.get_heads()))
+        self.newer = f"the database has the revision {', '.join(sorted(unknown))} of a newer release" if unknown else ""
+
+    def require_known(self) -> None:
+        if self.newer:
+            raise MigrationError(f"{self.newer}; use that release")
+
+    def require_one_head(self) -> None:
+        if "," in self.heads:
+            remedy = "join them with `migrate merge MESSAGE`"
+            raise MigrationError(f"there are several newest revisions, {self.heads}; {remedy}")
+
+    def require_newest(self) -> None:
+        self.require_known()
+        self.require_one_head()
+        if self.current != self.heads:
+            current = self.current or "no revision"
+            raise MigrationError(f"the database has {current}, and the newest revision is {self.heads}; run migrate")
 
 
 def require_folder() -> None:
@@ -95,11 +190,14 @@ def require_folder() -> None:
         raise MigrationError(f"there is no folder {FOLDER}/ here; run this in the root folder of the service")
 
 
-def config_for(connection: Connection) -> Config:
+def config_for(connection: Connection | None) -> Config:
     """Return the configuration for Alembic."""
     from alembic.config import Config
 
-    config = Config(attributes={"connection": connection, "metadata": Base.metadata, "render_item": _render_item})
+    # Alembic would print to the stdout of the time when it was imported.
+    config = Config(
+        stdout=sys.stdout, attributes={"connection": connection, "metadata": Base.metadata, "render_item": _render_item}
+    )
     config.set_main_option("script_location", str(FOLDER))
     for name, value in _FORMAT_REVISIONS.items():
         config.set_section_option("post_write_hooks", name, value)

@@ -17,6 +17,7 @@ from . import file
 ASYNC_DRIVER = "sqlite+aiosqlite"
 SYNC_DRIVER = "sqlite+pysqlite"
 
+path_of = file.path_of
 scratch = file.scratch
 migration_lock = file.migration_lock
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..package import module, program
+from .package import module, program
 
 cli = module("chassis.cli")
 
