@@ -9,6 +9,7 @@ from typing import Any
 
 from ..servers.redis import connect
 from ..servers.redis import start as start_redis
+from .process import until
 
 # Far longer than a call may take, and far shorter than a request may take, so that no test fails on a busy machine.
 BRIEFLY_SECONDS = 15
@@ -24,8 +25,8 @@ Break = Callable[["RedisServer"], None]
 class RedisServer:
     """A Redis server with methods that cause faults."""
 
-    def __init__(self) -> None:
-        self.process, self.url = start_redis()
+    def __init__(self, *options: str) -> None:
+        self.process, self.url = start_redis(*options)
 
     def kill(self) -> None:
         self.process.stop()
@@ -38,6 +39,25 @@ class RedisServer:
         with connect(self.url) as client:
             client.replicaof(*(("127.0.0.1", "1") if read_only else ("NO", "ONE")))
 
+    def admin(self, *command: object) -> Any:
+        """Run one command as the administrator."""
+        with connect(self.url) as client:
+            return client.execute_command(*command)
+
+    def configure(self, **values: object) -> None:
+        """Change settings of the server, with underscores for hyphens."""
+        for name, value in values.items():
+            self.admin("CONFIG", "SET", name.replace("_", "-"), value)
+
+    def fail_to_save(self) -> None:
+        """Let the server fail to write its data to its disk, as a full disk does."""
+        (self.process.folder / "dump.rdb").mkdir()
+        self.admin("SET", "key", 1)
+        self.configure(save="3600 1")
+        with connect(self.url) as client:
+            client.bgsave()
+            until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err")
+
     def restore(self) -> None:
         """Undo `kill` and `freeze`."""
         self.process.thaw()
@@ -45,9 +65,9 @@ class RedisServer:
 
 
 @contextmanager
-def redis_server() -> Iterator[RedisServer]:
+def redis_server(*options: str) -> Iterator[RedisServer]:
     """Start a server, and remove it when the block ends."""
-    server = RedisServer()
+    server = RedisServer(*options)
     try:
         yield server
     finally:

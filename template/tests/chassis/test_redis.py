@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from ..package import module
 from ..servers.redis import connections
@@ -27,7 +30,9 @@ def server() -> Iterator[RedisServer]:
 def new_connection(server: RedisServer, **values: Any) -> Any:
     """Return a connection as the feature creates it. Use and close it in one event loop."""
     settings = settings_for_tests(redis_url=server.url, **values)
-    return module("chassis.redis").RedisConnection(settings, settings.service_name)
+    connection = module("chassis.redis").RedisConnection(settings, settings.service_name)
+    connection.probes.append(("PING",))
+    return connection
 
 
 async def eventually(call: Callable[[], Awaitable[Any]]) -> Any:
@@ -46,33 +51,87 @@ def test_service_starts_without_redis(start: Start, server: RedisServer) -> None
     assert client.get("/health/ready").status_code == 200
     assert client.get(THINGS).status_code == 200
     found = client.get("/health").json()["checks"]["cache"]
-    assert (found["status"], found["error"], found["critical"]) == ("error", "unavailable or rejects writes", False)
+    assert (found["status"], found["error"], found["critical"]) == ("error", "unreachable", False)
     assert found["details"]["backend"] == "redis"
     server.restore()
     until(lambda: client.get("/health").json()["checks"]["cache"]["status"] == "ok")
 
 
-def test_redis_that_refuses_writes_fails_every_health_check(server: RedisServer, logs: Logs, monkeypatch: Any) -> None:
-    """Reads succeed and the circuit breaker keeps trying, but the check still fails."""
+def require_password(server: RedisServer) -> None:
+    server.configure(requirepass="secret")
+    disconnect(server)
+
+
+def disconnect(server: RedisServer) -> None:
+    with redis.Redis.from_url(server.url, password="secret") as client:
+        client.client_kill_filter(_type="normal", skipme=True)
+
+
+REFUSALS: dict[str, Callable[[RedisServer], None]] = {
+    "READONLY": lambda server: server.set_read_only(True),
+    "MISCONF": RedisServer.fail_to_save,
+    "OOM": lambda server: server.configure(maxmemory=1),
+    "NOPERM": lambda server: server.admin("ACL", "SETUSER", "default", "-set", "-evalsha"),
+    "NOAUTH": require_password,
+}
+
+
+@pytest.mark.parametrize("cause", REFUSALS)
+def test_cause_of_an_outage_is_in_every_health_report_and_once_in_the_log(
+    start: Start, server: RedisServer, logs: Logs, monkeypatch: Any, cause: str
+) -> None:
+    """Reads or other commands succeed, and the circuit breaker keeps trying, but no report says that Redis works."""
     monkeypatch.setattr(module("chassis.redis"), "_RECOVERY_SECONDS", 0.001)
-    module("chassis.logging.config").configure(settings_for_tests())
+    client = start(redis_url=server.url, health_check_cache_seconds=0)
 
-    async def check_between_reads() -> list[bool]:
-        connection, found = new_connection(server), []
-        async with connection.lifespan():
-            assert await connection.can_write()
-            server.set_read_only(True)
-            for _ in range(100):
-                await asyncio.sleep(0.002)  # the next call is a trial call of the circuit breaker
-                await connection.call(lambda: connection.client.get("key"), None)
-                found.append(await connection.can_write())
-            server.set_read_only(False)
-            await asyncio.sleep(0.002)
-            assert await connection.can_write()
-        return found
+    def found() -> dict[str, Any]:
+        assert client.get(THINGS).status_code == 200
+        time.sleep(0.002)  # the next call is a trial call of the circuit breaker
+        return client.get("/health").json()["checks"]["cache"]  # type: ignore[no-any-return]
 
-    assert set(asyncio.run(check_between_reads())) == {False}
-    assert [entry["state"] for entry in logs("circuit_changed")] == ["open", "closed"]
+    assert found()["status"] == "ok"
+    REFUSALS[cause](server)
+    reports = [found() for _ in range(16)]
+    assert {report["error"] for report in reports} == {module("chassis.redis").PROBLEMS[cause]}
+    assert {report["details"]["cause"] for report in reports} == {cause}
+    assert [entry["cause"] for entry in logs("circuit_changed")] == [cause]
+
+
+def test_user_with_the_documented_permissions_is_enough(start: Start, server: RedisServer) -> None:
+    """Naming the connection or the protocol is not needed, whatever the name of the service."""
+    page = (Path(__file__).parents[2] / "docs/options/redis.md").read_text(encoding="utf-8")
+    server.admin(*re.findall("ACL SETUSER .+", page)[0].split())
+    url = server.url.replace("//", "//orders:password@")
+    client = start(redis_url=url, redis_namespace="orders", service_name="Order Service é")
+    client.get(THINGS)
+    checks = client.get("/health").json()["checks"]
+    assert [checks[name]["error"] for name in ("cache", "rate_limit") if name in checks and checks[name]["error"]] == []
+    assert server.admin("ACL", "LOG") == []
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (redis.exceptions.BusyLoadingError("Redis is loading", status_code="LOADING"), "LOADING"),
+        (redis.exceptions.AuthenticationError("invalid username-password pair", status_code="WRONGPASS"), "WRONGPASS"),
+        (redis.ResponseError("ERR max number of clients reached", status_code="ERR"), "MAXCLIENTS"),
+        (redis.ConnectionError("Error 1 connecting to redis:6379. [SSL] record layer failure"), "TLS"),
+        (redis.ConnectionError("Error 111 connecting to redis:6379. Connection refused."), "ConnectionError"),
+        (redis.ResponseError("hunter2 is an unknown reply"), "ResponseError"),
+        (TimeoutError(), "TimeoutError"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_cause_is_the_code_of_the_reply_or_the_type_of_the_error(error: Exception, cause: str) -> None:
+    assert module("chassis.redis").cause_of(error) == cause
+
+
+def test_cluster_is_named_at_start(start: Start, logs: Logs) -> None:
+    """The service starts, and the log and the report name the cause."""
+    with redis_server("--cluster-enabled", "yes") as server:
+        client = start(redis_url=server.url)
+        assert [entry["cause"] for entry in logs("circuit_changed")] == ["CLUSTERDOWN"]
+        assert "Redis Cluster" in client.get("/health").json()["checks"]["cache"]["error"]
 
 
 def test_reply_that_comes_too_late_is_not_read_by_another_call(server: RedisServer) -> None:
@@ -101,7 +160,7 @@ def test_connections_close_at_shutdown_and_after_an_outage(server: RedisServer) 
     async def open_and_close() -> None:
         connection = new_connection(server)
         async with connection.lifespan():
-            assert await connection.can_write()
+            assert await connection.probe()
             assert connection.call_sync(connection.sync_client.ping, False)
             assert connections(server.url) == 2
 
@@ -114,7 +173,7 @@ def test_connections_close_at_shutdown_and_after_an_outage(server: RedisServer) 
                     await connection.call(lambda: connection.client.get("key"), None)
                     await asyncio.sleep(0.05)
                 server.restore()
-                await eventually(connection.can_write)
+                await eventually(connection.probe)
             until(lambda: connections(server.url) == 1)
 
     asyncio.run(open_and_close())
@@ -151,13 +210,13 @@ def test_busy_event_loop_is_not_an_outage(server: RedisServer) -> None:
     async def block_the_loop() -> None:
         connection = new_connection(server, redis_timeout_seconds=1)
         async with connection.lifespan():
-            assert await connection.can_write()  # the connection is open
+            assert await connection.probe()  # the connection is open
             # Redis replies after 0.2 s, with 0.
             call = asyncio.create_task(connection.call(lambda: connection.client.wait(1, 200), None))
             await asyncio.sleep(0.05)  # the command is sent
             block()
             assert await call == 0
-            assert not connection.unavailable
+            assert connection.problem is None
 
     asyncio.run(block_the_loop())
 

@@ -48,15 +48,15 @@ def server() -> str:
     return GIVEN_REDIS_URL or start()[1]
 
 
-def start() -> tuple[Server, str]:
-    """Start a server and return it with its URL."""
+def start(*options: str) -> tuple[Server, str]:
+    """Start a server with these options and return it with its URL."""
     # Redis does not end at SIGQUIT, which background processes ignore.
     here = Server("redis", signal.SIGKILL)
     url = f"redis://127.0.0.1:{here.port}/0"
     here.start(
         shutil.which("valkey-server") or program("redis-server", "redis-server", _PLACES),
         "--port", str(here.port), "--bind", "127.0.0.1", "--dir", str(here.folder), "--save", "",
-        ready=lambda: _ping(url),
+        *options, ready=lambda: _ping(url),
     )  # fmt: skip
     return here, url
 

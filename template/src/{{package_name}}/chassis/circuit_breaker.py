@@ -39,6 +39,7 @@ class CircuitBreaker:
         failure_threshold: The number of failures in a row that opens the circuit.
         recovery_seconds: The time from opening to the trial call.
         is_failure: Whether an exception counts as a failure of the dependency.
+        cause_of: Returns the name of a failure in logs and health reports, by default its type.
         clock: Returns the time in seconds.
     """
 
@@ -49,13 +50,16 @@ class CircuitBreaker:
         failure_threshold: int = 5,
         recovery_seconds: float = 30.0,
         is_failure: Callable[[BaseException], bool] = is_unavailable,
+        cause_of: Callable[[BaseException], str] = lambda error: type(error).__name__,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
         self.state: State = "closed"
+        self.cause = ""  # of the last failure
         self._failure_threshold = failure_threshold
         self._recovery_seconds = recovery_seconds
         self._is_failure = is_failure
+        self._cause_of = cause_of
         self._clock = clock
         self._lock = threading.Lock()
         self._failures = 0
@@ -78,7 +82,7 @@ class CircuitBreaker:
             yield
         except BaseException as error:
             failed = (is_failure or self._is_failure)(error)
-            self._record(generation, "failure" if failed else "none", type(error).__name__)
+            self._record(generation, "failure" if failed else "none", self._cause_of(error) if failed else "")
             raise
         self._record(generation, "success")
 
@@ -87,6 +91,7 @@ class CircuitBreaker:
         with self._lock:
             details: dict[str, Any] = {"state": self.state, "failures": self._failures}
             if self.state != "closed":
+                details["cause"] = self.cause
                 details["next_trial_in_seconds"] = round(max(0.0, self._next_trial - self._clock()), 1)
             return details
 
@@ -113,14 +118,19 @@ class CircuitBreaker:
                 self._failures += 1
                 if self.state == "half_open" or self._failures >= self._failure_threshold:
                     self._next_trial = self._clock() + self._recovery_seconds
-                    self._change("open", cause=cause)
+                    self._change("open", cause)
             elif self.state == "half_open":
                 self._next_trial = self._clock()  # the next call is the trial
 
-    def _change(self, state: State, **fields: object) -> None:
-        """Enter a state and start a new generation; the caller holds the lock. Trials are logged for debugging only."""
+    def _change(self, state: State, cause: str = "") -> None:
+        """Enter a state and start a new generation; the caller holds the lock. A failed trial is logged if it has
+        another cause than the failure before it."""
         was, self.state = self.state, state
         self._generation += 1
-        if state != was:
-            write = log.warning if was == "closed" else log.info if state == "closed" else log.debug
-            write("circuit_changed", dependency=self.name, state=state, was=was, failures=self._failures, **fields)
+        is_news = was == "closed" or cause != self.cause
+        self.cause = cause or self.cause
+        if state == "half_open":
+            return
+        fields = {"cause": cause} if cause else {}
+        write = log.info if state == "closed" else log.warning if is_news else log.debug
+        write("circuit_changed", dependency=self.name, state=state, was=was, failures=self._failures, **fields)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import cached_property
@@ -27,7 +26,44 @@ _ERRORS = (redis.RedisError, OSError)  # a TimeoutError is an OSError
 _UNAVAILABLE = (*_ERRORS, CircuitOpenError)
 # The time from the first failed call to the trial call. All calls in between return their default immediately.
 _RECOVERY_SECONDS = 0.5
-_PROBE_TTL_MILLISECONDS = 60_000
+
+_CLUSTER = "Redis Cluster is not supported; use a single server or a proxy"
+# The error in the health report, by the cause in the log.
+PROBLEMS = {
+    "ASK": _CLUSTER,
+    "CLUSTERDOWN": _CLUSTER,
+    "CROSSSLOT": _CLUSTER,
+    "DENIED": "protected mode; set a password on the server",
+    "LOADING": "the server is loading its data",
+    "MASTERDOWN": "a replica without a connection to its master",
+    "MAXCLIENTS": "no free connection; raise maxclients on the server",
+    "MISCONF": "read-only, because the server cannot save to its disk",
+    "MOVED": _CLUSTER,
+    "NOAUTH": "the server requires a password; add it to REDIS_URL",
+    "NOPERM": "the user in REDIS_URL has no permission for a command or key; see docs/options/redis.md",
+    "OOM": "out of memory; raise maxmemory, or set maxmemory-policy to allkeys-lru",
+    "READONLY": "read-only, as a replica is",
+    "TLS": "the TLS handshake failed; check the certificate and REDIS_URL",
+    "TimeoutError": "no response within REDIS_TIMEOUT_SECONDS",
+    "WRONGPASS": "the server rejects the user or password in REDIS_URL",
+}
+# Replies that name their cause only in their text.
+_TEXTS = {
+    "max number of clients": "MAXCLIENTS",
+    "The user executing the script": "NOPERM",
+    "without any password configured": "WRONGPASS",
+    "SSL": "TLS",
+}
+
+
+def cause_of(error: BaseException) -> str:
+    """Return the code of Redis's reply, such as `READONLY`, or the type of an error without a reply."""
+    text = str(error)
+    for part, code in _TEXTS.items():
+        if part in text:
+            return code
+    code = getattr(error, "status_code", None) or text.partition(" ")[0]
+    return code if code in PROBLEMS else type(error).__name__
 
 
 class Settings(BaseChassisSettings):
@@ -60,46 +96,51 @@ class Settings(BaseChassisSettings):
 class RedisConnection:
     """A connection to Redis for the event loop and for threads, behind one circuit breaker.
 
-    Calls never raise because Redis is unavailable, slow or rejects writes: they return a default. The first failure
+    Calls never raise because Redis is unavailable, slow or rejects a command: they return a default. The first failure
     opens the circuit, so that an outage costs one timeout per half second and not one per call.
     """
 
     def __init__(self, settings: Settings, service_name: str) -> None:
         self.namespace = settings.redis_namespace or service_name
+        # The commands that the features need. A trial call of the circuit and the health check run all of them,
+        # because a server that answers a ping or a read may reject a write or a script.
+        self.probes: list[tuple[Any, ...]] = []
         self._timeout_seconds = settings.redis_timeout_seconds
         self._circuit = CircuitBreaker(
             "redis",
             failure_threshold=1,
             recovery_seconds=_RECOVERY_SECONDS,
             is_failure=lambda error: isinstance(error, _ERRORS),
+            cause_of=cause_of,
         )
+        # Without a name for the connection and RESP 3: an ACL may reject the commands CLIENT and HELLO.
+        self._options = {"max_connections": settings.redis_pool_size, "protocol": 2}
         self._url = settings.redis_url.get_secret_value()
-        self._pool_size = settings.redis_pool_size
-        # Redis rejects names with spaces or characters outside of ASCII.
-        self._client_name = re.sub("[^!-~]", "-", service_name)
         # A semaphore and a plain pool cost 20 us less CPU per call than the client's own blocking pool.
-        self._slots = asyncio.Semaphore(self._pool_size)
+        self._slots = asyncio.Semaphore(settings.redis_pool_size)
         pool = AsyncPool.from_url(
-            self._url, max_connections=self._pool_size, client_name=self._client_name,
-            socket_timeout=None, socket_connect_timeout=None, retry=AsyncRetry(NoBackoff(), 0),
+            self._url, socket_timeout=None, socket_connect_timeout=None, retry=AsyncRetry(NoBackoff(), 0),
+            **self._options,
         )  # fmt: skip
         self.client = AsyncRedis(connection_pool=pool)
-        self._probe_key = f"{self.namespace}:probe"
 
     @cached_property
     def sync_client(self) -> redis.Redis:
         """The client for handlers that run in threads."""
         seconds = self._timeout_seconds
         pool = redis.BlockingConnectionPool.from_url(
-            self._url, max_connections=self._pool_size, client_name=self._client_name, timeout=seconds,
-            socket_timeout=seconds, socket_connect_timeout=seconds, retry=Retry(NoBackoff(), 0),
+            self._url, timeout=seconds, socket_timeout=seconds, socket_connect_timeout=seconds,
+            retry=Retry(NoBackoff(), 0), **self._options,
         )  # fmt: skip
         return redis.Redis(connection_pool=pool)
 
     @property
-    def unavailable(self) -> bool:
-        """Whether the last call to Redis failed."""
-        return self._circuit.state != "closed"
+    def problem(self) -> str | None:
+        """Why Redis is unavailable, without addresses and secrets; None if the last call succeeded."""
+        cause = self._circuit.cause
+        problem = PROBLEMS.get(cause, "unreachable")
+        # In a cluster, calls for the keys of this server succeed. The others still fail.
+        return None if self._circuit.state == "closed" and problem != _CLUSTER else problem
 
     async def call(self, command: Callable[[], Awaitable[T]], default: T) -> T:
         """Return the result of a command of `client`, or `default` if Redis is unavailable."""
@@ -109,7 +150,7 @@ class RedisConnection:
                 with self._circuit.guard():
                     async with _BusyLoopTimeout(self._timeout_seconds):
                         if self._circuit.state == "half_open":
-                            await self._write()
+                            await self._run_probes()
                         return await command()
             except _UNAVAILABLE:
                 return default
@@ -119,20 +160,22 @@ class RedisConnection:
         try:
             with self._circuit.guard():
                 if self._circuit.state == "half_open":
-                    self.sync_client.set(self._probe_key, b"", px=_PROBE_TTL_MILLISECONDS)
+                    execute: Callable[..., Any] = self.sync_client.execute_command
+                    for probe in self.probes:
+                        execute(*probe)
                 return command()
         except _UNAVAILABLE:
             return default
 
-    async def can_write(self) -> bool:
-        """Return whether Redis accepts a write. A read-only replica or a full disk still answers a ping.
+    async def probe(self) -> bool:
+        """Return whether Redis executes all commands that the service needs."""
+        return await self.call(self._run_probes, False)
 
-        The trial call of the circuit writes too. Otherwise each successful read would close it again.
-        """
-        return await self.call(self._write, False)
-
-    async def _write(self) -> bool:
-        return bool(await self.client.set(self._probe_key, b"", px=_PROBE_TTL_MILLISECONDS))
+    async def _run_probes(self) -> bool:
+        execute: Callable[..., Any] = self.client.execute_command
+        for probe in self.probes:
+            await execute(*probe)
+        return True
 
     def details(self) -> Mapping[str, Any]:
         """Return the details for the health report."""
@@ -140,8 +183,9 @@ class RedisConnection:
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """Close the connections at shutdown. They open on first use, so the service starts without Redis too."""
+        """Log why Redis is unavailable at start, which does not stop the start, and close the connections."""
         try:
+            await self.probe()
             yield
         finally:
             await self.client.connection_pool.disconnect()
@@ -185,11 +229,13 @@ class RedisCheck(Check):
     """Fails while Redis is unavailable. It is not critical: without Redis the service is slower, but not down."""
 
     def __init__(self, connection: RedisConnection) -> None:
-        super().__init__("cache", connection.can_write, details=connection.details)
+        super().__init__("cache", connection.probe, details=connection.details)
+        self._connection = connection
 
     def evaluate(self, value: Any) -> Outcome:
         # Not an exception: the circuit breaker has logged the outage, once.
-        return Outcome() if value else Outcome("error", "unavailable or rejects writes")
+        problem = self._connection.problem
+        return Outcome("error", problem) if problem else Outcome()
 
 
 def install(chassis: Chassis) -> None:

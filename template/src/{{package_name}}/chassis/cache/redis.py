@@ -26,7 +26,7 @@ class RedisStore:
     def __init__(self, connection: RedisConnection, version: str) -> None:
         self._call = connection.call_sync
         self._client = connection.sync_client
-        self._prefix = f"{connection.namespace}:{version}:"
+        self._prefix = _prepare(connection, version)
 
     def get(self, key: str) -> bytes | None:
         return self._call(lambda: cast("bytes | None", self._client.get(self._prefix + key)), None)
@@ -45,7 +45,7 @@ class AsyncRedisStore:
     def __init__(self, connection: RedisConnection, version: str) -> None:
         self._call = connection.call
         self._client = connection.client
-        self._prefix = f"{connection.namespace}:{version}:"
+        self._prefix = _prepare(connection, version)
 
     async def get(self, key: str) -> bytes | None:
         return await self._call(lambda: cast("Awaitable[bytes | None]", self._client.get(self._prefix + key)), None)
@@ -56,6 +56,13 @@ class AsyncRedisStore:
 
     async def delete(self, key: str) -> bool:
         return bool(await self._call(lambda: self._client.delete(self._prefix + key), 0))
+
+
+def _prepare(connection: RedisConnection, version: str) -> str:
+    """Return the first part of every key, and add the commands of the cache to the probes of the connection."""
+    key = f"{connection.namespace}:probe"
+    connection.probes += [("SET", key, b"", "PX", 60_000), ("GET", key), ("DEL", key)]
+    return f"{connection.namespace}:{version}:"
 
 
 def _milliseconds(seconds: float) -> int:

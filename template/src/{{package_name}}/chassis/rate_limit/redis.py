@@ -41,10 +41,13 @@ class RedisStore:
         self._connection = connection
         self._script = connection.client.register_script(_SCRIPT)
         self._prefix = f"{connection.namespace}:rate:"
+        # A count that the probe never reaches, so that each run of the script writes.
+        run = ("EVALSHA", self._script.sha, 1, f"{self._prefix}probe", 1_000_000_000, 60_000)
+        connection.probes += [("SCRIPT LOAD", _SCRIPT), run]
 
     @property
     def unavailable(self) -> bool:
-        return self._connection.unavailable
+        return self._connection.problem is not None
 
     async def hit(self, client: str, limit: Limit) -> RateLimitResult | None:
         key, arguments = f"{self._prefix}{limit.name}:{client}", [limit.count, limit.seconds * 1000]
