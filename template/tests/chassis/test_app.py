@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import stamina
 
 from ..package import module
 from .application import create_app
@@ -54,6 +55,26 @@ def test_resources_open_in_order_and_close_in_reverse_order(logs: Logs) -> None:
         assert steps[-3:] == ["pool", "client", "service_started"]
     assert events == ["pool opened", "client opened", "client closed", "pool closed"]
     assert logs()[-1]["event"] == "service_stopped"
+
+
+def test_retry_at_start_is_logged_with_the_resource_and_without_the_text_of_its_error(logs: Logs) -> None:
+    """The text of a driver's error may contain a host or a user."""
+
+    class Unready(Pool):
+        @contextmanager
+        def open(self) -> Iterator[None]:
+            if not self._events:
+                self._events.append("failed")
+                raise module("chassis.errors").UnavailableError("hunter2")
+            yield
+
+    features = (*FEATURES, Unready("queue", []))
+    with stamina.set_testing(True, attempts=2), open_client(create_app(settings_for_tests(), features, {})):
+        (entry,) = (entry for entry in logs() if "retry" in entry["event"])
+    assert (entry["event"], entry["operation"], entry["cause"]) == (
+        "retry_scheduled", "open queue", "UnavailableError",
+    )  # fmt: skip
+    assert "hunter2" not in str(logs())
 
 
 def test_provided_object_is_found_by_its_type(start: Start) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -483,6 +484,33 @@ def test_upstream_check_of_a_hanging_service_fails_after_its_timeout(upstream: U
 def test_upstream_check_of_an_unreachable_service_shows_no_address() -> None:
     with pytest.raises(CheckFailedError, match=r"^unreachable$"):
         check(f"http://127.0.0.1:{free_port()}/").probe()
+
+
+def test_upstream_checks_share_one_client_without_cookies(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most of the cost of a client is to read the certificates for TLS."""
+    contexts, create = [], ssl.create_default_context
+
+    def counted(*args: Any, **kwargs: Any) -> ssl.SSLContext:
+        contexts.append(1)
+        return create(*args, **kwargs)
+
+    monkeypatch.setattr(ssl, "create_default_context", counted)
+    upstream.respond(status(200, set_cookie="session=1"))
+    for name in ("prices", "mail"):
+        for _ in range(3):
+            UpstreamCheck(name, upstream.url).probe()
+    assert len(contexts) <= 1
+    assert all("cookie" not in request.headers for request in upstream.received)
+
+
+def test_upstream_is_probed_once_for_many_health_requests(start: Start, upstream: Upstream) -> None:
+    """Results are cached for longer than those of the service's own dependencies."""
+    client = start(
+        install=lambda chassis: chassis.health.add(UpstreamCheck("prices", upstream.url)),
+        health_check_cache_seconds=0,
+    )
+    assert [client.get("/health").json()["checks"]["prices"]["status"] for _ in range(5)] == ["ok"] * 5
+    assert len(upstream.received) == 1
 
 
 def test_upstream_check_is_critical_only_if_declared() -> None:

@@ -18,7 +18,6 @@ from ..package import module
 from .conftest import Logs, Start, settings_for_tests
 
 errors = module("chassis.errors")
-failures = module("chassis.http_client.failures")
 retry = module("chassis.http_client.retry")
 CircuitOpenError = module("chassis.circuit_breaker").CircuitOpenError
 Retry = retry.Retry
@@ -237,7 +236,7 @@ def test_pause_after_thousands_of_failures_does_not_overflow(pauses: Pauses) -> 
 )
 def test_pause_is_at_least_retry_after(pauses: Pauses, header: str, expected: float) -> None:
     """A malformed `Retry-After` is ignored."""
-    assert failures.retry_after_seconds(unavailable()) is None
+    assert module("chassis.http_client").retry_after_seconds(unavailable()) is None
     response = httpx.Response(503, headers={b"retry-after": header.encode()}, request=REQUEST)
     assert pauses([httpx.HTTPStatusError("", request=REQUEST, response=response)]) == [expected]
 

@@ -10,10 +10,11 @@ from types import ModuleType
 from typing import Any, Protocol, TypeVar, cast
 
 import structlog
+from stamina.instrumentation import set_on_retry_hooks
 
 from . import errors
 from .health.checks import HealthRegistry
-from .lifecycle import Lifecycle, Lifespan, open_in_order
+from .lifecycle import Lifecycle, Lifespan, log_retry, open_in_order
 from .request_context import RequestContext
 from .settings import BaseChassisSettings, ServiceSettings, view
 
@@ -131,6 +132,7 @@ class Feature(Protocol):
 
 def build(settings: BaseChassisSettings, features: Sequence[Feature]) -> Chassis:
     """Return a chassis with these features installed in their order."""
+    set_on_retry_hooks([log_retry])
     chassis = Chassis(settings)
     for feature in features:
         feature.install(chassis)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 
-import stamina
+import stamina.instrumentation
 import structlog
 
 log = structlog.get_logger(__name__)
@@ -65,12 +65,27 @@ async def open_in_order(
         timeout_seconds: How long an unavailable resource is retried.
         is_retryable: Whether an exception means that a resource may be available later.
     """
-    retry = stamina.AsyncRetryingCaller(attempts=None, timeout=timeout_seconds, wait_initial=0.1, wait_max=2.0)
     async with AsyncExitStack() as stack:
         for name, lifespan in lifespans:
-            await retry(is_retryable, _open, stack, lifespan)
+            attempts = stamina.retry_context(
+                on=is_retryable, attempts=None, timeout=timeout_seconds, wait_initial=0.1, wait_max=2.0
+            )
+            async for attempt in attempts.with_name(f"open {name}", (), {}):
+                with attempt:
+                    await _open(stack, lifespan)
             log.info("dependency_opened", dependency=name)
         yield
+
+
+def log_retry(details: stamina.instrumentation.RetryDetails) -> None:
+    """Log a retry. stamina's own hook would log the arguments of the call and the text of the exception."""
+    log.warning(
+        "retry_scheduled",
+        operation=details.name,
+        failures=details.retry_num,
+        wait_seconds=round(details.wait_for, 3),
+        cause=type(details.caused_by).__name__,
+    )
 
 
 async def _open(stack: AsyncExitStack, lifespan: Lifespan) -> None:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
-import stamina.instrumentation
-import structlog
+import httpx
 from pydantic import Field
 
 from ..app import Chassis
-from ..circuit_breaker import CircuitBreaker
+from ..circuit_breaker import CircuitBreaker, is_unavailable
+from ..errors import ServiceError, UnavailableError
 from ..health.checks import Check, Outcome
 from ..settings import BaseChassisSettings
-from . import failures
 
-log = structlog.get_logger(__name__)
+# A gateway that cannot reach its service, and services that report themselves unavailable (RFC 9110, 15.6.3 to 15.6.5).
+TRANSIENT_STATUSES = frozenset({502, 503, 504})
+# The longest `Retry-After` that is passed on, even if a dependency asks for more.
+_MAX_RETRY_AFTER_SECONDS = 3600
+# httpx counts them as transport errors, but the request itself is wrong: a retry fails in the same way.
+_REQUEST_FAULTS = (httpx.UnsupportedProtocol, httpx.LocalProtocolError)
 
 
 class Settings(BaseChassisSettings):
@@ -69,7 +75,7 @@ def circuit_breaker(chassis: Chassis, name: str) -> CircuitBreaker:
             name,
             failure_threshold=settings.circuit_failure_threshold,
             recovery_seconds=settings.circuit_recovery_seconds,
-            is_failure=failures.is_transient,
+            is_failure=is_transient,
         )
         # Another thread may have created it in the meantime.
         if breakers.setdefault(name, breaker) is breaker:
@@ -77,18 +83,42 @@ def circuit_breaker(chassis: Chassis, name: str) -> CircuitBreaker:
     return breakers[name]
 
 
+def is_transient(error: BaseException) -> bool:
+    """Return whether a retry may help: the service was not reached, or responded that it is unavailable."""
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code in TRANSIENT_STATUSES
+    if isinstance(error, httpx.TransportError):
+        return not isinstance(error, _REQUEST_FAULTS)
+    return is_unavailable(error)
+
+
+def translate(error: BaseException) -> ServiceError | None:
+    """Return `UnavailableError` for a service that cannot be reached or answers 5xx, else None."""
+    failed = isinstance(error, httpx.HTTPStatusError) and error.response.status_code >= 500
+    if not failed and (not isinstance(error, httpx.RequestError) or isinstance(error, _REQUEST_FAULTS)):
+        return None
+    seconds = retry_after_seconds(error)
+    if seconds is None:
+        return UnavailableError()
+    return UnavailableError(retry_after_seconds=min(max(1, round(seconds)), _MAX_RETRY_AFTER_SECONDS))
+
+
+def retry_after_seconds(error: BaseException) -> float | None:
+    """Return the `Retry-After` of a failed response in seconds; it may be a number or a date (RFC 9110, 10.2.3).
+
+    A missing or malformed header yields None.
+    """
+    header = error.response.headers.get("retry-after", "") if isinstance(error, httpx.HTTPStatusError) else ""
+    if header.isascii() and header.isdecimal():
+        return float(header)
+    try:
+        moment = parsedate_to_datetime(header)
+    except (TypeError, ValueError):
+        return None
+    # HTTP dates are always in GMT.
+    return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+
+
 def install(chassis: Chassis) -> None:
-    """Translate failures of other services into 503, and log each retry."""
-    chassis.error_translators.append(failures.translate)
-    stamina.instrumentation.set_on_retry_hooks([_log_retry])
-
-
-def _log_retry(details: stamina.instrumentation.RetryDetails) -> None:
-    """Log a retry without the arguments of the call, which stamina's own hook would log."""
-    log.warning(
-        "retry_scheduled",
-        operation=details.name,
-        failures=details.retry_num,
-        wait_seconds=round(details.wait_for, 3),
-        cause=type(details.caused_by).__name__,
-    )
+    """Translate failures of other services into 503."""
+    chassis.error_translators.append(translate)

@@ -14,7 +14,7 @@ import httpx
 
 from .. import errors, request_context
 from ..app import Chassis
-from . import Settings, circuit_breaker, failures
+from . import TRANSIENT_STATUSES, Settings, circuit_breaker, is_transient, translate
 from .retry import Retry
 
 # Methods that have the same effect when a request is sent twice (RFC 9110, 9.2.2).
@@ -51,7 +51,7 @@ class BaseHttpClient(ABC, Generic[ResponseT]):
             raise ValueError(f"an HTTP client named {name!r} already exists; choose another name")
         if not self._base_url.is_absolute_url:
             raise ValueError(f"{base_url!r} is not an absolute URL; use the form https://{name}.example.com")
-        self.retry = Retry.of(chassis, transient=failures.is_transient)
+        self.retry = Retry.of(chassis, transient=is_transient)
         self.breaker = circuit_breaker(chassis, name)
         self._client = httpx.AsyncClient(**_defaults(settings, base_url) | options)
         clients[name] = self
@@ -97,7 +97,7 @@ class BaseHttpClient(ABC, Generic[ResponseT]):
         try:
             return await policy.call_async(self._try, deadline, method, url, content)
         except httpx.HTTPError as error:
-            raise failures.translate(error) or errors.InternalError() from error
+            raise translate(error) or errors.InternalError() from error
 
     def _retry_for(self, method: str, retry: bool | None, content: dict[str, Any]) -> Retry:
         is_allowed = method.upper() in IDEMPOTENT if retry is None else retry
@@ -120,7 +120,7 @@ class BaseHttpClient(ABC, Generic[ResponseT]):
                     response = await self._send(request)
             except TimeoutError:
                 raise httpx.ReadTimeout("the response was not complete in time", request=request) from None
-            if response.status_code in failures.TRANSIENT_STATUSES:
+            if response.status_code in TRANSIENT_STATUSES:
                 raise httpx.HTTPStatusError(str(response.status_code), request=request, response=response)
             return response
 

@@ -16,8 +16,7 @@ import stamina
 from ..app import Chassis
 from ..circuit_breaker import CircuitOpenError
 from ..errors import UnavailableError
-from . import Settings
-from .failures import is_transient, retry_after_seconds
+from . import Settings, is_transient, retry_after_seconds
 
 P = ParamSpec("P")
 T = TypeVar("T")
