@@ -130,7 +130,7 @@ def test_handler_that_ignores_its_cancellation_is_504_while_it_runs(start: Start
                 await asyncio.sleep(0.01)
         return "late"
 
-    client = start({"ignore": ignore}, request_timeout_seconds=0.1)
+    client = start({"ignore": ignore}, request_timeout_seconds=0.5)  # the handler has begun by then
     with ThreadPoolExecutor(1) as caller:
         request = caller.submit(client.get, "/api/here/ignore", headers={"X-Request-ID": "r-1"})
         try:
@@ -150,7 +150,7 @@ def test_handler_that_swallows_its_cancellation_is_504(start: Start, logs: Logs)
             await asyncio.sleep(60)
         return "late"
 
-    client = start({"swallow": swallow}, request_timeout_seconds=0.1)
+    client = start({"swallow": swallow}, request_timeout_seconds=0.5)
     assert_is_problem(client.get("/api/here/swallow"), 504, "DEADLINE_EXCEEDED")
     assert [entry["http.response.status_code"] for entry in logs("request_finished")] == [504]
 

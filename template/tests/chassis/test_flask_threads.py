@@ -36,6 +36,11 @@ class Gate:
         for _ in range(count):
             assert self._entered.acquire(timeout=PATIENCE_SECONDS)
 
+    def overrun(self, client: httpx.Client) -> None:
+        """Let one request run past its deadline. On a busy machine it can pass before a thread takes the request."""
+        while not self.inside:
+            assert client.get("/api/here/gate").status_code in (503, 504)
+
 
 @pytest.fixture
 def gate() -> Iterator[Gate]:
@@ -98,7 +103,7 @@ def test_thread_past_its_deadline_is_overdue_in_health_and_in_the_log(start: Sta
         {"gate": gate}, server_threads=2, request_timeout_seconds=0.2, health_check_cache_seconds=0,
         install=lambda chassis: chassis.health.checks.__delitem__(slice(0, -1)),
     )  # fmt: skip
-    assert client.get("/api/here/gate").status_code == 504
+    gate.overrun(client)
     (entry,) = logs("thread_overdue")
     assert (entry["level"], entry["http.route"]) == ("warning", "/api/here/{name}")
     assert "self.open.wait" in entry["stack"]
@@ -112,8 +117,9 @@ def test_thread_past_its_deadline_is_overdue_in_health_and_in_the_log(start: Sta
 def test_overdue_threads_leave_the_other_threads_to_other_requests(start: Start, gate: Gate) -> None:
     """If one of two threads hangs, the other one serves requests."""
     client = start({"gate": gate}, server_threads=2, request_timeout_seconds=0.2)
-    assert client.get("/api/here/gate").status_code == 504
-    assert [client.get("/api/things/7").status_code for _ in range(5)] == [200] * 5
+    gate.overrun(client)
+    for _ in range(5):
+        until(lambda: client.get("/api/things/7").status_code == 200)
 
 
 def test_handler_that_calls_sys_exit_is_500_and_its_thread_serves_on(start: Start) -> None:
