@@ -105,6 +105,40 @@ def test_commit_is_announced_to_the_deadline(start: Start, things: None, request
     assert not request_at_hand.committing
 
 
+def test_cached_value_deleted_after_the_commit_is_not_stale(start: Start, things: None) -> None:
+    """Until the commit, another request reads the old rows and caches them again."""
+    chassis: list[Any] = []
+    start(install=chassis.append, started=False)
+    cached: dict[str, list[Any]] = {}
+
+    def read() -> list[Any]:
+        return cached.setdefault("things", rows("SELECT name FROM things"))
+
+    with sessions(chassis[0]) as in_session:
+        read()
+        in_session([INSERT_ONE], hooks=[lambda: cached.pop("things")])
+        assert read() == ["one"]
+        with pytest.raises(LookupError):
+            in_session([INSERT_ONE.replace("one", "two")], LookupError, hooks=[cached.clear])
+        assert cached == {"things": ["one"]}
+
+
+def test_hook_that_fails_after_the_commit_is_logged(start: Start, things: None, logs: Logs) -> None:
+    """The work is committed, so the caller gets no error, and the other hooks are called."""
+    chassis: list[Any] = []
+    start(install=chassis.append, started=False)
+    called: list[int] = []
+
+    def fail() -> None:
+        raise LookupError("no such key")
+
+    with sessions(chassis[0]) as in_session:
+        in_session([INSERT_ONE], hooks=[fail, lambda: called.append(1)])
+    assert called == [1]
+    (entry,) = logs("after_commit_failed")
+    assert "LookupError" in entry["exception"]
+
+
 def test_unit_of_work_in_a_thread_after_the_deadline_is_rolled_back(things: None, request_at_hand: Any) -> None:
     """Nothing interrupts a thread, so its commit must fail."""
     overdue = threading.Event()

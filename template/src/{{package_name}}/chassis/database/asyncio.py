@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Generic
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from ..app import Chassis
@@ -13,7 +15,9 @@ from ..health.checks import QUICK, Check
 from . import migrations
 from .backend import DatabaseBackend, SettingsT
 from .connection import error_translator, pool_details, set_up_connections, url_for
-from .session import UnitOfWork
+from .session import UnitOfWork, hooks_after_commit
+
+log = structlog.get_logger(__name__)
 
 
 class Database:
@@ -34,6 +38,9 @@ class Database:
         async with self._sessions() as session:
             yield session
             await session.commit()
+        if hooks := hooks_after_commit(session):
+            # The deadline of the request must not cancel them: the work is committed.
+            await asyncio.shield(_call(hooks))
 
     async def ping(self) -> None:
         """Raise an exception if the database is unavailable."""
@@ -52,6 +59,14 @@ class Database:
             yield
         finally:
             await self.engine.dispose()
+
+
+async def _call(hooks: Iterable[Callable[[], Awaitable[object]]]) -> None:
+    for hook in hooks:
+        try:
+            await hook()
+        except Exception:
+            log.exception("after_commit_failed")
 
 
 def open_database(settings: SettingsT, backend: DatabaseBackend[SettingsT]) -> Database:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
 from sqlalchemy.orm import Session
 
 from .. import request_context
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+_HOOKS = "after_commit"
 
 
 class UnitOfWork(Session):
@@ -29,3 +37,18 @@ class UnitOfWork(Session):
             super().commit()
         finally:
             context.end_commit()
+
+
+def after_commit(session: Session | AsyncSession, hook: Callable[[], Any]) -> None:
+    """Call a function when the unit of work has committed; in asynchronous handlers it returns an awaitable.
+
+    Delete a cached value there: before the commit, another request would read and cache the old one again. After a
+    rollback the function is not called. Its exceptions are logged, because the work is already committed.
+    """
+    session.info.setdefault(_HOOKS, []).append(hook)
+
+
+def hooks_after_commit(session: Session | AsyncSession) -> list[Callable[[], Any]]:
+    """Return the functions to call, in the order in which they were added."""
+    hooks: list[Callable[[], Any]] = session.info.get(_HOOKS, [])
+    return hooks

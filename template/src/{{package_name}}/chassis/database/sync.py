@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Generic
 
+import structlog
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -14,7 +15,9 @@ from ..health.checks import QUICK, Check
 from . import migrations
 from .backend import DatabaseBackend, SettingsT
 from .connection import error_translator, open_engine, pool_details
-from .session import UnitOfWork
+from .session import UnitOfWork, hooks_after_commit
+
+log = structlog.get_logger(__name__)
 
 
 class Database:
@@ -35,6 +38,11 @@ class Database:
         with self._sessions() as session:
             yield session
             session.commit()
+        for hook in hooks_after_commit(session):
+            try:
+                hook()
+            except Exception:
+                log.exception("after_commit_failed")
 
     def ping(self) -> None:
         """Raise an exception if the database is unavailable."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
+from functools import partial
 from typing import Any
 
 from sqlalchemy import text
@@ -13,6 +14,7 @@ from sqlalchemy import text
 from ..package import module
 
 Database = module("chassis.database.asyncio").Database
+after_commit = module("chassis.database.session").after_commit
 request_context = module("chassis.request_context")
 
 
@@ -34,11 +36,18 @@ async def overrun(chassis: Any, statement: str) -> None:
 
 @contextmanager
 def sessions(chassis: Any) -> Iterator[Callable[..., None]]:
-    """Yield a function that runs statements in one session, and raises `error` before the session ends."""
+    """Yield a function that runs statements in one session, and raises `error` before the session ends.
+
+    `hooks` are called after the commit.
+    """
     database = chassis.get(Database)
 
-    async def run(statements: Sequence[str], error: type[Exception] | None) -> None:
+    async def run(
+        statements: Sequence[str], error: type[Exception] | None, hooks: Sequence[Callable[[], object]]
+    ) -> None:
         async with database.session() as session:
+            for hook in hooks:
+                after_commit(session, partial(asyncio.to_thread, hook))
             for statement in statements:
                 await session.execute(text(statement))
             if error:
@@ -46,6 +55,8 @@ def sessions(chassis: Any) -> Iterator[Callable[..., None]]:
 
     with asyncio.Runner() as runner:
         try:
-            yield lambda statements, error=None: runner.run(run(statements, error), context=copy_context())
+            yield lambda statements, error=None, hooks=(): runner.run(
+                run(statements, error, hooks), context=copy_context()
+            )
         finally:
             runner.run(database.engine.dispose())

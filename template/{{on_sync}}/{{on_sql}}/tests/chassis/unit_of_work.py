@@ -12,6 +12,7 @@ from sqlalchemy import text
 from ..package import module
 
 Database = module("chassis.database.sync").Database
+after_commit = module("chassis.database.session").after_commit
 request_context = module("chassis.request_context")
 
 
@@ -32,11 +33,20 @@ def overrun(chassis: Any, statement: str) -> None:
 
 @contextmanager
 def sessions(chassis: Any) -> Iterator[Callable[..., None]]:
-    """Yield a function that runs statements in one session, and raises `error` before the session ends."""
+    """Yield a function that runs statements in one session, and raises `error` before the session ends.
+
+    `hooks` are called after the commit.
+    """
     database = chassis.get(Database)
 
-    def run(statements: Sequence[str], error: type[Exception] | None = None) -> None:
+    def run(
+        statements: Sequence[str],
+        error: type[Exception] | None = None,
+        hooks: Sequence[Callable[[], object]] = (),
+    ) -> None:
         with database.session() as session:
+            for hook in hooks:
+                after_commit(session, hook)
             for statement in statements:
                 session.execute(text(statement))
             if error:
