@@ -24,11 +24,12 @@ PRIVATE = {"F", "P", "T", "log"}
 
 @dataclass
 class Public:
-    """A public name: the parameters of a function or class, the members of a class, and the module it comes from."""
+    """A public name: parameters of a function or class, members and first base of a class, the module it comes from."""
 
     parameters: set[str] = field(default_factory=set)
     members: dict[str, set[str]] = field(default_factory=dict)
     source: str = ""
+    base: str = ""
 
 
 Modules = dict[str, dict[str, Public]]
@@ -40,7 +41,7 @@ def parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
 
 
 def public_class(node: ast.ClassDef) -> Public:
-    found = Public()
+    found = Public(base=ast.unparse(node.bases[0]) if node.bases else "")
     for part in ast.walk(node):
         if isinstance(part, ast.Attribute) and isinstance(part.ctx, ast.Store) and ast.unparse(part.value) == "self":
             found.members.setdefault(part.attr, set())
@@ -106,15 +107,17 @@ def lost(module: str, name: str, old: Public) -> list[str]:
         new = now()[module + new.source][name]
     if new is None:
         return [f"{full}: not in {module}"]
+    inherited = now()[module][new.base].members if new.base in now()[module] else {}
+    members = inherited | new.members
     found = [f"{full}({parameter}=)" for parameter in _lost_parameters(full, old.parameters, new.parameters)]
     for member, arguments in old.members.items():
         renamed = TABLE.attribute(full, member) or member
         if member.startswith("_") or f"{full}.{member}" in TABLE.removed or _is_field(member, new):
             continue
-        if renamed not in new.members:
+        if renamed not in members:
             found.append(f"{full}.{member}")
         else:
-            missing = _lost_parameters(f"{full}.{member}", arguments, new.members[renamed])
+            missing = _lost_parameters(f"{full}.{member}", arguments, members[renamed])
             found += [f"{full}.{member}({parameter}=)" for parameter in missing]
     return found
 

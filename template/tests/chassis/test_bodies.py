@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import selectors
+from contextlib import ExitStack
+
 import pytest
 
-from .process import Process, until
+from .process import PATIENCE_SECONDS, Process, until
 
 ECHO = b"POST /api/body/echo HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
 LENGTH = ECHO + b"Content-Length: 10\r\n\r\n"
@@ -105,3 +109,26 @@ def test_client_that_waits_for_100_continue_may_send_its_body(running: Process) 
         assert connection.recv(65_536).startswith(b"HTTP/1.1 100 Continue")
         connection.sendall(b"0123456789")
         assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
+
+
+def test_health_responds_between_hostile_bodies_that_arrive_at_once(running: Process) -> None:
+    """Each of eight bodies has a fault every few bytes, which takes long to validate."""
+    body = json.dumps({f"{number:x}": 0 for number in range(10_000)}).encode()
+    head = b"POST /api/things HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    request = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    finished: list[object] = []
+    with ExitStack() as stack, selectors.DefaultSelector() as selector:
+        *hostile, probe = [stack.enter_context(running.connect()) for _ in range(9)]
+        for connection in hostile:
+            connection.sendall(request[:-1])
+            selector.register(connection, selectors.EVENT_READ)
+        selector.register(probe, selectors.EVENT_READ)
+        for connection in hostile:
+            connection.sendall(request[-1:])
+        probe.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        while len(finished) < 9:
+            for key, _ in selector.select(PATIENCE_SECONDS):
+                selector.unregister(key.fileobj)
+                finished.append(key.fileobj)
+        assert finished.index(probe) < 6
+        assert {connection.recv(12)[9:] for connection in hostile} == {b"422"}

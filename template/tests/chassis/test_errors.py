@@ -111,6 +111,29 @@ def test_field_errors_over_fifty_are_counted_and_not_listed(
     )
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"name": "x", "numbers": ["many"] * 100_000},
+        {"name": "x"} | {f"{number:x}": 0 for number in range(100_000)},
+        {"name": "x"} | {f"{number}{'x' * 9000}": 0 for number in range(100)},
+        {"name": "x", "x" * 900_000: 0},
+        {"name": "x", "count": "x" * 900_000},
+    ],
+    ids=["wrong items", "unknown fields", "unknown fields with long names", "a long name", "a long value"],
+)
+def test_error_response_has_a_bounded_size_whatever_the_request(start: Start, body: dict[str, Any]) -> None:
+    response = start().post("/api/things", json=body)
+    listed = assert_is_problem(response, 422, "VALIDATION_FAILED")["errors"]
+    assert len(listed) <= 51
+    assert len(response.content) < 50_000
+
+
+def test_detail_of_an_error_is_cut_at_2000_characters(start: Start) -> None:
+    body = start({"fail": raising(lambda: errors.ConflictError("x" * 100_000))}).get("/api/here/fail").json()
+    assert body["detail"] == "x" * 1999 + "…"
+
+
 # -- errors of the framework -------------------------------------------------------------------------------------------
 
 
@@ -159,10 +182,9 @@ def test_malformed_json_is_400(start: Start, body: bytes) -> None:
     assert_is_problem(response, 400, "BAD_REQUEST")
 
 
-def test_missing_body_is_400_or_422(start: Start) -> None:
-    """Frameworks treat it either as malformed JSON or as a missing field."""
+def test_missing_body_is_422(start: Start) -> None:
     response = start().post("/api/things", content=b"", headers={"content-type": "application/json"})
-    assert response.status_code in (400, 422)
+    assert [fault["code"] for fault in assert_is_problem(response, 422, "VALIDATION_FAILED")["errors"]] == ["missing"]
 
 
 @pytest.mark.parametrize("body", [b"null", b"[]", b'"text"', b"7", b"true"])
@@ -197,6 +219,17 @@ def test_json_content_type_with_parameters_or_suffix_is_accepted(start: Start, m
 def test_exception_of_the_framework_is_a_problem(start: Start, status: int, error_code: str) -> None:
     """Code that uses only the framework's exceptions gets the same error body."""
     assert_is_problem(start().get(f"/api/things/refused/{status}"), status, error_code)
+
+
+@pytest.mark.parametrize(
+    ("status", "name", "value"), [(503, "retry-after", "77"), (401, "www-authenticate", "Basic realm=things")]
+)
+def test_exception_of_the_framework_keeps_its_headers(start: Start, status: int, name: str, value: str) -> None:
+    """They take precedence over the defaults of the status."""
+    response = start().get(f"/api/things/busy/{status}")
+    assert response.status_code == status
+    assert response.headers.get_list(name) == [value]
+    assert response.headers["content-type"] == "application/problem+json"
 
 
 # -- 5xx ---------------------------------------------------------------------------------------------------------------
@@ -321,6 +354,13 @@ def test_http_exception_in_a_middleware_of_the_owner_has_its_status(start: Start
     assert_is_problem(start().get("/refused-in-middleware"), 403, "PERMISSION_DENIED")
     assert logs("request_failed") == []
     assert [entry["http.response.status_code"] for entry in logs("request_finished")] == [403]
+
+
+def test_redirect_raised_in_a_middleware_of_the_owner_is_not_a_failure(start: Start, logs: Logs) -> None:
+    """Frameworks raise a redirect like an error. It has no problem body."""
+    response = start().get("/moved-in-middleware")
+    assert (response.status_code, response.headers["location"], response.content) == (308, "/elsewhere", b"")
+    assert logs("request_failed") == []
 
 
 def test_debug_shows_nothing_to_the_caller(start: Start) -> None:

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
-from fastapi import APIRouter, FastAPI, Response
+from fastapi import APIRouter, FastAPI, HTTPException, Response
 from starlette.requests import ClientDisconnect
 
 from ..package import module
@@ -47,6 +47,15 @@ def test_client_that_disconnects_is_not_a_failure_of_the_service(start: Start, l
     assert logs("request_failed") == []
 
 
+def test_http_exception_in_a_before_request_hook_has_its_status(start: Start, logs: Logs) -> None:
+    def refuse(*_: object) -> None:
+        raise HTTPException(403)
+
+    client = start(install=lambda chassis: chassis.before_request.append(refuse))
+    assert_is_problem(client.get("/api/things/7"), 403, "PERMISSION_DENIED")
+    assert logs("request_failed") == []
+
+
 def test_docs_page_alone_has_a_looser_content_security_policy(start: Start) -> None:
     """The policy names each source, and allows inline scripts by their hash."""
     response = start().get("/docs")
@@ -59,6 +68,11 @@ def test_docs_page_alone_has_a_looser_content_security_policy(start: Start) -> N
     assert response.headers["x-frame-options"] == "DENY"
     for path in ("/openapi.json", "/nowhere"):
         assert start().get(path).headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+
+
+def test_docs_page_names_the_document_relative_to_itself(start: Start) -> None:
+    """A proxy may serve the service below a prefix, which it strips."""
+    assert "url: 'openapi.json'" in start().get("/docs").text
 
 
 def test_api_docs_in_production_need_two_settings(start: Start) -> None:

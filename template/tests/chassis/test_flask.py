@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 from flask import abort
+from werkzeug.exceptions import Forbidden
 
 from ..package import module
 from .application import create_app
@@ -33,6 +34,15 @@ def test_before_request_hook_of_flask_that_aborts_is_a_problem() -> None:
     app.before_request(lambda: abort(403))
     with open_client(app) as client:
         assert_is_problem(client.get("/api/things/7"), 403, "PERMISSION_DENIED")
+
+
+def test_http_exception_in_a_before_request_hook_has_its_status(start: Start, logs: Logs) -> None:
+    def refuse(*_: object) -> None:
+        raise Forbidden
+
+    client = start(install=lambda chassis: chassis.before_request.append(refuse))
+    assert_is_problem(client.get("/api/things/7"), 403, "PERMISSION_DENIED")
+    assert logs("request_failed") == []
 
 
 def test_error_handler_of_flask_is_used() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import ClassVar, NamedTuple
+
+# A response to an error has its own body.
+_BODY_HEADERS = ("content-type", "content-length")
 
 
 def phrase(status: int) -> str:
@@ -24,15 +27,28 @@ class FieldError(NamedTuple):
 
 
 class ServiceError(Exception):
-    """The base class. `detail` is sent to the caller, so it must not contain anything internal."""
+    """The base class. `detail` is sent to the caller, so it must not contain anything internal.
+
+    `more_errors` is the number of errors that `errors` leaves out. The names of `headers` are lower case.
+    """
 
     status: int = 500
     error_code: str = "INTERNAL"
     default_detail: ClassVar[str] = "The service failed. Quote the error_id when you report it."
+    default_headers: ClassVar[Mapping[str, str]] = {}
 
-    def __init__(self, detail: str | None = None, *, errors: Sequence[FieldError] = ()) -> None:
+    def __init__(
+        self,
+        detail: str | None = None,
+        *,
+        errors: Sequence[FieldError] = (),
+        more_errors: int = 0,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         self.detail = detail or self.default_detail
         self.errors = tuple(errors)
+        self.more_errors = more_errors
+        self._headers = dict(headers or {})
         super().__init__(self.detail)
 
     @property
@@ -41,8 +57,8 @@ class ServiceError(Exception):
         return phrase(self.status)
 
     def headers(self) -> dict[str, str]:
-        """Return the headers that belong to this status."""
-        return {}
+        """Return the headers that belong to this error."""
+        return {**self.default_headers, **self._headers}
 
 
 class InternalError(ServiceError):
@@ -65,11 +81,8 @@ class UnauthenticatedError(ServiceError):
     default_detail = "Credentials are missing or not valid."
 
     def __init__(self, detail: str | None = None, *, challenge: str = "Bearer") -> None:
-        super().__init__(detail)
+        super().__init__(detail, headers={"www-authenticate": challenge})
         self.challenge = challenge
-
-    def headers(self) -> dict[str, str]:
-        return {"www-authenticate": self.challenge}
 
 
 class PermissionDeniedError(ServiceError):
@@ -96,11 +109,8 @@ class MethodNotAllowedError(ServiceError):
     default_detail = "The method is not allowed for this path."
 
     def __init__(self, allow: Sequence[str] = ()) -> None:
-        super().__init__()
+        super().__init__(headers={"allow": ", ".join(allow)})
         self.allow = tuple(allow)
-
-    def headers(self) -> dict[str, str]:
-        return {"allow": ", ".join(self.allow)}
 
 
 class ConflictError(ServiceError):
@@ -139,11 +149,8 @@ class _RetryLaterError(ServiceError):
     """The caller may retry after `retry_after_seconds` (RFC 9110, 10.2.3)."""
 
     def __init__(self, detail: str | None = None, *, retry_after_seconds: int = 5) -> None:
-        super().__init__(detail)
+        super().__init__(detail, headers={"retry-after": str(retry_after_seconds)})
         self.retry_after_seconds = retry_after_seconds
-
-    def headers(self) -> dict[str, str]:
-        return {"retry-after": str(self.retry_after_seconds)}
 
 
 class RateLimitedError(_RetryLaterError):
@@ -168,9 +175,7 @@ class HeadersTooLargeError(ServiceError):
     status = 431
     error_code = "HEADERS_TOO_LARGE"
     default_detail = "The request headers are too large."
-
-    def headers(self) -> dict[str, str]:
-        return {"connection": "close"}
+    default_headers: ClassVar[Mapping[str, str]] = {"connection": "close"}
 
 
 class DeadlineExceededError(ServiceError):
@@ -186,27 +191,27 @@ class RequestBodyTimeoutError(DeadlineExceededError):
 
     status = 408
     default_detail = "The request body did not arrive in time."
-
-    def headers(self) -> dict[str, str]:
-        # The rest of the body may still be on its way (RFC 9110, 15.5.9).
-        return {"connection": "close"}
+    # The rest of the body may still be on its way (RFC 9110, 15.5.9).
+    default_headers: ClassVar[Mapping[str, str]] = {"connection": "close"}
 
 
 _ALL = (
-    BadRequestError, UnauthenticatedError, PermissionDeniedError, NotFoundError, ConflictError, PayloadTooLargeError,
-    UnsupportedMediaTypeError, ValidationError, RateLimitedError, HeadersTooLargeError, UnavailableError,
-    DeadlineExceededError,
+    BadRequestError, UnauthenticatedError, PermissionDeniedError, NotFoundError, RequestBodyTimeoutError, ConflictError,
+    PayloadTooLargeError, UnsupportedMediaTypeError, ValidationError, RateLimitedError, HeadersTooLargeError,
+    UnavailableError, DeadlineExceededError,
 )  # fmt: skip
 BY_STATUS: dict[int, type[ServiceError]] = {error.status: error for error in _ALL}
 
 
-def for_status(status: int, detail: str | None = None) -> ServiceError:
-    """Return the error for a status that a framework or a route raised; the detail of a 5xx is dropped."""
-    detail = detail if status < 500 else None
-    if status in BY_STATUS:
-        return BY_STATUS[status](detail)
-    error = ServiceError(detail)
-    error.status = status
-    if status != ServiceError.status:
+def for_status(status: int, detail: str | None = None, headers: Iterable[tuple[str, str]] = ()) -> ServiceError:
+    """Return the error for a status that a framework or a route raised, with its headers; a 5xx loses its detail."""
+    error = BY_STATUS.get(status, ServiceError)(detail if status < 500 else None)
+    if status != error.status:
+        error.status = status
         error.error_code = phrase(status).upper().replace(" ", "_").replace("'", "")
+    sent: dict[str, list[str]] = {}
+    for name, value in headers:
+        sent.setdefault(name.lower(), []).append(value)
+    own = {name: ", ".join(values) for name, values in sent.items() if name not in _BODY_HEADERS}
+    error._headers.update(own)
     return error

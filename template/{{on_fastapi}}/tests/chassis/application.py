@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from ..package import CHASSIS, module
 
@@ -18,6 +18,8 @@ Behaviours = Mapping[str, Callable[..., Any]]
 
 
 class Thing(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
     name: Annotated[str, Field(min_length=1)]
     count: int = 0
     numbers: list[int] = []
@@ -119,6 +121,10 @@ def _things() -> APIRouter:
         except KeyError as error:
             raise HTTPException(status, "the framework's own words") from error
 
+    @router.get("/busy/{status}")
+    async def busy(status: int) -> None:
+        raise HTTPException(status, headers={"Retry-After": "77", "WWW-Authenticate": "Basic realm=things"})
+
     @router.get("/framed/by-us")
     async def framed() -> JSONResponse:
         return JSONResponse({}, headers={"X-Frame-Options": "SAMEORIGIN", "Referrer-Policy": "origin"})
@@ -159,4 +165,6 @@ class _FailingMiddleware:
             raise RuntimeError("a secret of the middleware")
         if scope.get("path") == "/refused-in-middleware":
             raise HTTPException(403, "the middleware's own words")
+        if scope.get("path") == "/moved-in-middleware":
+            raise HTTPException(308, headers={"Location": "/elsewhere"})
         await self._app(scope, receive, send)

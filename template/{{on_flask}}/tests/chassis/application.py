@@ -9,8 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any
 
 from flask import Blueprint, Flask, Response, abort, jsonify, request
-from pydantic import BaseModel, Field
-from werkzeug.exceptions import Forbidden
+from pydantic import BaseModel, ConfigDict, Field
+from werkzeug.datastructures import WWWAuthenticate
+from werkzeug.exceptions import Forbidden, ServiceUnavailable, Unauthorized
+from werkzeug.routing import RequestRedirect
 
 from ..package import CHASSIS, module
 
@@ -21,6 +23,8 @@ copy_request_context = module("chassis.request_context").copy_request_context
 
 
 class Thing(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
     name: Annotated[str, Field(min_length=1)]
     count: int = 0
     numbers: list[int] = []
@@ -121,6 +125,14 @@ def _things() -> Blueprint:
         except KeyError:
             abort(status, "the framework's own words")
 
+    @blueprint.get("/busy/401")
+    def unauthenticated() -> None:
+        raise Unauthorized(www_authenticate=WWWAuthenticate("basic", {"realm": "things"}))
+
+    @blueprint.get("/busy/503")
+    def busy() -> None:
+        raise ServiceUnavailable(retry_after=77)
+
     @blueprint.get("/framed/by-us")
     def framed() -> Response:
         return Response("{}", headers={"X-Frame-Options": "SAMEORIGIN", "Referrer-Policy": "origin"})
@@ -158,6 +170,8 @@ def _failing_middleware(app: Callable[..., Any]) -> Callable[..., Any]:
             raise RuntimeError("a secret of the middleware")
         if environ["PATH_INFO"] == "/refused-in-middleware":
             raise Forbidden("the middleware's own words")
+        if environ["PATH_INFO"] == "/moved-in-middleware":
+            raise RequestRedirect("/elsewhere")
         return app(environ, start_response)
 
     return fail_or_pass

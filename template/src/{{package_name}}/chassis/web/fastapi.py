@@ -25,7 +25,7 @@ from .. import errors
 from ..app import ASGIApp, Chassis, Feature, Receive, RouteTable, Scope, Send, attach, build, chassis_of
 from ..settings import BaseChassisSettings, in_production
 from .middleware import ChassisMiddleware
-from .problems import MEDIA_TYPE, field_errors, problem_response
+from .problems import MEDIA_TYPE, invalid_input, problem_response
 
 # The key in the scope of a HEAD request for the scope of the GET request that the application sees instead.
 _GET_SCOPE = "chassis.get"
@@ -75,13 +75,13 @@ def install(app: FastAPI, settings: BaseChassisSettings, features: Sequence[Feat
     """Install the features in an application, before its routers are included, and put the middleware around it."""
     chassis = build(settings, features)
     chassis.error_translators.append(_translate)
-    chassis.routes = _RouteTable(app)
+    chassis.routes = routes = _RouteTable(app)
     attach(app, chassis)
     # Starlette's debug pages show tracebacks to the caller; the log has them.
     app.debug = False
     _document_problems(app)
-    _respond_with_problems(app, chassis)
-    served = _HeadAsGet(app, chassis.routes)
+    _respond_with_problems(app, chassis, routes)
+    served = _HeadAsGet(app, routes)
     chassis.asgi = ChassisMiddleware(served, chassis, _route_of, lambda: app.router.lifespan_context(app))
     if app.openapi_url:
         _serve_docs(app)
@@ -101,35 +101,49 @@ def _route_of(scope: Scope) -> str | None:
     return getattr(included or scope.get("route"), "path", None)
 
 
-def _respond_with_problems(app: FastAPI, chassis: Chassis) -> None:
-    def respond(cause: Exception, error: errors.ServiceError | None, headers: dict[str, str] | None = None) -> Response:
+def _respond_with_problems(app: FastAPI, chassis: Chassis, routes: RouteTable) -> None:
+    async def respond(request: Request, cause: Exception) -> Response:
+        error = None
+        if isinstance(cause, RequestValidationError):
+            error = _from_validation_error(request, cause)
+        elif isinstance(cause, HTTPException) and cause.status_code == 405:
+            error = errors.MethodNotAllowedError(_allowed_methods(routes, request.scope["path"]))
         response = problem_response(chassis, cause, error)
-        return Response(response.body, response.status, {**(headers or {}), **response.headers})
+        return Response(response.body, response.status, response.headers)
 
-    async def on_validation_error(request: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
-        return respond(error, _from_validation_error(request, error))
+    # The last one is for exceptions that no other handler caught, such as an HTTPException in a middleware.
+    for kind in (RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, respond)
 
-    async def on_http_exception(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        if error.status_code < 400:
-            return Response(status_code=error.status_code, headers=error.headers)
-        if error.status_code == 405:
-            return respond(error, errors.MethodNotAllowedError(_allowed_methods(request)))
-        # The framework's own description of a status is not written for callers.
-        detail = str(error.detail) if error.detail not in (None, errors.phrase(error.status_code)) else None
-        headers = {name.lower(): value for name, value in (error.headers or {}).items()}
-        return respond(error, errors.for_status(error.status_code, detail), headers)
 
-    async def on_exception(request: Request, error: Exception) -> Response:
-        """Respond to exceptions that no other handler caught, such as an HTTPException in a middleware."""
-        if isinstance(error, HTTPException):
-            return await on_http_exception(request, error)
-        return respond(error, None)
+def _allowed_methods(routes: RouteTable, path: str) -> list[str]:
+    """Return every method that the path supports; the framework lists those of one route only (RFC 9110, 10.2.1)."""
+    return [method for method in _METHODS if routes.resolve("GET" if method == "HEAD" else method, path) is not None]
 
-    app.add_exception_handler(RequestValidationError, on_validation_error)
-    app.add_exception_handler(HTTPException, on_http_exception)
-    app.add_exception_handler(Exception, on_exception)
+
+def _from_validation_error(request: Request, error: RequestValidationError) -> errors.ServiceError:
+    """Return 400 for a malformed request, 415 for a wrong media type, 422 for well-formed but invalid input."""
+    faults = error.errors()
+    last = faults[-1]  # FastAPI validates the body last
+    if last["loc"][0] != "body":
+        return invalid_input(errors.BadRequestError, "Some parameters are invalid.", faults, skip=1)
+    if last["type"] == "json_invalid":
+        return errors.BadRequestError("The body is not valid JSON.")
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    is_json = media_type == "application/json" or media_type.endswith("+json")
+    if not is_json and last["loc"] == ("body",) and last["type"] != "missing":
+        return errors.UnsupportedMediaTypeError()
+    return invalid_input(errors.ValidationError, None, faults, skip=1)
+
+
+def _translate(error: BaseException) -> errors.ServiceError | None:
+    if isinstance(error, ClientDisconnect):  # before its body was complete, which is not an error of the service
+        return errors.BadRequestError("The request ended early.")
+    if not isinstance(error, HTTPException):
+        return None
+    # The framework's own description of a status is not written for callers.
+    detail = None if error.detail in (None, errors.phrase(error.status_code)) else str(error.detail)
+    return errors.for_status(error.status_code, detail, (error.headers or {}).items())
 
 
 class _RouteTable:
@@ -170,37 +184,6 @@ class _HeadAsGet:
         return self._app(scope, receive, send)
 
 
-def _allowed_methods(request: Request) -> list[str]:
-    """Return every method that the path supports; the framework lists those of one route only (RFC 9110, 10.2.1)."""
-    return [method for method in _METHODS if _supports(request, "GET" if method == "HEAD" else method)]
-
-
-def _supports(request: Request, method: str) -> bool:
-    scope = {**request.scope, "method": method}
-    return any(route.matches(scope)[0] is Match.FULL for route in request.app.router.routes)
-
-
-def _from_validation_error(request: Request, error: RequestValidationError) -> errors.ServiceError:
-    """Return 400 for a malformed request, 415 for a wrong media type, 422 for well-formed but invalid input."""
-    faults = error.errors()
-    if any(fault["type"] == "json_invalid" for fault in faults):
-        return errors.BadRequestError("The body is not valid JSON.")
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if any(fault["loc"] == ("body",) and fault["type"] != "missing" for fault in faults) and not (
-        media_type == "application/json" or media_type.endswith("+json")
-    ):
-        return errors.UnsupportedMediaTypeError()
-    listed = field_errors([(fault["loc"][1:] or fault["loc"], fault["msg"], fault["type"]) for fault in faults])
-    if any(fault["loc"][0] == "body" for fault in faults):
-        return errors.ValidationError(errors=listed)
-    return errors.BadRequestError("Some parameters are invalid.", errors=listed)
-
-
-def _translate(error: BaseException) -> errors.ServiceError | None:
-    """Translate the disconnection of a client before its body was complete, which is not an error of the service."""
-    return errors.BadRequestError("The request ended early.") if isinstance(error, ClientDisconnect) else None
-
-
 def _document_problems(app: FastAPI) -> None:
     """Describe in the OpenAPI document the errors that every operation may return."""
     documented: list[type[errors.ServiceError]] = [errors.InternalError, errors.MethodNotAllowedError]
@@ -214,7 +197,8 @@ def _document_problems(app: FastAPI) -> None:
 
 def _serve_docs(app: FastAPI) -> None:
     """Serve the interactive documents; their policy allows the page's own scripts by hash or host, and nothing else."""
-    page = get_swagger_ui_html(openapi_url=app.openapi_url or "", title=app.title).body
+    # Relative to /docs, because a proxy may serve the service below a prefix.
+    page = get_swagger_ui_html(openapi_url=(app.openapi_url or "").lstrip("/"), title=app.title).body
     inline = re.findall(rb"<script>(.*?)</script>", bytes(page), re.DOTALL)
     hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(text).digest()).decode()}'" for text in inline)
     policy = (

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import TypeVar
@@ -18,11 +20,12 @@ from .. import errors
 from ..app import Chassis, Feature, Scope, attach, build, chassis_of
 from ..settings import BaseChassisSettings
 from .middleware import ChassisMiddleware
-from .problems import field_errors, problem_response
+from .problems import invalid_input, problem_response
 from .threads import ENVIRON, Environ, ThreadPool, ThreadsCheck, WSGIBridge
 from .threads import Settings as ThreadSettings
 
 _RULE = "chassis.rule"
+_listing = threading.Lock()
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -55,16 +58,18 @@ def read_json(model: type[Model]) -> Model:
     Raises:
         UnsupportedMediaTypeError: The body is not sent as JSON.
         BadRequestError: The body is not valid JSON.
-        ValidationError: The body does not fit the model; each field is named.
+        ValidationError: The body is missing or does not fit the model; each field is named.
     """
     if not request.is_json:
         raise errors.UnsupportedMediaTypeError()
+    text = request.get_data(cache=False)
+    if not text:
+        raise errors.ValidationError(errors=[errors.FieldError("", "Field required", "missing")])
     try:
-        return model.model_validate_json(request.get_data(cache=False))
-    except PydanticValidationError as error:
-        if any(fault["type"] == "json_invalid" for fault in error.errors()):
-            raise errors.BadRequestError("The body is not valid JSON.") from None
-        raise errors.ValidationError(errors=_field_errors(error)) from None
+        body = json.loads(text)
+    except (ValueError, RecursionError):
+        raise errors.BadRequestError("The body is not valid JSON.") from None
+    return _validated(model, body, errors.ValidationError, None)
 
 
 def read_query(model: type[Model]) -> Model:
@@ -73,7 +78,7 @@ def read_query(model: type[Model]) -> Model:
     Raises:
         BadRequestError: Some parameters are invalid; each is named.
     """
-    return _parameters(model, request.args.to_dict())
+    return _validated(model, request.args.to_dict(), errors.BadRequestError, "Some parameters are invalid.")
 
 
 def read_path(model: type[Model]) -> Model:
@@ -82,7 +87,7 @@ def read_path(model: type[Model]) -> Model:
     Raises:
         BadRequestError: Some parameters are invalid; each is named.
     """
-    return _parameters(model, request.view_args or {})
+    return _validated(model, request.view_args or {}, errors.BadRequestError, "Some parameters are invalid.")
 
 
 def json_response(model: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -90,37 +95,32 @@ def json_response(model: BaseModel, status: int = 200, headers: Mapping[str, str
     return Response(model.model_dump_json(), status, headers, mimetype="application/json")
 
 
-def _parameters(model: type[Model], values: Mapping[str, object]) -> Model:
+def _validated(model: type[Model], value: object, kind: type[errors.ServiceError], detail: str | None) -> Model:
     try:
-        return model.model_validate(values)
+        return model.model_validate(value)
     except PydanticValidationError as error:
-        raise errors.BadRequestError("Some parameters are invalid.", errors=_field_errors(error)) from None
-
-
-def _field_errors(error: PydanticValidationError) -> list[errors.FieldError]:
-    return field_errors([(fault["loc"], fault["msg"], fault["type"]) for fault in error.errors()])
+        # Hostile input has a fault every few bytes. One thread at a time lists them, so that the memory is bounded.
+        with _listing:
+            faults = error.errors(include_url=False, include_context=False, include_input=False)
+            raise invalid_input(kind, detail, faults) from None
 
 
 def _on_http_exception(chassis: Chassis, error: HTTPException) -> BaseResponse:
     if error.code is None or error.code < 400:
         return error.get_response()
-    response = problem_response(chassis, error, _from_http_exception(error))
+    response = problem_response(chassis, error)
     return Response(response.body, response.status, response.headers)
 
 
-def _from_http_exception(error: HTTPException) -> errors.ServiceError:
+def _translate(error: BaseException) -> errors.ServiceError | None:
+    if not isinstance(error, HTTPException):
+        return None
     if isinstance(error, MethodNotAllowed):
         return errors.MethodNotAllowedError(sorted(error.valid_methods or ()))
     # The framework's own description of a status is not written for callers.
-    detail = error.description if error.description != type(error).description else None
-    return errors.for_status(error.code or 500, detail)
-
-
-def _translate(error: BaseException) -> errors.ServiceError | None:
-    """Translate an HTTPException from outside of Flask, such as a WSGI middleware."""
-    if isinstance(error, HTTPException) and error.code is not None and error.code >= 400:
-        return _from_http_exception(error)
-    return None
+    detail = None if error.description == type(error).description else error.description
+    response = error.get_response()
+    return errors.for_status(response.status_code, detail, response.headers.items())
 
 
 class _RouteTable:

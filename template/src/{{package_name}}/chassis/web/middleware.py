@@ -57,6 +57,7 @@ class ChassisMiddleware:
         self._app_lifespan = app_lifespan
         self._state: dict[str, Any] = {}
         self._late_responses: set[asyncio.Task[None]] = set()
+        self._large_bodies = asyncio.Lock()
         self._policy = RequestPolicy(chassis)
         self._timeouts = TimeoutSweeper(chassis.settings_as(TimeoutSettings).request_timeout_seconds)
         self._access_log = AccessLog(chassis.settings)
@@ -105,7 +106,8 @@ class ChassisMiddleware:
         """Run the hooks and the application under the deadline; whatever they raise becomes a response."""
         body = None
         if b"content-length" in headers.raw or b"transfer-encoding" in headers.raw:
-            body = RequestBody(receive, writer, self._policy.max_body_bytes, headers.raw.get(b"content-length"))
+            length = headers.raw.get(b"content-length")
+            body = RequestBody(receive, writer, self._large_bodies, self._policy.max_body_bytes, length)
             receive = body.receive
         if self._state:
             scope["state"] = {**scope.get("state", {}), **self._state}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import structlog
@@ -14,8 +14,11 @@ from ..formats import to_json, utc_now
 
 MEDIA_TYPE = "application/problem+json"
 
-# A response lists at most this many field errors and gives the number of the others, so that its size is bounded.
+# A response lists at most this many field errors and gives the number of the others; texts are cut. With both, the size
+# of an error response does not depend on that of the request.
 _MAX_FIELD_ERRORS = 50
+_MAX_FIELD_CHARACTERS = 300
+_MAX_DETAIL_CHARACTERS = 2000
 
 log = structlog.get_logger(__name__)
 
@@ -37,13 +40,15 @@ def problem_response(chassis: Chassis, cause: BaseException, error: errors.Servi
         error: The error to respond with; by default the translation of the exception.
     """
     error = error or chassis.to_service_error(cause)
-    error_id = str(uuid4())
     context = request_context.current()
     if context is not None:
         context.error = cause
+    if error.status < 400:  # a redirect, which frameworks raise like an error
+        return RawResponse(error.status, error.headers(), b"")
+    error_id = str(uuid4())
     if error.status >= 500:
         _report(chassis, cause, error, error_id)
-    headers = {"content-type": MEDIA_TYPE, "cache-control": "no-store"} | error.headers()
+    headers = {"cache-control": "no-store"} | error.headers() | {"content-type": MEDIA_TYPE}
     return RawResponse(error.status, headers, _body(error, error_id))
 
 
@@ -66,23 +71,42 @@ def _body(error: errors.ServiceError, error_id: str) -> bytes:
             "type": "about:blank",
             "title": error.title,
             "status": error.status,
-            "detail": error.detail,
+            "detail": _cut(error.detail, _MAX_DETAIL_CHARACTERS),
             "instance": f"urn:uuid:{error_id}",
             "error_code": error.error_code,
             "error_id": error_id,
             "request_id": context.request_id if context else None,
             "timestamp": utc_now(),
-            "errors": [fault._asdict() for fault in _bounded(error.errors)],
+            "errors": _field_errors(error),
         },
         str,
     )
 
 
-def _bounded(faults: Sequence[errors.FieldError]) -> Sequence[errors.FieldError]:
-    omitted = len(faults) - _MAX_FIELD_ERRORS
-    if omitted <= 0:
-        return faults
-    return [*faults[:_MAX_FIELD_ERRORS], errors.FieldError("", f"{omitted} more errors are not listed.", "omitted")]
+def _field_errors(error: errors.ServiceError) -> list[dict[str, str]]:
+    listed = [
+        {name: _cut(text, _MAX_FIELD_CHARACTERS) for name, text in fault._asdict().items()}
+        for fault in error.errors[:_MAX_FIELD_ERRORS]
+    ]
+    omitted = error.more_errors + len(error.errors) - len(listed)
+    if omitted:
+        listed.append({"field": "", "message": f"{omitted} more errors are not listed.", "code": "omitted"})
+    return listed
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def invalid_input(
+    kind: type[errors.ServiceError], detail: str | None, faults: Sequence[Mapping[str, Any]], skip: int = 0
+) -> errors.ServiceError:
+    """Return the error for faults as pydantic describes them, without the first `skip` parts of each location."""
+    listed = field_errors([(fault["loc"][skip:], fault["msg"], fault["type"]) for fault in faults[:_MAX_FIELD_ERRORS]])
+    more = len(faults) - len(listed)
+    if more and isinstance(faults, list):  # the exception that holds them lives until the next garbage collection
+        del faults[_MAX_FIELD_ERRORS:]
+    return kind(detail, errors=listed, more_errors=more)
 
 
 def field_errors(faults: Sequence[tuple[Sequence[object], str, str]]) -> list[errors.FieldError]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 
@@ -15,6 +16,11 @@ from .timeouts import TimeoutHandle
 # A header's name is a token (RFC 9110, 5.6.2). A value must not hold control characters (5.5); a tab is allowed.
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL_CHARACTER = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+# Frameworks parse and validate a body in one go. Between two larger ones the event loop serves other requests.
+_LARGE_BODY_BYTES = 65_536
+# A health probe takes about five turns of the event loop, from its connection to its response.
+_TURNS = 10
 
 
 class ResponseWriter:
@@ -106,11 +112,14 @@ def _fault(message: Message) -> Exception | None:
 class RequestBody:
     """A request body with a size limit. An application never reads a truncated body as if it were complete."""
 
-    __slots__ = ("_expected", "_max_bytes", "_receive", "_received", "_writer", "is_awaited")
+    __slots__ = ("_expected", "_max_bytes", "_receive", "_received", "_turns", "_writer", "is_awaited")
 
-    def __init__(self, receive: Receive, writer: ResponseWriter, max_bytes: int, length: bytes | None) -> None:
-        """Wrap `receive`; `length` is the Content-Length header, None for a chunked body."""
+    def __init__(
+        self, receive: Receive, writer: ResponseWriter, turns: asyncio.Lock, max_bytes: int, length: bytes | None
+    ) -> None:
+        """Wrap `receive`; `length` is the Content-Length header, None for a chunked body. All bodies share `turns`."""
         self._receive = receive
+        self._turns = turns
         self._writer = writer
         self._max_bytes = max_bytes
         self._expected = None if length is None else int(length.lstrip(b"0") or b"0")
@@ -137,6 +146,10 @@ class RequestBody:
             return message
         if self._expected is not None and self._received != self._expected:
             raise self._reject(errors.BadRequestError("The request body is incomplete."))
+        if self._received > _LARGE_BODY_BYTES:
+            async with self._turns:
+                for _ in range(_TURNS):
+                    await asyncio.sleep(0)
         return message
 
     def _reject(self, error: errors.ServiceError) -> errors.ServiceError:
