@@ -51,8 +51,6 @@ REASONED = {
         "self._credit.acquire()",
     ): "the end of the response releases it; RESPONSE_IDLE_TIMEOUT_SECONDS",
     ("chassis/web/threads.py", "parts.get()"): "the disconnection of the client ends it",
-    ("chassis/web/threads.py", "asyncio.wait()"): "one of the two is the disconnection of the client",
-    ("chassis/web/threads.py", "part.result()"): "called when the future is done",
 }
 
 

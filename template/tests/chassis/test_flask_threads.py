@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import pytest
 
-from .conftest import Logs, Start
+from ..package import module
+from .application import create_app
+from .conftest import Logs, Start, settings_for_tests
 from .process import PATIENCE_SECONDS, until
 from .test_errors import assert_is_problem
 
@@ -131,6 +135,41 @@ def test_handler_that_calls_sys_exit_is_500_and_its_thread_serves_on(start: Star
     client = start({"leave": leave}, server_threads=1)
     assert_is_problem(client.get("/api/here/leave"), 500, "INTERNAL")
     assert client.get("/api/things/7").status_code == 200
+
+
+def test_call_on_close_runs_after_the_response_and_outside_of_the_deadline(logs: Logs) -> None:
+    """It runs as a background task does: the response does not wait for it, but a shutdown does."""
+    is_sent = threading.Event()
+    closed: list[bool] = []
+
+    def close() -> None:
+        closed.append(is_sent.wait(PATIENCE_SECONDS))
+        time.sleep(0.5)
+        closed.append(True)
+
+    settings = settings_for_tests(request_timeout_seconds=0.2)
+    asgi = module("chassis.app").asgi_app(create_app(settings, module("chassis.features").FEATURES, {"work": close}))
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request"}
+
+    async def send(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.body":
+            is_sent.set()
+
+    path = "/api/close/work"
+    asyncio.run(
+        asgi({"type": "http", "method": "GET", "path": path, "headers": [(b"host", b"localhost")]}, receive, send)
+    )
+    assert closed == [True, True]
+    assert [entry["http.response.status_code"] for entry in logs("request_finished")] == [200]
+    assert logs("thread_overdue") == []
+
+
+def test_call_on_close_that_fails_is_logged_and_leaves_the_response(start: Start, logs: Logs) -> None:
+    assert start({"fail": lambda: 1 // 0}).get("/api/close/fail").status_code == 200
+    (entry,) = logs("request_failed")
+    assert "ZeroDivisionError" in entry["exception"]
 
 
 def test_many_requests_on_few_threads_are_all_served(start: Start, callers: ThreadPoolExecutor) -> None:

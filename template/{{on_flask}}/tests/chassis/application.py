@@ -74,6 +74,12 @@ def _ways(behaviours: Behaviours) -> Blueprint:
         threading.Thread(target=copy_request_context(behaviours[name])).start()
         return jsonify(None)
 
+    @blueprint.get("/close/<name>")
+    def close(name: str) -> Response:
+        response = jsonify(None)
+        response.call_on_close(behaviours[name])
+        return response
+
     @blueprint.get("/slow/<float(min=0):seconds>")
     @blueprint.get("/slow/<int:seconds>")
     def slow(seconds: float) -> Response:

@@ -14,10 +14,10 @@ import time
 import traceback
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import lru_cache
 from io import BytesIO
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -41,7 +41,6 @@ _MAX_WAITING = 1000
 # A response that announces at most this length is sent in one piece.
 _WHOLE_BYTES = 65_536
 
-# What every environ says of the server.
 _SERVER = {
     "wsgi.version": (1, 0),
     "wsgi.input_terminated": True,
@@ -68,8 +67,8 @@ class _Job:
     """One call of the application, shared by the request's task and a thread."""
 
     __slots__ = (
-        "_app", "_context", "_credit", "_environ", "_loop", "body", "error", "headers", "is_abandoned", "is_running",
-        "ready", "status", "stream", "thread_id"
+        "_app", "_context", "_credit", "_environ", "_loop", "body", "ended", "errors", "headers", "is_abandoned",
+        "is_ended", "ready", "status", "stream", "thread_id",
     )  # fmt: skip
 
     def __init__(self, app: WSGIApp, environ: Environ, loop: asyncio.AbstractEventLoop) -> None:
@@ -77,62 +76,66 @@ class _Job:
         self._environ = environ
         self._loop = loop
         self._context = contextvars.copy_context()
-        self._credit = threading.Semaphore(0)
-        self.is_running = self.is_abandoned = False
-        self.thread_id = 0
+        self._credit: threading.Semaphore | None = None  # for the next part of a stream
+        self.is_abandoned = self.is_ended = False
+        self.thread_id = 0  # while it waits for a thread
         # Resolved when the response is complete, when a stream begins, or when the application fails.
         self.ready: asyncio.Future[None] = loop.create_future()
+        self.ended: asyncio.Future[None] | None = None
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self.body = b""
         self.stream: asyncio.Queue[bytes | None] | None = None  # its parts, then None
-        self.error: Exception | None = None
+        # Taken out when it is raised: its traceback refers to this job, and a cycle would keep its memory for long.
+        self.errors: list[Exception] = []
 
     # -- on the event loop ---------------------------------------------------------------------------------------------
 
-    def resolve(self) -> None:
+    def deliver(self, part: bytes | None) -> None:
+        """Hand over a part of a stream, or None when the response is complete or has failed."""
+        if self.stream is not None:
+            self.stream.put_nowait(part)
         if not self.ready.done():
             self.ready.set_result(None)
 
-    def finish(self) -> None:
-        """Record that the thread has finished the request."""
-        self.resolve()
-        if self.stream is not None:
-            self.stream.put_nowait(None)
-
     def request_part(self) -> None:
         """Let the thread produce the next part of a stream."""
-        self._credit.release()
+        if self._credit is not None:
+            self._credit.release()
 
     def abandon(self) -> None:
         """Drop the response; a stream ends with its current part."""
         self.is_abandoned = True
-        self._credit.release()
+        self.request_part()
+        self.deliver(None)
 
     # -- in the thread -------------------------------------------------------------------------------------------------
 
-    def run(self) -> None:
+    def run(self, report: Callable[[_Job], None]) -> None:
         try:
-            self._context.run(self._call)
+            self._context.run(self._call, report)
         except Exception as error:
-            self.error = error
+            self.errors.append(error)
         except BaseException as error:  # SystemExit ends a handler, not the service
-            self.error = RuntimeError(f"the handler raised {type(error).__name__}")
-            self.error.__cause__ = error
+            failure = RuntimeError(f"the handler raised {type(error).__name__}")
+            failure.__cause__ = error
+            self.errors.append(failure)
 
-    def _call(self) -> None:
+    def _call(self, report: Callable[[_Job], None]) -> None:
         body = self._app(self._environ, self._start_response)
         try:
             if self._is_whole(body):
                 self.body = b"".join(body)
             else:
                 self._stream(iter(body))
+            if not self.status:
+                raise RuntimeError("the WSGI application did not call start_response")
+            report(self)
         finally:
+            # Called when the response is complete (PEP 3333). Flask runs the functions of `call_on_close` here.
             close = getattr(body, "close", None)
             if close is not None:
                 close()
-        if not self.status:
-            raise RuntimeError("the WSGI application did not call start_response")
 
     def _start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[..., Any]:
         self.status = int(status.partition(" ")[0])
@@ -146,13 +149,12 @@ class _Job:
 
     def _stream(self, parts: Iterator[bytes]) -> None:
         part = next(parts, _END)  # a generator calls start_response with its first part
-        stream: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self.stream = stream
-        self._loop.call_soon_threadsafe(self.resolve)
+        self._credit = threading.Semaphore(0)
+        self.stream = asyncio.Queue()
         while part is not _END and not self.is_abandoned:
             if not isinstance(part, bytes):
                 raise TypeError(f"the WSGI application returned a part of type {type(part).__name__} instead of bytes")
-            self._loop.call_soon_threadsafe(stream.put_nowait, part)
+            self._loop.call_soon_threadsafe(self.deliver, part)
             self._credit.acquire()
             part = next(parts, _END)
 
@@ -164,7 +166,8 @@ class ThreadPool:
         self.count = count
         self._clock = clock
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
-        self._threads: list[threading.Thread] = []
+        self._started = 0
+        # The rest but `_finished` belongs to the event loop.
         self._outstanding: dict[_Job, None] = {}
         self._finished: deque[_Job] = deque()
         self._is_waking = False
@@ -177,11 +180,10 @@ class ThreadPool:
     def _waiting(self) -> int:
         return max(0, len(self._outstanding) - self.count)
 
-    def details(self) -> Mapping[str, int]:
+    async def details(self) -> Mapping[str, int]:
         """Return the number of threads, of busy and overdue ones, and of waiting requests."""
-        outstanding = list(self._outstanding)
-        overdue = sum(job.is_abandoned for job in outstanding)
-        busy = min(self.count, len(outstanding))
+        overdue = sum(job.is_abandoned for job in self._outstanding)
+        busy = len(self._outstanding) - self._waiting
         return {"threads": self.count, "busy": busy, "overdue": overdue, "waiting": self._waiting}
 
     def submit(self, app: WSGIApp, environ: Environ) -> _Job:
@@ -198,7 +200,7 @@ class ThreadPool:
             raise errors.UnavailableError()
         job = _Job(app, environ, loop)
         self._outstanding[job] = None
-        if len(self._threads) < min(self.count, len(self._outstanding)):
+        if self._started < min(self.count, len(self._outstanding)):
             self._start_thread()
         if is_full and self._timer is None:
             self._last_progress = self._clock()
@@ -206,20 +208,25 @@ class ThreadPool:
         self._queue.put(job)
         return job
 
+    async def wait_until_ended(self, job: _Job) -> None:
+        """Wait until the thread has finished what it does after the response; usually it has."""
+        if job in self._outstanding:
+            job.ended = asyncio.get_running_loop().create_future()
+            await job.ended
+
     def abandon(self, job: _Job) -> None:
         """Drop a job's response. Its thread continues and counts as overdue until it ends."""
-        is_running = job.is_running and job in self._outstanding and job.stream is None
         job.abandon()
-        if is_running:
+        if job.thread_id and job.ready.cancelled():  # the deadline has passed before the response
             frame = sys._current_frames().get(job.thread_id)  # documented, despite its name
             stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
             log.warning("thread_overdue", stack=stack)
 
     def stop(self) -> None:
         """Let each thread end after its request."""
-        for _ in self._threads:
+        for _ in range(self._started):
             self._queue.put(None)
-        self._threads = []
+        self._started = 0
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -232,22 +239,23 @@ class ThreadPool:
 
     def _start_thread(self) -> None:
         # A daemon thread: a handler that hangs must not keep the process from ending.
-        thread = threading.Thread(target=self._work, name=f"request-{len(self._threads)}", daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        threading.Thread(target=self._work, name=f"request-{self._started}", daemon=True).start()
+        self._started += 1
 
     def _work(self) -> None:
         while (job := self._queue.get()) is not None:
             job.thread_id = threading.get_ident()
-            # Write, then read, as `_reject` does: a request is either run or rejected, never both.
-            job.is_running = True
             if not job.is_abandoned:
-                job.run()
-            self._finished.append(job)
-            self._wake()
+                job.run(self._report)
+            job.is_ended = True
+            self._report(job)
 
-    def _wake(self) -> None:
-        """Wake the event loop. One wake-up collects everything that has finished, which is cheaper under load."""
+    def _report(self, job: _Job) -> None:
+        """Tell the event loop that a response is complete, and then that its thread is free.
+
+        One wake-up collects everything that was reported, which is cheaper under load.
+        """
+        self._finished.append(job)
         if self._is_waking or self._loop is None:
             return
         self._is_waking = True
@@ -260,10 +268,13 @@ class ThreadPool:
         self._is_waking = False
         while self._finished:
             job = self._finished.popleft()
-            self._outstanding.pop(job, None)
-            job.finish()
-        self._is_stuck = False
-        self._last_progress = self._clock()
+            job.deliver(None)
+            if job.is_ended:
+                self._outstanding.pop(job, None)
+                if job.ended is not None and not job.ended.done():
+                    job.ended.set_result(None)
+                self._is_stuck = False
+                self._last_progress = self._clock()
 
     def _look_for_progress(self) -> None:
         """Reject the requests that wait if no thread has become free for a while."""
@@ -275,29 +286,18 @@ class ThreadPool:
             self._timer = self._loop.call_later(left_seconds, self._look_for_progress)
             return
         self._is_stuck = True
-        for job in list(self._outstanding):
-            self._reject(job)
-
-    def _reject(self, job: _Job) -> None:
-        if job.is_running:
-            return
-        job.is_abandoned = True
-        if job.is_running:
-            job.is_abandoned = False
-            return
-        del self._outstanding[job]
-        job.error = errors.UnavailableError()
-        job.resolve()
+        with suppress(Empty):
+            while (job := self._queue.get_nowait()) is not None:
+                self._outstanding.pop(job, None)
+                job.errors.append(errors.UnavailableError())
+                job.deliver(None)
 
 
 class ThreadsCheck(Check):
     """Shows how busy the threads are, and warns while any of them works on a request past its deadline."""
 
     def __init__(self, pool: ThreadPool) -> None:
-        async def probe() -> Mapping[str, int]:
-            return pool.details()
-
-        super().__init__("threads", probe)
+        super().__init__("threads", pool.details)
 
     def evaluate(self, value: Any) -> Outcome:
         if value["overdue"]:
@@ -329,44 +329,37 @@ class WSGIBridge:
         job = self._pool.submit(self._app, environ)
         try:
             await job.ready
-            if job.error is not None:
-                raise job.error
+            if job.errors:
+                raise job.errors.pop()
             await send({"type": "http.response.start", "status": job.status, "headers": job.headers})
             if job.stream is None:
                 await send({"type": "http.response.body", "body": job.body})
             else:
                 await _send_stream(job, job.stream, receive, send)
+            await self._pool.wait_until_ended(job)
+            if job.errors:
+                raise job.errors.pop()
         finally:
             self._pool.abandon(job)
 
 
 async def _send_stream(job: _Job, parts: asyncio.Queue[bytes | None], receive: Receive, send: Send) -> None:
     """Send parts until the stream ends or the client disconnects."""
-    disconnected = asyncio.ensure_future(_disconnection(receive))
+    watcher = asyncio.ensure_future(_abandon_after_disconnection(job, receive))
     try:
-        while (part := await _next_part(parts, disconnected)) is not None:
+        while (part := await parts.get()) is not None:
             await send({"type": "http.response.body", "body": part, "more_body": True})
             job.request_part()
     finally:
-        disconnected.cancel()
-    if job.error is not None:
-        raise job.error
-    await send({"type": "http.response.body", "body": b""})
+        watcher.cancel()
+    if not job.errors:
+        await send({"type": "http.response.body", "body": b""})
 
 
-async def _next_part(parts: asyncio.Queue[bytes | None], disconnected: asyncio.Future[None]) -> bytes | None:
-    part = asyncio.ensure_future(parts.get())
-    both: list[asyncio.Future[Any]] = [part, disconnected]
-    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-    if part.done():
-        return part.result()
-    part.cancel()
-    return None
-
-
-async def _disconnection(receive: Receive) -> None:
+async def _abandon_after_disconnection(job: _Job, receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+    job.abandon()
 
 
 async def _whole_body(scope: Scope, receive: Receive) -> bytes:
@@ -388,12 +381,13 @@ async def _whole_body(scope: Scope, receive: Receive) -> bytes:
 def _environ(scope: Scope, body: bytes) -> Environ:
     """Return the environ of a request (PEP 3333); text is decoded as Latin-1, as WSGI requires."""
     raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
-    path = unquote_to_bytes(raw_path) if b"%" in raw_path else raw_path
+    root_path: str = scope.get("root_path", "")
+    path = unquote_to_bytes(raw_path).removeprefix(root_path.encode())
     host, port = scope.get("server") or ("localhost", 80)
     client = scope.get("client") or ("", 0)
     environ: Environ = {
         "REQUEST_METHOD": scope["method"],
-        "SCRIPT_NAME": scope.get("root_path", ""),
+        "SCRIPT_NAME": root_path,
         "PATH_INFO": path.decode("latin-1"),
         "QUERY_STRING": scope.get("query_string", b"").decode("latin-1"),
         "SERVER_NAME": host,
@@ -409,8 +403,7 @@ def _environ(scope: Scope, body: bytes) -> Environ:
     for name, value in scope["headers"]:
         key = _key(name)
         if key is not None:
-            text = value.decode("latin-1")
-            environ[key] = f"{environ[key]},{text}" if key in environ and key != "CONTENT_TYPE" else text
+            environ[key] = value.decode("latin-1")
     return environ
 
 
