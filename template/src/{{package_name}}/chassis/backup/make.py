@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlalchemy import Connection, make_url
 
 from ..database.connection import url_for
-from ..database.maintenance import maintenance_connection
+from ..database.maintenance import maintenance_connection, require_database
 from . import BackupError, DatabaseBackup, Settings, archive, files
 from .restore import key_of, restore, revision_of, table_names
 
@@ -39,6 +39,7 @@ def make(settings: Settings, backup: DatabaseBackup, clock: Callable[[], datetim
     """
     began, key = time.monotonic(), key_of(settings)
     directory, service = settings.backup_directory, settings.service_name
+    require_database(settings, backup.backend)
     # Migrations wait for this connection, so that the dump has the schema of the manifest.
     with (
         maintenance_connection(settings, backup.backend, settings.backup_timeout_seconds) as connection,

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from ..lifecycle import EX_UNAVAILABLE
 from .backend import DatabaseBackend, MaintenanceError, SettingsT
-from .connection import is_unavailable, open_engine
+from .connection import is_unavailable, open_engine, url_for
 
 
 @contextmanager
@@ -35,6 +35,18 @@ def maintenance_connection(
             yield connection
     finally:
         engine.dispose()
+
+
+def require_database(settings: Any, backend: DatabaseBackend[Any]) -> None:
+    """Refuse to work on a database in a file that does not exist, because connecting would create it.
+
+    Raises:
+        MaintenanceError: The file does not exist.
+    """
+    path_of = getattr(backend, "path_of", None)
+    path = path_of(url_for(settings, backend.SYNC_DRIVER)) if path_of else None
+    if path and not path.exists():
+        raise MaintenanceError(f"the database {path} does not exist; run migrate")
 
 
 def run(work: Callable[[], None], failure: str, backend: DatabaseBackend[Any]) -> int:

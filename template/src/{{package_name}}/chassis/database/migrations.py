@@ -15,7 +15,6 @@ from .. import settings as chassis_settings
 from . import maintenance
 from .backend import DatabaseBackend, MigrationError
 from .base import Base
-from .connection import url_for
 from .types import UtcDateTime
 
 if TYPE_CHECKING:
@@ -80,20 +79,12 @@ def _run(program: Program, options: argparse.Namespace, backend: DatabaseBackend
             options.action(command, config_for(None), options)
             return
         if options.action is not _upgrade:
-            _require_database(settings, backend)
+            maintenance.require_database(settings, backend)
         timeout_seconds = settings.database_migration_timeout_seconds
         with maintenance.maintenance_connection(settings, backend, timeout_seconds) as connection:
             options.action(command, config_for(connection), options)
 
     return maintenance.run(work, options.failure, backend)
-
-
-def _require_database(settings: Any, backend: DatabaseBackend[Any]) -> None:
-    """Refuse to work on a database in a file that does not exist, because connecting would create it."""
-    path_of = getattr(backend, "path_of", None)
-    path = path_of(url_for(settings, backend.SYNC_DRIVER)) if path_of else None
-    if path and not path.exists():
-        raise MigrationError(f"the database {path} does not exist; run migrate")
 
 
 # -- actions -----------------------------------------------------------------------------------------------------------
