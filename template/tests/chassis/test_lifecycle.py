@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
+import shutil
 import signal
 import socket
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -16,10 +19,11 @@ import httpx
 import pytest
 import uvicorn
 
-from ..package import PACKAGE, module
+from ..package import PACKAGE, ROOT, environment, module
+from ..servers import free_port
 from .application import create_app
 from .conftest import FAULTS, Logs, settings_for_tests
-from .process import PATIENCE_SECONDS, Process, read_all, serving, until
+from .process import PATIENCE_SECONDS, SOURCES, START_SECONDS, Process, read_all, serving, until
 
 FIELDS = {"timestamp", "level", "event", "logger", "service.name", "service.version", "deployment.environment.name"}
 STEPS = [
@@ -28,6 +32,13 @@ STEPS = [
 ]
 # The drain is ended by a second SIGTERM, so that no test waits for its time.
 PATIENT = {"SHUTDOWN_DRAIN_SECONDS": "600", "SHUTDOWN_TIMEOUT_SECONDS": "60", "REQUEST_TIMEOUT_SECONDS": "600"}
+
+
+UNSHARE = ["unshare", "--user", "--map-root-user", "--pid", "--fork"]
+
+
+def may_unshare() -> bool:
+    return bool(shutil.which("unshare")) and subprocess.run([*UNSHARE, "true"], capture_output=True).returncode == 0
 
 
 def get(path: str) -> bytes:
@@ -51,6 +62,32 @@ def test_service_started_and_stopped_logs_each_step_as_json(folder: Path) -> Non
         assert all(re.fullmatch(r"[a-z0-9_]+", event) for event in ours)
         servers = [entry for entry in process.lines if entry["logger"] == "uvicorn.error"]
         assert [entry["event"] for entry in servers if entry["level"] == "warning"] == []
+
+
+@pytest.mark.parametrize(("command", "code"), [("serve", 0), ("check", 128 + signal.SIGTERM)])
+def test_sigterm_during_the_imports_ends_the_process(folder: Path, command: str, code: int) -> None:
+    """Process 1 of a container ignores a signal without a handler. Only `serve` has done what it was asked for."""
+    # The working folder comes first in the import path.
+    hang = "import pathlib, time; pathlib.Path('importing').touch(); time.sleep(600)"
+    (folder / "pydantic.py").write_text(hang)
+    process = Process(folder, PACKAGE, command)
+    try:
+        until((folder / "importing").exists)
+        process.send(signal.SIGTERM)
+        assert process.exit_code() == code
+        assert process.stderr == ""
+    finally:
+        process.popen.kill()
+        process.popen.wait()
+
+
+@pytest.mark.skipif(not may_unshare(), reason="this machine does not let the test create a PID namespace")
+def test_sigterm_during_the_imports_ends_process_1(folder: Path) -> None:
+    """The kernel does not deliver a signal to process 1 of a namespace that has no handler for it."""
+    (folder / "pydantic.py").write_text("import os, signal; os.kill(1, signal.SIGTERM); import time; time.sleep(5)")
+    command = [*UNSHARE, sys.executable, "-m", PACKAGE, "serve"]
+    environ = environment(folder, PYTHONPATH=SOURCES)
+    assert subprocess.run(command, cwd=folder, env=environ, timeout=PATIENCE_SECONDS).returncode == 0
 
 
 UNAVAILABLE = {"FAULTY_DEPENDENCY": "release", "SHUTDOWN_DRAIN_SECONDS": "60"}
@@ -115,11 +152,33 @@ def has_ipv6() -> bool:
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
-def test_service_on_the_ipv6_wildcard_serves_ipv4_too(folder: Path) -> None:
-    """HOST=:: accepts IPv4 and IPv6 connections."""
-    with serving(folder, *FAULTS, HOST="::") as process:  # `serving` sends its probes over IPv4
-        address = f"http://[::1]:{process.port}/health/live"
-        assert httpx.get(address, timeout=PATIENCE_SECONDS, trust_env=False, verify=False).status_code == 200
+@pytest.mark.parametrize(
+    ("host", "clients"), [("::", ["127.0.0.1", "::1"]), ("::1", ["::1"])], ids=["every address", "one address"]
+)
+def test_service_on_an_ipv6_address_serves_all_its_clients(folder: Path, host: str, clients: list[str]) -> None:
+    """HOST=:: accepts IPv4 and IPv6. The log has each client's usual address. The image's health check succeeds."""
+    process = Process(folder, *FAULTS, HOST=host)
+    try:
+        until(lambda: process.events("service_started"), START_SECONDS)
+        for number, client in enumerate(clients):
+            with socket.create_connection((client, process.port), PATIENCE_SECONDS) as connection:
+                connection.sendall(get("/nowhere").replace(b"Connection:", b"X-Request-ID: %d\r\nConnection:" % number))
+                assert read_all(connection).startswith(b"HTTP/1.1 404")
+            assert process.finished(str(number))["client.address"] == client
+        assert health_check_of_the_image(folder, HOST=host, PORT=str(process.port)) == 0
+        assert health_check_of_the_image(folder, HOST=host, PORT=str(free_port())) == 1
+    finally:
+        process.popen.kill()
+        process.popen.wait()
+
+
+def health_check_of_the_image(folder: Path, **variables: str) -> int:
+    """Run the HEALTHCHECK of the Dockerfile and return its exit code."""
+    command = re.search(r"^HEALTHCHECK .*?CMD (\[.*?\])$", (ROOT / "Dockerfile").read_text(), re.DOTALL | re.MULTILINE)
+    assert command
+    _, *arguments = json.loads(command[1])
+    environ = environment(folder, **variables)
+    return subprocess.run([sys.executable, *arguments], cwd=folder, env=environ, capture_output=True).returncode
 
 
 def test_service_is_served_by_another_asgi_server(folder: Path) -> None:

@@ -114,6 +114,40 @@ def test_forwarded_address_without_a_trusted_proxy_is_ignored(start: Start) -> N
     assert [client.get(THINGS, headers=from_address(f"192.0.2.{n}")).status_code for n in (1, 2)] == [200, 429]
 
 
+@pytest.mark.parametrize("peer", ["192.0.2.{}", "::ffff:192.0.2.{}", "2001:db8:0:{}::1"])
+def test_each_client_of_a_dual_stack_socket_has_its_own_limit(start: Start, peer: str) -> None:
+    """With HOST=:: the kernel reports IPv4 clients as IPv4-mapped addresses."""
+    for number in (1, 2):
+        assert statuses(start(peer=peer.format(number), rate_limit_default="1/day"), THINGS, 2) == [200, 429]
+
+
+def test_request_that_the_policy_rejects_counts(start: Start) -> None:
+    """Foreign hosts, large bodies, repeated headers and preflights count. They reach no `before_request` hook."""
+    seen: list[str] = []
+
+    def install(chassis: Any) -> None:
+        chassis.before_request.append(lambda context, headers: seen.append(context.path))
+
+    client = start(
+        install=install,
+        rate_limit_default="4/day",
+        max_request_body_bytes=10,
+        cors_allowed_origins=["https://a.example"],
+    )
+    preflight = {"origin": "https://a.example", "access-control-request-method": "POST"}
+    sent = [
+        client.get(THINGS, headers={"host": "evil.example"}),
+        client.post(THINGS, content=b"x" * 11),
+        client.get(THINGS, headers=[("host", "localhost"), ("host", "localhost")]),
+        client.options(THINGS, headers=preflight),
+        client.options(THINGS, headers=preflight),
+        client.get(THINGS, headers={"host": "evil.example"}),
+    ]
+    assert [response.status_code for response in sent] == [400, 413, 400, 204, 429, 429]
+    assert sent[4].headers["access-control-allow-origin"] == "https://a.example"
+    assert seen == []
+
+
 def test_clients_can_be_counted_by_api_key(start: Start) -> None:
     """Clients that send no X-API-Key are counted by address."""
     client = start(rate_limit_key="api-key", rate_limit_default="1/minute")

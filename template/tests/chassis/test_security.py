@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from .application import sent_header
+from .application import client_host, sent_header
 from .conftest import Logs, Start
 
 HEADERS = {
@@ -81,15 +81,21 @@ def test_security_header_of_a_route_keeps_its_value(start: Start) -> None:
     [
         ("10.0.0.1", {"x-forwarded-proto": "https"}, HSTS),
         ("10.0.0.1", {"x-forwarded-proto": "http, https"}, HSTS),
+        ("10.0.0.1", {"x-forwarded-proto": "https, http"}, HSTS),
+        ("::ffff:10.0.0.1", {"x-forwarded-proto": "HTTPS"}, HSTS),
+        ("10.0.0.1", {"x-forwarded-proto": "http, http"}, None),
         ("10.0.0.1", {"x-forwarded-proto": "http"}, None),
         ("10.0.0.1", {"x-forwarded-proto": "gopher"}, None),
         ("192.0.2.7", {"x-forwarded-proto": "https"}, None),
         ("10.0.0.1", {}, None),
     ],
-    ids=["https", "the nearest proxy counts", "http", "nonsense", "not a trusted proxy", "nothing"],
-)
+    ids=[
+        "https", "https behind http", "http behind https", "mapped proxy", "http twice", "http", "nonsense",
+        "not a trusted proxy", "nothing",
+    ],
+)  # fmt: skip
 def test_hsts_is_sent_over_https_only(start: Start, peer: str, sent: dict[str, str], expected: str | None) -> None:
-    """A trusted proxy reports the scheme."""
+    """A trusted proxy reports the scheme, and proxies in a row report one scheme each."""
     client = start(peer=peer, trusted_proxies=["10.0.0.0/8"])
     assert client.get("/api/things/7", headers=sent).headers.get("strict-transport-security") == expected
     assert client.get("/nowhere", headers=sent).headers.get("strict-transport-security") == expected
@@ -102,18 +108,41 @@ def test_hsts_is_sent_over_https_only(start: Start, peer: str, sent: dict[str, s
         ("10.0.0.1", "6.6.6.6, 192.0.2.7", "192.0.2.7"),
         ("10.0.0.1", "192.0.2.7, 10.0.0.2", "192.0.2.7"),
         ("10.0.0.1", "2001:db8::7", "2001:db8::7"),
+        ("10.0.0.1", "203.0.113.7:51234", "203.0.113.7"),
+        ("10.0.0.1", "[2001:db8::7]:51234", "2001:db8::7"),
+        ("10.0.0.1", "[2001:DB8:0::7]", "2001:db8::7"),
+        ("10.0.0.1", "::ffff:203.0.113.7", "203.0.113.7"),
+        ("10.0.0.1", "203.0.113.7, ::ffff:10.0.0.6", "203.0.113.7"),
+        ("10.0.0.1", "203.0.113.7:80, [::ffff:10.0.0.6]:80", "203.0.113.7"),
+        ("10.0.0.1", "203.0.113.7, ", "203.0.113.7"),
+        ("::ffff:10.0.0.1", "203.0.113.7", "203.0.113.7"),
+        ("::ffff:192.0.2.9", "203.0.113.7", "192.0.2.9"),
+        ("fe80::1%eth0", "203.0.113.7", "fe80::1"),
         ("10.0.0.1", "nonsense", "10.0.0.1"),
+        ("10.0.0.1", "203.0.113.7:port", "10.0.0.1"),
         ("10.0.0.1", "", "10.0.0.1"),
         ("192.0.2.9", "127.0.0.1", "192.0.2.9"),
     ],
-    ids=["client", "forged in front", "two proxies", "IPv6", "nonsense", "nothing", "not a trusted proxy"],
-)
+    ids=[
+        "client", "forged in front", "two proxies", "IPv6", "port", "IPv6 with port", "IPv6 in brackets",
+        "mapped client", "mapped proxy in front", "two ports", "empty element", "mapped proxy", "mapped client alone",
+        "zone", "nonsense", "nonsense as port", "nothing", "not a trusted proxy",
+    ],
+)  # fmt: skip
 def test_client_address_is_the_nearest_untrusted_one(
     start: Start, logs: Logs, peer: str, forwarded_for: str, client_address: str
 ) -> None:
-    """Addresses further to the left in X-Forwarded-For may be forged."""
-    start(peer=peer, trusted_proxies=["10.0.0.0/8"]).get("/", headers={"x-forwarded-for": forwarded_for})
+    """Addresses further to the left in X-Forwarded-For may be forged. Log, hooks and framework see one spelling."""
+    client = start({"address": client_host}, peer=peer, trusted_proxies=["10.0.0.0/8"])
+    assert client.get("/api/here/address", headers={"x-forwarded-for": forwarded_for}).json() == client_address
     assert [entry["client.address"] for entry in logs("request_finished")] == [client_address]
+
+
+def test_trusted_proxy_may_be_written_as_mapped_address(start: Start, logs: Logs) -> None:
+    """`TRUSTED_PROXIES` and peers are compared in one form."""
+    client = start(peer="10.0.0.1", trusted_proxies=["::ffff:10.0.0.0/104", "2001:db8::/32"])
+    client.get("/", headers={"x-forwarded-for": "203.0.113.7, 2001:db8::1"})
+    assert [entry["client.address"] for entry in logs("request_finished")] == ["203.0.113.7"]
 
 
 def test_forwarded_headers_are_ignored_by_default(start: Start, logs: Logs) -> None:
@@ -130,17 +159,23 @@ def test_forwarded_headers_are_ignored_by_default(start: Start, logs: Logs) -> N
     [
         ("api.example.com", 200),
         ("API.example.com:8443", 200),
+        ("api.example.com.", 200),
+        ("api.example.com.:8443", 200),
+        ("one.example.org.", 200),
+        ("written.example", 200),
         ("one.example.org", 200),
         ("example.org", 400),
         ("evil.example", 400),
         ("api.example.com.evil.example", 400),
         ("evil.example#api.example.com", 400),
+        ("api.example.com..", 400),
+        (".", 400),
         ("", 400),
     ],
 )
 def test_host_that_is_not_allowed_is_400(start: Start, host: str, status: int) -> None:
-    """Case and port do not matter. `*.example.org` allows subdomains, but not the domain itself."""
-    client = start(allowed_hosts=["api.example.com", "*.example.org"])
+    """Case, port and a final dot do not matter. `*.example.org` allows subdomains, but not the domain itself."""
+    client = start(allowed_hosts=["api.example.com", "*.example.org", "written.example."])
     response = client.get("/api/things/7", headers={"host": host})
     assert response.status_code == status
     if status == 400:

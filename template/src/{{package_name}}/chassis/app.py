@@ -61,6 +61,8 @@ class Chassis:
     lifespans: list[tuple[str, Lifespan]] = field(default_factory=list)
     error_translators: list[ErrorTranslator] = field(default_factory=list)
     error_reporters: list[ErrorReporter] = field(default_factory=list)
+    # Called like `before_request` but before the policy, so that they count what it rejects: hosts, preflights, bodies.
+    request_limiters: list[BeforeRequest] = field(default_factory=list)
     before_request: list[BeforeRequest] = field(default_factory=list)
     request_observers: list[RequestObserver] = field(default_factory=list)
     response_headers: dict[str, str] = field(default_factory=dict)

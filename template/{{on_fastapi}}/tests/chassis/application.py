@@ -49,6 +49,12 @@ def sent_header(name: str) -> str | None:
     return _request.get().headers.get(name)
 
 
+def client_host() -> str | None:
+    """Return the client's address as a handler reads it."""
+    client = _request.get().client
+    return client.host if client else None
+
+
 def _ways(behaviours: Behaviours) -> APIRouter:
     """The ways in which a handler runs code."""
     router = APIRouter()

@@ -55,6 +55,11 @@ def sent_header(name: str) -> str | None:
     return request.headers.get(name)
 
 
+def client_host() -> str | None:
+    """Return the client's address as a handler reads it."""
+    return request.remote_addr
+
+
 def _ways(behaviours: Behaviours) -> Blueprint:
     """The ways in which a handler runs code."""
     blueprint = Blueprint("ways", __name__)

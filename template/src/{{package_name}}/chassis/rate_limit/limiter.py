@@ -110,7 +110,7 @@ def install(chassis: Chassis, store: Store) -> None:
     if chassis.settings_as(Settings).rate_limit_enabled:
         limiter = RateLimiter(chassis, store)
         chassis.provide(limiter)
-        chassis.before_request.append(limiter.enforce)
+        chassis.request_limiters.append(limiter.enforce)
         chassis.health.add(RateLimitCheck(limiter))
 
 

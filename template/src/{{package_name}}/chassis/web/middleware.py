@@ -23,7 +23,7 @@ from ..logging.access_log import AccessLog
 from ..request_context import RequestContext
 from ..settings import ServiceSettings
 from .headers import ResponseHeaders
-from .policy import HEAD_TOO_LARGE, RequestHeaders, RequestPolicy
+from .policy import HEAD_TOO_LARGE, Request, RequestPolicy
 from .problems import RawResponse
 from .response import RequestBody, ResponseWriter
 from .timeouts import Settings as TimeoutSettings
@@ -52,7 +52,7 @@ class ChassisMiddleware:
         app_lifespan: AppLifespan,
     ) -> None:
         self._app = app
-        self._chassis = chassis
+        self.chassis = chassis
         self._route_of = route_of
         self._app_lifespan = app_lifespan
         self._state: dict[str, Any] = {}
@@ -65,14 +65,10 @@ class ChassisMiddleware:
         service = chassis.settings_as(ServiceSettings)
         self._health = HealthEndpoints(chassis.health, monitor, chassis.lifecycle, service)
 
-    @property
-    def chassis(self) -> Chassis:
-        return self._chassis
-
     @cached_property
     def _response_headers(self) -> ResponseHeaders:
         """Encoded with the first response, when `main.py` has added all its headers."""
-        return ResponseHeaders(self._chassis)
+        return ResponseHeaders(self.chassis)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -83,30 +79,29 @@ class ChassisMiddleware:
             await self._app(scope, receive, send)
 
     async def _serve_http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        context, headers, cors_headers, rejection = self._policy.begin(scope)
+        request = self._policy.begin(scope)
+        context = request.context
         context.find_route = partial(self._route_of, scope)
-        writer = ResponseWriter(self._chassis, context, self._response_headers, cors_headers, send, self._end)
+        writer = ResponseWriter(self.chassis, context, self._response_headers, request.cors_headers, send, self._end)
         token = request_context.bind(context)
         try:
             if context.path in PATHS:
                 context.is_probe = True
                 await self._respond_health(writer)
-            elif rejection is None:
-                await self._serve(scope, receive, headers, writer)
-            elif isinstance(rejection, RawResponse):
-                await writer.send_response(rejection)
+            elif self.chassis.lifecycle.opening:
+                await writer.send_error(errors.UnavailableError("The service is starting."))
             else:
-                await writer.send_error(rejection)
+                await self._serve(scope, receive, request, writer)
         finally:
             if not context.ended:  # the response broke off
                 self._end(context)
             request_context.reset(token)
 
-    async def _serve(self, scope: Scope, receive: Receive, headers: RequestHeaders, writer: ResponseWriter) -> None:
+    async def _serve(self, scope: Scope, receive: Receive, request: Request, writer: ResponseWriter) -> None:
         """Run the hooks and the application under the deadline; whatever they raise becomes a response."""
-        body = None
-        if b"content-length" in headers.raw or b"transfer-encoding" in headers.raw:
-            length = headers.raw.get(b"content-length")
+        body, raw = None, request.headers.raw
+        if request.rejection is None and (b"content-length" in raw or b"transfer-encoding" in raw):
+            length = raw.get(b"content-length")
             body = RequestBody(receive, writer, self._large_bodies, self._policy.max_body_bytes, length)
             receive = body.receive
         if self._state:
@@ -114,7 +109,7 @@ class ChassisMiddleware:
         timeout = writer.timeout = self._timeouts.start(writer.context)
         timeout.on_ignored = partial(self._respond_late, writer)
         try:
-            await self._call(scope, receive, headers, writer)
+            await self._respond(scope, receive, request, writer)
         except asyncio.CancelledError as cancelled:
             error: errors.ServiceError = errors.InternalError()  # the handler awaited a task that was cancelled
             if timeout.take_back_cancellation():
@@ -131,13 +126,19 @@ class ChassisMiddleware:
         except Exception as failed:
             await writer.send_error(failed)
 
-    async def _call(self, scope: Scope, receive: Receive, headers: RequestHeaders, writer: ResponseWriter) -> None:
+    async def _respond(self, scope: Scope, receive: Receive, request: Request, writer: ResponseWriter) -> None:
+        rejection = request.rejection
         try:
-            for hook in self._chassis.before_request:
-                pending = hook(writer.context, headers)
+            for hook in self.chassis.request_limiters + ([] if rejection else self.chassis.before_request):
+                pending = hook(request.context, request.headers)
                 if pending is not None:
                     await pending
-            await self._app(scope, receive, writer.send)
+            if rejection is None:
+                await self._app(scope, receive, writer.send)
+            elif isinstance(rejection, RawResponse):
+                await writer.send_response(rejection)
+            else:
+                raise rejection
         finally:
             if writer.timeout is not None:  # no response has begun
                 writer.timeout.stop()
@@ -161,7 +162,7 @@ class ChassisMiddleware:
         if context.is_probe:
             return
         self._access_log(context)
-        for observe in self._chassis.request_observers:
+        for observe in self.chassis.request_observers:
             try:
                 observe(context)
             except Exception:
@@ -181,8 +182,8 @@ class ChassisMiddleware:
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """Open the service's resources and the application's own, and close them in reverse order."""
-        lifecycle = self._chassis.lifecycle
-        async with self._chassis.open_lifespans(), self._app_lifespan() as state:
+        lifecycle = self.chassis.lifecycle
+        async with self.chassis.open_lifespans(), self._app_lifespan() as state:
             self._state.update(state or {})
             lifecycle.mark_started()
             yield

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -11,7 +12,7 @@ from .. import errors
 from ..app import Chassis, Scope
 from ..request_context import RequestContext, new_context
 from ..settings import BaseChassisSettings, CommaSeparated, in_production
-from .headers import RawHeaders, encoded
+from .headers import RawHeaders
 from .problems import RawResponse
 from .proxies import Settings as ProxySettings
 from .proxies import TrustedProxies
@@ -20,8 +21,8 @@ from .proxies import TrustedProxies
 HEAD_TOO_LARGE = "chassis.head_too_large"
 
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
-_MAX_CACHED_HOSTS = 1000
 _LARGE_BODY_BYTES = 100_000_000
+_VARY = (b"vary", b"Origin")
 # A request with two of these is ambiguous: a proxy and the service may each read a different one.
 _REJECTED_IF_REPEATED = frozenset({b"host", b"content-length", b"transfer-encoding", b"content-type"})
 # If an id or a credential is repeated, none counts: the service creates an id, and authentication finds no credential.
@@ -112,10 +113,6 @@ class RequestHeaders(Mapping[str, str]):
     def __len__(self) -> int:
         return len(self.raw)
 
-    def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
-        value = self.raw.get(name.encode("latin-1"))
-        return default if value is None else value.decode("latin-1")
-
 
 class Request(NamedTuple):
     """A request as the policy sees it."""
@@ -127,73 +124,60 @@ class Request(NamedTuple):
     rejection: errors.ServiceError | RawResponse | None
 
 
-class AllowedHosts:
-    """Tells whether a `Host` header is allowed; its port does not matter."""
+def host_check(allowed: Sequence[str]) -> Callable[[bytes | None], bool]:
+    """Return a function that tells whether a `Host` header is allowed. Case, port and a final dot do not matter."""
+    names = frozenset(name.lower().removesuffix(".") for name in allowed)
+    suffixes = tuple(name[1:] for name in names if name.startswith("*."))
 
-    def __init__(self, allowed: Sequence[str]) -> None:
-        self._every_host = "*" in allowed
-        self._names = frozenset(name.lower() for name in allowed)
-        self._suffixes = tuple(name[1:].lower() for name in allowed if name.startswith("*."))
-        self._cached: set[bytes] = set()
-
-    def __call__(self, header: bytes | None) -> bool:
-        if self._every_host or header in self._cached:
-            return True
-        if header is None or not self._matches(header.decode("latin-1").lower()):
-            return False
-        if len(self._cached) < _MAX_CACHED_HOSTS:
-            self._cached.add(header)
-        return True
-
-    def _matches(self, host: str) -> bool:
+    @lru_cache(maxsize=1000)
+    def is_allowed(header: bytes | None) -> bool:
+        host = (header or b"").decode("latin-1").lower()
         name, colon, port = host.rpartition(":")
-        name = name if colon and port.isdigit() else host
-        return name in self._names or name.endswith(self._suffixes)
+        name = (name if colon and port.isdigit() else host).removesuffix(".")
+        return "*" in names or name in names or name.endswith(suffixes)
+
+    return is_allowed
 
 
 class Cors:
     """Cross-origin requests from browsers (Fetch standard, CORS protocol)."""
 
     def __init__(self, settings: CorsSettings) -> None:
-        self._origins = frozenset(settings.cors_allowed_origins)
-        self._every_origin = "*" in self._origins
-        self._allowed = {"access-control-expose-headers": "x-request-id"}
+        self._origins = frozenset(origin.encode() for origin in settings.cors_allowed_origins)
+        self._allowed = [_VARY, (b"access-control-expose-headers", b"x-request-id")]
         if settings.cors_allow_credentials:
-            self._allowed["access-control-allow-credentials"] = "true"
+            self._allowed.append((b"access-control-allow-credentials", b"true"))
         self._preflight = {
             "access-control-allow-methods": "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT",
             "access-control-allow-headers": ", ".join(settings.cors_allowed_headers),
             "access-control-max-age": str(settings.cors_max_age_seconds),
         }
 
-    def headers(self, origin: str | None) -> RawHeaders:
+    def headers(self, origin: bytes | None) -> RawHeaders:
         """Return the CORS headers of a response; `Vary` makes caches store one response per origin."""
         if origin is None or not self._allows(origin):
-            return encoded({"vary": "Origin"})
-        return encoded({"access-control-allow-origin": origin, "vary": "Origin"} | self._allowed)
+            return [_VARY]
+        return [(b"access-control-allow-origin", origin), *self._allowed]
 
-    def preflight(self, method: str, headers: RequestHeaders) -> RawResponse | None:
+    def preflight(self, method: str, headers: Mapping[bytes, bytes]) -> RawResponse | None:
         """Return the response to a preflight request, or None for any other request."""
-        origin = headers.get("origin")
-        if method != "OPTIONS" or origin is None or "access-control-request-method" not in headers:
+        if method != "OPTIONS" or b"origin" not in headers or b"access-control-request-method" not in headers:
             return None
-        return RawResponse(204, self._preflight if self._allows(origin) else {}, b"")
+        return RawResponse(204, self._preflight if self._allows(headers[b"origin"]) else {}, b"")
 
-    def _allows(self, origin: str) -> bool:
-        return self._every_origin or origin in self._origins
+    def _allows(self, origin: bytes) -> bool:
+        return b"*" in self._origins or origin in self._origins
 
 
 class RequestPolicy:
     """Creates the context of each request and rejects requests that must not reach the application."""
 
     def __init__(self, chassis: Chassis) -> None:
-        self._lifecycle = chassis.lifecycle
         self.max_body_bytes = chassis.settings_as(LimitSettings).max_request_body_bytes
-        self._is_allowed_host = AllowedHosts(chassis.settings_as(HostSettings).allowed_hosts)
+        self._is_allowed_host = host_check(chassis.settings_as(HostSettings).allowed_hosts)
         cors = chassis.settings_as(CorsSettings)
         self._cors = Cors(cors) if cors.cors_allowed_origins else None
-        trusted = chassis.settings_as(ProxySettings).trusted_proxies
-        self._proxies = TrustedProxies(trusted) if trusted else None
+        self._proxies = TrustedProxies(chassis.settings_as(ProxySettings).trusted_proxies)
 
     def begin(self, scope: Scope) -> Request:
         """Return a request with its context, its headers, and its rejection if it must not reach the application.
@@ -205,53 +189,40 @@ class RequestPolicy:
         if len(raw) != len(scope["headers"]):
             scope["headers"], is_ambiguous = _merge_repeated(scope["headers"])
             raw = dict(scope["headers"])
-        headers = RequestHeaders(raw)
-        context = self._context(scope, headers)
-        cors_headers = self._cors.headers(headers.get("origin")) if self._cors else []
         rejection: errors.ServiceError | RawResponse | None
         if HEAD_TOO_LARGE in scope:
             rejection = errors.HeadersTooLargeError()
         elif is_ambiguous:
             rejection = errors.BadRequestError("A header that may occur once is repeated.")
         else:
-            rejection = self._reject(raw)
-        if rejection is None and self._cors:
-            rejection = self._cors.preflight(context.method, headers)
-        return Request(context, headers, cors_headers, rejection)
+            rejection = self._reject(scope["method"], raw)
+        cors_headers = self._cors.headers(raw.get(b"origin")) if self._cors else []
+        return Request(self._context(scope, raw), RequestHeaders(raw), cors_headers, rejection)
 
-    def _context(self, scope: Scope, headers: RequestHeaders) -> RequestContext:
-        raw, client = headers.raw, scope.get("client")
-        peer, scheme = client[0] if client else "", scope.get("scheme", "http")
-        if self._proxies:
-            forwarded_for, forwarded_proto = headers.get("x-forwarded-for"), headers.get("x-forwarded-proto")
-            address, scheme = self._proxies.resolve(peer, scheme, forwarded_for, forwarded_proto)
-            if address != peer:
-                peer = address
-                scope["client"] = (address, 0)
-            scope["scheme"] = scheme
+    def _context(self, scope: Scope, raw: dict[bytes, bytes]) -> RequestContext:
+        peer = scope["client"][0] if scope.get("client") else ""
+        address, scope["scheme"] = self._proxies.resolve(peer, scope.get("scheme", "http"), raw)
+        if address != peer:
+            scope["client"] = (address, 0)
         return new_context(
             scope["method"],
             scope["path"],
-            client_address=peer,
-            scheme=scheme,
+            client_address=address,
+            scheme=scope["scheme"],
             request_id=raw.get(b"x-request-id"),
             correlation_id=raw.get(b"x-correlation-id"),
             traceparent=raw.get(b"traceparent"),
         )
 
-    def _reject(self, raw: dict[bytes, bytes]) -> errors.ServiceError | None:
-        if self._lifecycle.opening:
-            return errors.UnavailableError("The service is starting.")
+    def _reject(self, method: str, raw: dict[bytes, bytes]) -> errors.ServiceError | RawResponse | None:
         if not self._is_allowed_host(raw.get(b"host")):
             return errors.BadRequestError("This host is not served here.")
         length = raw.get(b"content-length")
-        if length is None:
-            return None
-        if not length.isdigit():
+        if length is not None and not length.isdigit():
             return errors.BadRequestError("The Content-Length is not a number.")
-        if int(length.lstrip(b"0")[:19] or b"0") > self.max_body_bytes:
+        if length is not None and int(length.lstrip(b"0")[:19] or b"0") > self.max_body_bytes:
             return errors.PayloadTooLargeError()
-        return None
+        return self._cors.preflight(method, raw) if self._cors else None
 
 
 def _merge_repeated(raw: RawHeaders) -> tuple[RawHeaders, bool]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from ipaddress import ip_address, ip_network
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from pydantic import Field, field_validator
 
@@ -33,40 +35,53 @@ class Settings(BaseChassisSettings):
         return [*super().production_warnings(), *([] if self.trusted_proxies else [problem])]
 
 
+# An address with its port, or an IPv6 address in brackets, as proxies write them.
+_WITH_PORT = re.compile(r"\[([^\]]+)\](?::\d+)?|([^:]+):\d+")
+
+
+@lru_cache(maxsize=4096)
+def client_ip(text: str) -> str | None:
+    """Return the one spelling of an address: without port, brackets and zone, and IPv4 if it is IPv4-mapped.
+
+    None if the text is not an address. Everything that compares, counts or logs addresses gets them from here.
+    """
+    match = _WITH_PORT.fullmatch(text)
+    try:
+        address = ip_address((match[1] or match[2] if match else text).partition("%")[0])
+    except ValueError:
+        return None
+    return str(getattr(address, "ipv4_mapped", None) or address)
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    network = ip_network(text, strict=False)
+    mapped = getattr(network.network_address, "ipv4_mapped", None)
+    return ip_network((mapped, max(0, network.prefixlen - 96))) if mapped else network
+
+
 class TrustedProxies:
     """Resolves the client's address and scheme from `X-Forwarded-For` and `X-Forwarded-Proto`."""
 
     def __init__(self, networks: Sequence[str]) -> None:
-        self._networks = [ip_network(network, strict=False) for network in networks]
+        trusted = [_network(network) for network in networks]
+        self._is_trusted = lru_cache(maxsize=4096)(
+            lambda address: any(ip_address(address) in network for network in trusted)
+        )
 
-    def __bool__(self) -> bool:
-        return bool(self._networks)
-
-    def resolve(
-        self, peer: str, scheme: str, forwarded_for: str | None, forwarded_proto: str | None
-    ) -> tuple[str, str]:
+    def resolve(self, peer: str, scheme: str, headers: Mapping[bytes, bytes]) -> tuple[str, str]:
         """Return (address, scheme): the nearest address that is not one of the trusted proxies."""
-        if not self._is_trusted(peer):
-            return peer, scheme
-        if forwarded_proto:
-            sent = forwarded_proto.rpartition(",")[2].strip().lower()
-            scheme = sent if sent in ("http", "https") else scheme
-        client = peer
-        for address in reversed((forwarded_for or "").split(",")):
-            if not _is_address(address.strip()):
+        client = client_ip(peer)
+        if client is None or not self._is_trusted(client):
+            return client or peer, scheme
+        # Each proxy in a row may append its scheme. Only one that was reached over HTTPS says so.
+        schemes = {sent.strip() for sent in headers.get(b"x-forwarded-proto", b"").lower().split(b",")}
+        scheme = next((known for known in ("https", "http") if known.encode() in schemes), scheme)
+        sent_addresses = headers.get(b"x-forwarded-for", b"").decode("latin-1").split(",")
+        for sent in filter(None, map(str.strip, reversed(sent_addresses))):
+            address = client_ip(sent)
+            if address is None:
                 break
-            client = address.strip()
+            client = address
             if not self._is_trusted(client):
                 break
         return client, scheme
-
-    def _is_trusted(self, address: str) -> bool:
-        return _is_address(address) and any(ip_address(address) in network for network in self._networks)
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
