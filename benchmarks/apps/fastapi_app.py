@@ -58,23 +58,13 @@ def rendered() -> FastAPI:
     return add_routes(app, chassis_of(app).get(Database).session)
 
 
-async def _reject_head(_peer: str) -> bytes:
-    return b""
-
-
 def main(variant: str) -> None:
     if variant == "rendered":
         serve(rendered, load(Settings))
         return
     options: dict[str, Any] = {} if variant == "logging" else {"access_log": False}
     if variant == "limits":
-        limits = ConnectionLimits(
-            head_bytes=65_536,
-            head_timeout_seconds=10,
-            connections=1000,
-            read_timeout_seconds=30,
-            reject_head=_reject_head,
-        )
+        limits = ConnectionLimits(head_bytes=65_536, head_timeout_seconds=10, connections=1000, read_timeout_seconds=30)
         options["http"] = limited(limits)
     uvicorn.run(bare(), port=int(os.environ["PORT"]), **options)
 

@@ -92,6 +92,15 @@ def stream_and_fail() -> Iterator[bytes]:
     raise RuntimeError("the other half is secret")
 
 
+def stream_and_exit() -> Iterator[bytes]:
+    yield b"half of the "
+    raise SystemExit("the other half is secret")
+
+
+def leave() -> None:
+    raise SystemExit("a handler must not end the service")
+
+
 def stream_nothing() -> Iterator[bytes | None]:
     """Stream a part that is not bytes, as a generator does that forgets a value."""
     yield b"half of the "
@@ -142,7 +151,8 @@ def create_app() -> Any:
     behaviours = {
         "crash": crash, "log-everywhere": log_everywhere, "wait": wait, "past-deadline": wait_past_deadline,
         "nap": lambda: time.sleep(0.02), "echo": echo, "endless": stream.endless, "produced": stream.produced,
-        "slowly": stream_slowly, "half": stream_and_fail, "nothing": stream_nothing, "mark": mark,
+        "slowly": stream_slowly, "half": stream_and_fail, "exit": stream_and_exit, "leave": leave,
+        "nothing": stream_nothing, "mark": mark,
         "wait-in-a-thread": wait_in_a_thread, "ignore-cancellation": ignore_cancellation,  # for FastAPI
     }  # fmt: skip
     own = (UnavailableUntilFile(),) if "FAULTY_DEPENDENCY" in os.environ else ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import shutil
 import signal
@@ -190,6 +191,13 @@ def test_service_is_served_by_another_asgi_server(folder: Path) -> None:
         assert process.finished("other-server-1")["http.response.status_code"] == 404
 
 
+def test_service_with_fewer_descriptors_than_connections_warns(folder: Path) -> None:
+    """It could not answer probes while all connections are open."""
+    with serving(folder, *FAULTS, MAX_CONNECTIONS="100000000") as process:
+        (warning,) = process.events("file_descriptor_limit_low")
+        assert (warning["level"], warning["max_connections"]) == ("warning", 100_000_000)
+
+
 # -- output ------------------------------------------------------------------------------------------------------------
 
 
@@ -209,6 +217,13 @@ def test_crash_is_logged_once(running: Process) -> None:
     assert running.finished("crash-1")["http.response.status_code"] == 500
     (failed,) = [entry for entry in running.lines if "hunter2" in str(entry)]
     assert (failed["event"], failed["request_id"]) == ("request_failed", "crash-1")
+
+
+@pytest.mark.parametrize("way", ["here", "thread", "task", "background"])
+def test_handler_that_raises_system_exit_does_not_end_the_service(running: Process, way: str) -> None:
+    """On the event loop, in a thread, in a task of the handler, and after the response."""
+    assert running.get(f"/api/{way}/leave").status_code == (200 if way == "background" else 500)
+    assert running.get("/api/things/7").status_code == 200
 
 
 # -- stop --------------------------------------------------------------------------------------------------------------
@@ -284,6 +299,31 @@ def test_shutdown_gives_up_requests_after_its_timeout(folder: Path) -> None:
             process.send(signal.SIGTERM)
             assert process.exit_code() == 0
         assert len(process.events("service_stopped")) == 1
+        assert [entry["event"] for entry in process.lines if "exception" in entry] == []
+
+
+def test_service_whose_stdout_is_closed_exits_with_0(folder: Path) -> None:
+    """The log entries are lost, but the exit code is that of the shutdown."""
+    reader, writer = os.pipe()
+    environ = environment(folder, PYTHONPATH=SOURCES, PORT=str(free_port()), SHUTDOWN_DRAIN_SECONDS="0")
+    with subprocess.Popen(
+        [sys.executable, "-m", PACKAGE, "serve"], cwd=folder, env=environ, stdout=writer, stderr=subprocess.PIPE
+    ) as process:
+        os.close(writer)
+        os.read(reader, 1)
+        os.close(reader)
+        until(lambda: is_listening(int(environ["PORT"])), START_SECONDS)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=PATIENCE_SECONDS)
+    assert (process.returncode, errors) == (0, b"")
+
+
+def is_listening(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
 
 
 def test_shutdown_under_load_loses_no_request(folder: Path) -> None:

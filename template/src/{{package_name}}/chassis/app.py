@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
-from contextlib import AbstractAsyncContextManager
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from types import ModuleType
 from typing import Any, Protocol, TypeVar, cast
 
+import stamina
 import structlog
 from stamina.instrumentation import set_on_retry_hooks
 
 from . import errors
 from .health.checks import HealthRegistry
-from .lifecycle import Lifecycle, Lifespan, log_retry, open_in_order
+from .lifecycle import Lifecycle, Lifespan, log_retry
 from .request_context import RequestContext
 from .settings import BaseChassisSettings, ServiceSettings, view
 
@@ -111,15 +113,37 @@ class Chassis:
                 return error
         return errors.InternalError()
 
-    def open_lifespans(self) -> AbstractAsyncContextManager[None]:
-        """Open the service's resources in order, retrying unavailable ones for `STARTUP_TIMEOUT_SECONDS`."""
+    @asynccontextmanager
+    async def open_lifespans(self) -> AsyncIterator[None]:
+        """Open the service's resources in order and close them in reverse order.
+
+        An unavailable resource is retried for `STARTUP_TIMEOUT_SECONDS`. Synchronous ones open and close in a thread.
+        """
 
         def is_retryable(error: Exception) -> bool:
             # Do not wait for dependencies once the service was told to stop.
             return not self.lifecycle.draining and isinstance(self.to_service_error(error), errors.UnavailableError)
 
         timeout_seconds = self.settings_as(ServiceSettings).startup_timeout_seconds
-        return open_in_order(self.lifespans, timeout_seconds=timeout_seconds, is_retryable=is_retryable)
+        async with AsyncExitStack() as stack:
+            for name, lifespan in self.lifespans:
+                attempts = stamina.retry_context(
+                    on=is_retryable, attempts=None, timeout=timeout_seconds, wait_initial=0.1, wait_max=2.0
+                )
+                async for attempt in attempts.with_name(f"open {name}", (), {}):
+                    with attempt:
+                        await _open(stack, lifespan)
+                log.info("dependency_opened", dependency=name)
+            yield
+
+
+async def _open(stack: AsyncExitStack, lifespan: Lifespan) -> None:
+    resource = lifespan()
+    if isinstance(resource, AbstractAsyncContextManager):
+        await stack.enter_async_context(resource)
+        return
+    await asyncio.to_thread(resource.__enter__)
+    stack.push_async_callback(asyncio.to_thread, resource.__exit__, None, None, None)
 
 
 class Feature(Protocol):
@@ -146,12 +170,9 @@ def _name(feature: object) -> str:
     return getattr(feature, "__name__", type(feature).__name__).rpartition("chassis.")[2]
 
 
-_ATTRIBUTE = "chassis"
-
-
-def attach(app: object, chassis: Chassis) -> None:
-    """Store the chassis of an application on it, as `app.chassis`."""
-    setattr(app, _ATTRIBUTE, chassis)
+def attach(app: Any, chassis: Chassis) -> None:
+    """Store the chassis of an application on it."""
+    app.chassis = chassis
 
 
 def chassis_of(app: object) -> Chassis:
@@ -160,7 +181,7 @@ def chassis_of(app: object) -> Chassis:
     Raises:
         LookupError: `install` was not called for it.
     """
-    chassis = getattr(app, _ATTRIBUTE, None)
+    chassis = getattr(app, "chassis", None)
     if not isinstance(chassis, Chassis):
         raise LookupError("this application has no chassis; call install(app, settings, FEATURES) first")
     return chassis

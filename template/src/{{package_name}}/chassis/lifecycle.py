@@ -1,11 +1,10 @@
-"""The lifecycle of the process (starting, started, draining, stopped) and of the resources that it opens."""
+"""The lifecycle of the process: starting, started, draining, stopped."""
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import UTC, datetime
 
 import stamina.instrumentation
@@ -54,29 +53,6 @@ class Lifecycle:
         log.info("service_stopped", uptime_seconds=round(self.uptime_seconds, 3))
 
 
-@asynccontextmanager
-async def open_in_order(
-    lifespans: Iterable[tuple[str, Lifespan]], *, timeout_seconds: float, is_retryable: Callable[[Exception], bool]
-) -> AsyncIterator[None]:
-    """Open named resources one after the other and close them in reverse order.
-
-    Args:
-        lifespans: The resources with their names for the log. Synchronous context managers run in a thread.
-        timeout_seconds: How long an unavailable resource is retried.
-        is_retryable: Whether an exception means that a resource may be available later.
-    """
-    async with AsyncExitStack() as stack:
-        for name, lifespan in lifespans:
-            attempts = stamina.retry_context(
-                on=is_retryable, attempts=None, timeout=timeout_seconds, wait_initial=0.1, wait_max=2.0
-            )
-            async for attempt in attempts.with_name(f"open {name}", (), {}):
-                with attempt:
-                    await _open(stack, lifespan)
-            log.info("dependency_opened", dependency=name)
-        yield
-
-
 def log_retry(details: stamina.instrumentation.RetryDetails) -> None:
     """Log a retry. stamina's own hook would log the arguments of the call and the text of the exception."""
     log.warning(
@@ -86,12 +62,3 @@ def log_retry(details: stamina.instrumentation.RetryDetails) -> None:
         wait_seconds=round(details.wait_for, 3),
         cause=type(details.caused_by).__name__,
     )
-
-
-async def _open(stack: AsyncExitStack, lifespan: Lifespan) -> None:
-    resource = lifespan()
-    if isinstance(resource, AbstractAsyncContextManager):
-        await stack.enter_async_context(resource)
-        return
-    await asyncio.to_thread(resource.__enter__)
-    stack.push_async_callback(asyncio.to_thread, resource.__exit__, None, None, None)

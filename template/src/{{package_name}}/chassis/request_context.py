@@ -47,6 +47,8 @@ class RequestContext:
     timed_out: bool = False
     # How many units of work are being committed right now.
     committing: int = 0
+    # A unit of work has been committed since the request began or its deadline was last extended.
+    committed: bool = False
     started: float = field(default_factory=time.perf_counter)
     duration_seconds: float = 0.0
     ended: bool = False
@@ -77,13 +79,15 @@ class RequestContext:
 
     def end_commit(self) -> None:
         """Tell the deadline that the commit has ended."""
+        self.committed = True
         self.committing -= 1
 
     def expire(self) -> bool:
-        """Refuse all further commits. Return False while one is in progress; the caller then tries again later."""
-        self.timed_out = True
-        if self.committing:
-            self.timed_out = False
+        """Refuse all further commits, unless one is in progress or done: its client must not be told to repeat it."""
+        if not self.committing and not self.committed:
+            self.timed_out = True
+            if self.committing or self.committed:  # in a thread, meanwhile
+                self.timed_out = False
         return self.timed_out
 
     def log_fields(self) -> dict[str, object]:

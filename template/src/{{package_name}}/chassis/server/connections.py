@@ -2,8 +2,8 @@
 
 This is the one file that builds on uvicorn's HTTP protocol class, which is not documented API; the version bound of
 uvicorn in pyproject.toml goes with it. The names it relies on: `HttpToolsProtocol` with `parser`, `scope`, `headers`,
-`url`, `cycle`, `ws_protocol_class` and `on_response_complete`. Everything else is asyncio's protocol interface and
-httptools' callbacks.
+`url`, `cycle` and its `transport`, `ws_protocol_class` and `on_response_complete`. Everything else is asyncio's
+protocol interface and httptools' callbacks.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import math
 import sys
 import termios
 import time
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, cast
 
@@ -28,9 +28,6 @@ from ..web.policy import HEAD_TOO_LARGE
 
 log = structlog.get_logger(__name__)
 
-# Returns the bytes of the response to a client whose request head is too large. The argument is its address.
-RejectHead = Callable[[str], Awaitable[bytes]]
-
 _SWEEP_SECONDS = 0.5
 # More headers than this cost more to handle than their bytes suggest.
 _MAX_HEADERS = 200
@@ -38,39 +35,25 @@ _MAX_HEADERS = 200
 _MAX_URL_BYTES = 65_535
 
 
+@dataclass(eq=False)
 class ConnectionLimits:
-    """The limits of a server, and the connections under these limits.
+    """The limits of a server, and the connections under these limits."""
 
-    Args:
-        head_bytes: The largest request line and headers, in bytes.
-        head_timeout_seconds: How long a connection may take to send a complete request head, from its first byte or,
-            for a new connection, from its start.
-        connections: How many may be open. A further one closes the connection that has been idle longest.
-        read_timeout_seconds: How long a client may stop reading its response.
-        reject_head: Returns the response to a head that is too large.
-    """
-
-    def __init__(
-        self,
-        *,
-        head_bytes: int,
-        head_timeout_seconds: float,
-        connections: int,
-        read_timeout_seconds: float,
-        reject_head: RejectHead,
-    ) -> None:
-        self.head_bytes = head_bytes
-        self.head_timeout_seconds = head_timeout_seconds
-        self.connections = connections
-        self.read_timeout_seconds = read_timeout_seconds
-        self.reject_head = reject_head
-        self.open: dict[LimitedConnection, None] = {}
-        # Connections without a request in progress, the longest idle first, and when each must be closed. A kept
-        # connection has no time here until its next byte: uvicorn's keep-alive timer closes it.
-        self.idle: dict[LimitedConnection, float] = {}
-        # Connections whose client does not read its response, and when each must be closed.
-        self.stalled: dict[LimitedConnection, float] = {}
-        self._is_sweeping = False
+    # The largest request line and headers together.
+    head_bytes: int
+    # How long a connection may take to send complete request headers: from their first byte, or from its own start.
+    head_timeout_seconds: float
+    # How many may be open. A further one closes the connection that has been idle longest.
+    connections: int
+    # How long a client may stop reading its response.
+    read_timeout_seconds: float
+    open: dict[LimitedConnection, None] = field(default_factory=dict)
+    # Connections without a request in progress, the longest idle first, and when each must be closed. A kept connection
+    # has no time here until its next byte: uvicorn's keep-alive timer closes it.
+    idle: dict[LimitedConnection, float] = field(default_factory=dict)
+    # Connections whose client does not read its response, and when each must be closed.
+    stalled: dict[LimitedConnection, float] = field(default_factory=dict)
+    _is_sweeping: bool = False
 
     def add(self, connection: LimitedConnection) -> None:
         """Track a new connection, and close the longest idle one if there are too many."""
@@ -219,7 +202,7 @@ class LimitedConnection(HttpToolsProtocol):
             return
         most_bytes = self._stalled_bytes + self._chunk_bytes
         is_large = most_bytes > self.limits.head_bytes and self._head_bytes() > self.limits.head_bytes
-        if is_large or len(self.headers) > _MAX_HEADERS:
+        if is_large or self._is_rejected or len(self.headers) > _MAX_HEADERS:
             cast(Scope, self.scope)[HEAD_TOO_LARGE] = True
             self.url = self.url[:_MAX_URL_BYTES]
         self._note_progress()
@@ -245,7 +228,7 @@ class LimitedConnection(HttpToolsProtocol):
         if not self.cycle.response_complete:
             return
         # A client that still sends its body, or has begun another head, must finish within the head timeout.
-        is_sending = self.cycle.more_body or self._is_in_head
+        is_sending = self.cycle.more_body or self._is_in_head or self._is_rejected
         until = time.monotonic() + self.limits.head_timeout_seconds if is_sending else math.inf
         self.limits.idle[self] = until
 
@@ -277,23 +260,29 @@ class LimitedConnection(HttpToolsProtocol):
 
     def _too_large(self) -> None:
         """Reject a head, or trailers or chunk framing of a body, that exceed the limit."""
-        is_waiting = self.cycle is None or self.cycle.response_complete
-        if self._is_in_head and is_waiting:
-            self._is_rejected = True
-            task = self.loop.create_task(self._reject_head())
-            self.tasks.add(task)
-            task.add_done_callback(self.tasks.discard)
+        if not self._is_in_head or (self.cycle is not None and not self.cycle.response_complete):
+            self.abort()
             return
-        self.abort()
+        # The middleware rejects a complete head in place of the incomplete one.
+        self._is_rejected = True
+        self.parser = _Parser(self)
+        self.parser.feed_data(b"GET / HTTP/1.1\r\n\r\n")
+        # OpenTelemetry's method for requests whose method is not known.
+        cast(Scope, self.scope).update(method="_OTHER", path="")
+        self.cycle.transport = cast(Any, _HalfClosed(self.transport))
 
-    async def _reject_head(self) -> None:
-        response = await self.limits.reject_head(self.client[0] if self.client else "")
-        if self.transport.is_closing():
-            return
-        self.transport.write(response)
-        # Closing with unread data would reset the connection, and the client might never see the response. If the
-        # client continues to send, the head timeout closes the connection.
-        self.transport.write_eof()
+
+class _HalfClosed:
+    """A transport of which `close` ends only the sending side, so that the client sees its response.
+
+    Closing with unread data would reset the connection. If the client continues to send, the head timeout closes it.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, "write_eof" if name == "close" else name)
 
 
 def _unread_bytes(transport: asyncio.Transport) -> int:

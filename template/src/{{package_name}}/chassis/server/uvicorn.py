@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import sys
 import threading
 import time
+from asyncio import CancelledError
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import Context
+from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit
 from signal import SIGINT, SIGTERM, signal
 from types import FrameType
 from typing import Any
@@ -18,8 +22,7 @@ import structlog
 import uvicorn
 from pydantic import Field
 
-from ..app import Message, chassis_of
-from ..errors import phrase
+from ..app import chassis_of
 from ..lifecycle import EX_UNAVAILABLE
 from ..settings import BaseChassisSettings, ServiceSettings
 from ..web.middleware import ChassisMiddleware
@@ -118,7 +121,7 @@ class DrainingServer(uvicorn.Server):
 def serve(create_app: Callable[[], Any], _settings: BaseChassisSettings) -> int:
     """Serve until a signal; return the exit code of the process."""
     for number in (SIGINT, SIGTERM):  # until uvicorn handles signals, and again after it
-        signal(number, _exit_at_once)
+        signal(number, lambda *_: os._exit(0))
     chassis = chassis_of(create_app())
     middleware = chassis.asgi
     if not isinstance(middleware, ChassisMiddleware):
@@ -129,15 +132,37 @@ def serve(create_app: Callable[[], Any], _settings: BaseChassisSettings) -> int:
     except OSError as error:
         log.error("listen_failed", host=service.host, port=service.port, cause=error.strerror)
         return EX_UNAVAILABLE
+    limit, max_connections = getrlimit(RLIMIT_NOFILE)[0], chassis.settings_as(Settings).max_connections
+    if RLIM_INFINITY != limit < max_connections:
+        log.warning("file_descriptor_limit_low", limit=limit, max_connections=max_connections)
     chassis.lifecycle.opening = True
     server = DrainingServer(_config(middleware), middleware, service.shutdown_timeout_seconds)
-    server.run(sockets=[listener])
+    _run(server, listener)
+    _flush_stdout()
     return EX_UNAVAILABLE if server.failed_to_start else 0
 
 
+def _run(server: DrainingServer, listener: socket.socket) -> None:
+    with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
+        loop = runner.get_loop()
+        serving = loop.create_task(server.serve([listener]))
+        while not serving.done():
+            # A task that raises SystemExit stops the event loop, such as one in which a framework sends a stream.
+            with suppress(SystemExit, KeyboardInterrupt):
+                loop.run_until_complete(serving)
+        loop.run_until_complete(serving)  # raises what ended the server
+
+
 def _config(middleware: ChassisMiddleware) -> uvicorn.Config:
-    settings = middleware.chassis.settings_as(Settings)
-    shutdown_timeout_seconds = middleware.chassis.settings_as(ServiceSettings).shutdown_timeout_seconds
+    chassis = middleware.chassis
+    settings, service = chassis.settings_as(Settings), chassis.settings_as(ServiceSettings)
+    limits = ConnectionLimits(
+        head_bytes=settings.max_request_head_bytes,
+        head_timeout_seconds=settings.request_head_timeout_seconds,
+        connections=settings.max_connections,
+        read_timeout_seconds=chassis.settings_as(TimeoutSettings).response_idle_timeout_seconds,
+    )
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
     return uvicorn.Config(
         middleware,
         # The middleware does these once for every framework, in the service's own form.
@@ -146,24 +171,36 @@ def _config(middleware: ChassisMiddleware) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         lifespan="off",
-        http=limited(_limits(middleware)),
+        http=limited(limits),
         timeout_keep_alive=settings.keep_alive_timeout_seconds,
-        timeout_graceful_shutdown=max(1, round(shutdown_timeout_seconds)),
+        timeout_graceful_shutdown=max(1, round(service.shutdown_timeout_seconds)),
         backlog=_BACKLOG,
         # The next request on a connection must not see the context variables of the one before.
         reset_contextvars=True,
     )
 
 
-def _exit_at_once(_number: int, _frame: FrameType | None) -> None:
-    os._exit(0)
+def _is_news(record: logging.LogRecord) -> bool:
+    """Drop what the middleware has logged already, with the request's ids, and the query of a WebSocket's path."""
+    text, cause = str(record.msg), record.exc_info and record.exc_info[1]
+    if "WebSocket" in text and isinstance(record.args, tuple):
+        record.args = tuple(arg.partition("?")[0] if isinstance(arg, str) else arg for arg in record.args)
+    return not (text.startswith("ASGI callable returned without completing") or isinstance(cause, CancelledError))
 
 
 def _abandon(code: int) -> None:
     threads = [thread.name for thread in threading.enumerate() if not thread.daemon]
     log.warning("threads_abandoned", threads=threads)
-    sys.stdout.flush()
+    _flush_stdout()
     os._exit(code)
+
+
+def _flush_stdout() -> None:
+    """Write what is buffered. If that fails because stdout is closed, Python must not try again and exit with 120."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -176,32 +213,3 @@ def _listen(host: str, port: int) -> socket.socket:
     is_ipv6 = family == socket.AF_INET6
     dualstack = is_ipv6 and socket.has_dualstack_ipv6()
     return socket.create_server(address[:2], family=family, backlog=_BACKLOG, dualstack_ipv6=dualstack)
-
-
-def _limits(middleware: ChassisMiddleware) -> ConnectionLimits:
-    settings = middleware.chassis.settings_as(Settings)
-
-    async def reject_head(peer: str) -> bytes:
-        parts: list[bytes] = []
-
-        async def collect(message: Message) -> None:
-            parts.append(_raw_response(message) if message["type"] == "http.response.start" else message["body"])
-
-        await middleware.reject_head(peer, collect)
-        return b"".join(parts)
-
-    return ConnectionLimits(
-        head_bytes=settings.max_request_head_bytes,
-        head_timeout_seconds=settings.request_head_timeout_seconds,
-        connections=settings.max_connections,
-        read_timeout_seconds=middleware.chassis.settings_as(TimeoutSettings).response_idle_timeout_seconds,
-        reject_head=reject_head,
-    )
-
-
-def _raw_response(message: Message) -> bytes:
-    """Return the bytes of status line and headers, for a response that uvicorn does not send itself."""
-    headers = [*message["headers"], (b"connection", b"close")]
-    lines = [f"HTTP/1.1 {message['status']} {phrase(message['status'])}".encode()]
-    lines += [name + b": " + value for name, value in headers]
-    return b"\r\n".join(lines) + b"\r\n\r\n"

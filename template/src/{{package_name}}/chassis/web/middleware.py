@@ -23,7 +23,7 @@ from ..logging.access_log import AccessLog
 from ..request_context import RequestContext
 from ..settings import ServiceSettings
 from .headers import ResponseHeaders
-from .policy import HEAD_TOO_LARGE, Request, RequestPolicy
+from .policy import Request, RequestPolicy
 from .problems import RawResponse
 from .response import RequestBody, ResponseWriter
 from .timeouts import Settings as TimeoutSettings
@@ -206,13 +206,3 @@ class ChassisMiddleware:
             await send({"type": f"lifespan.{phase}.failed", "message": ""})
         else:
             await send({"type": "lifespan.shutdown.complete"})
-
-    async def reject_head(self, peer: str, send: Send) -> None:
-        """Respond 431 to a connection whose request head is too large to be read to its end."""
-        # OpenTelemetry's method for requests whose method is not known.
-        scope: Scope = {"type": "http", "method": "_OTHER", "path": "", "headers": [], "client": (peer, 0)}
-        await self._serve_http({**scope, HEAD_TOO_LARGE: True}, _no_body, send)
-
-
-async def _no_body() -> dict[str, Any]:
-    return {"type": "http.disconnect"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from .. import errors
 from ..app import Chassis, Message, Receive, Send
@@ -23,32 +24,20 @@ _LARGE_BODY_BYTES = 65_536
 _TURNS = 10
 
 
+@dataclass(slots=True, eq=False)
 class ResponseWriter:
     """Sends the response of one request, completes its headers, and reports when it has ended."""
 
-    __slots__ = (
-        "_chassis", "_cors", "_headers", "_is_replaced", "_on_end", "_send", "context", "replacement", "timeout"
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        chassis: Chassis,
-        context: RequestContext,
-        headers: ResponseHeaders,
-        cors: RawHeaders,
-        send: Send,
-        on_end: Callable[[RequestContext], None],
-    ) -> None:
-        self._chassis = chassis
-        self._headers = headers
-        self._cors = cors
-        self._send = send
-        self._on_end = on_end
-        self._is_replaced = False
-        self.context = context
-        self.timeout: TimeoutHandle | None = None
-        # The error that replaces the application's response, because the request body was invalid.
-        self.replacement: errors.ServiceError | None = None
+    _chassis: Chassis
+    context: RequestContext
+    _headers: ResponseHeaders
+    _cors: RawHeaders
+    _send: Send
+    _on_end: Callable[[RequestContext], None]
+    _is_replaced: bool = False
+    timeout: TimeoutHandle | None = None
+    # The error that replaces the application's response, because the request body was invalid.
+    replacement: errors.ServiceError | None = None
 
     def send(self, message: Message) -> Awaitable[None]:
         """Pass on a message of the application. Not a coroutine: one per message would cost more than its work."""

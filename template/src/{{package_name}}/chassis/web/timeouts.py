@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import Field
@@ -39,21 +40,17 @@ class Settings(BaseChassisSettings):
 _GRACE_SECONDS = 0.5
 
 
+@dataclass(slots=True, eq=False)
 class TimeoutHandle:
     """The deadline of one request. Call `stop` when its response begins and when it ends."""
 
-    __slots__ = ("_sweeper", "context", "expired", "expires_at", "on_ignored", "task")
-
-    def __init__(
-        self, sweeper: TimeoutSweeper, context: RequestContext, task: asyncio.Task[Any], expires_at: float
-    ) -> None:
-        self._sweeper = sweeper
-        self.context = context
-        self.task = task
-        self.expires_at = expires_at
-        self.expired = False
-        # Called if the task has not ended shortly after its cancellation.
-        self.on_ignored: Callable[[], object] | None = None
+    _sweeper: TimeoutSweeper
+    context: RequestContext
+    task: asyncio.Task[Any]
+    expires_at: float
+    expired: bool = False
+    # Called if the task has not ended shortly after its cancellation.
+    on_ignored: Callable[[], object] | None = None
 
     def stop(self) -> None:
         """Stop watching the request; a second call does nothing."""
@@ -104,11 +101,17 @@ class TimeoutSweeper:
         for handle in list(self.running):
             if handle.expires_at > now:
                 break
-            if handle.task.get_loop() is loop and handle.context.expire():
+            if handle.task.get_loop() is not loop:
+                continue
+            if handle.context.expire():
                 handle.expired = True
                 del self.running[handle]
                 handle.task.cancel()
                 loop.call_later(_GRACE_SECONDS, handle.respond_for_task)
+            elif handle.context.committed:  # the request gets as much time again for its response
+                handle.context.committed = False
+                handle.expires_at = now + self._timeout_seconds
+                self.running[handle] = self.running.pop(handle)
         if self.running:
             self._schedule(loop)
         elif self._swept is loop:
