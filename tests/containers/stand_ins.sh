@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Base images for a machine that reaches package registries but no image registry.
 #
-#   stand_ins.sh IMAGE...      e.g. python:3.13-slim-trixie ghcr.io/astral-sh/uv:0.13.8
+#   stand_ins.sh IMAGE...      e.g. python:3.13-slim-trixie ghcr.io/astral-sh/uv:0.13.8 postgres:18-trixie
 #
 # An image that is here stays, one that can be pulled is pulled, and only else is a stand-in made under the official name:
 # Debian's own packages with a CPython of this machine (or Debian's) on top, or the uv of the Python package index.
@@ -84,6 +84,14 @@ make_uv() { # image
     tar -C "$work"/uv-*.data/scripts -c uv uvx | docker import --change 'ENTRYPOINT ["/uv"]' - "$1"
 }
 
+# Built from the Dockerfile in stand_ins/NAME, with the packages of Debian 13, or of the suite that is named.
+make_server() { # image [build argument...]
+    local image=$1 base=python:3.13-slim-trixie
+    shift
+    provide "$base"
+    "$again" docker build --quiet --tag "$image" --build-arg "BASE=$base" "${@/#/--build-arg=}" "$(dirname "$self")/stand_ins/${image%%:*}"
+}
+
 provide() { # image
     if docker image inspect "$1" >/dev/null 2>&1 || timeout 300 docker pull -q "$1" >"$work/log" 2>&1; then return 0; fi
     local code=0
@@ -98,6 +106,9 @@ case ${1:-} in
         case $2 in
             python:*-slim-bookworm | python:*-slim-trixie) make_python "$2" ;;
             ghcr.io/astral-sh/uv:*) make_uv "$2" ;;
+            postgres:18-*) make_server "$2" MAJOR=18 SUITE=sid PGDATA=/var/lib/postgresql/18/docker ;;
+            postgres:17-*) make_server "$2" MAJOR=17 SUITE=trixie PGDATA=/var/lib/postgresql/data ;;
+            mariadb:11.8 | redis:8-*) make_server "$2" ;;
             *) cannot "$2 cannot be pulled, and there is no stand-in for it" ;;
         esac
         ;;
