@@ -16,6 +16,7 @@ from environments import connect
 from linters import LINTERS, Linter, parse, shell_steps
 from pathspec import GitIgnoreSpec
 from questions import ROOT, read_yaml
+from releases import commit
 from rendering import Render, Renderer, factors, matrix, offered
 
 PARSED = (".yaml", ".yml", ".toml", ".json")
@@ -278,3 +279,13 @@ def test_the_named_stack_renders_without_trust(
     assert recorded.items() >= read_yaml(data).items()
     assert f"cd {tmp_path / 'service'}" in run.stderr
     assert "make setup" in run.stderr
+
+
+def test_a_checkout_with_autocrlf_has_lf_line_endings(renderer: Renderer, tmp_path: Path) -> None:
+    """A container runs no shell script that has CRLF, which git on Windows writes by default."""
+    service = renderer(tmp_path / "service").path
+    commit(service, "The service")
+    command = ["git", "clone", "--quiet", "--config", "core.autocrlf=true", str(service), str(tmp_path / "clone")]
+    subprocess.run(command, check=True)
+    files = Render(tmp_path / "clone", {}).files().items()
+    assert [path for path, content in files if b"\r\n" in content and not path.startswith(".git/")] == []
