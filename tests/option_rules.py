@@ -32,10 +32,12 @@ METADATA: dict[str, dict[str, type]] = {
     "framework": LABELS | {"handlers": str, "requirements": list, "docs": str, "paths?": list},
     "database": LABELS
     | {"storage": str, "file": bool, "replicas": str, "exclusive": bool, "requirements": dict, "url?": str}
-    | {"services": dict, "packages": list, "clients": list, "docs?": str},
+    | {"services": dict, "packages": list, "clients": list, "docs?": str}
+    | {"port?": int, "development?": list, "client_source?": dict},
     "python_version": LABELS,
     "features": LABELS | {"requirements": list, "adds": str, "paths": list, "page?": str, "disabled?": str},
-    "cache": LABELS | {"requirements": list, "environment": dict, "services": dict, "packages": list, "docs?": str},
+    "cache": LABELS
+    | {"requirements": list, "environment": dict, "services": dict, "packages": list, "docs?": str, "port?": int},
     "deployment": LABELS | {"paths": list, "docs": str},
     "ci": LABELS | {"paths?": list, "docs?": str, "disabled?": str},
     "license": LABELS | {"spdx": str},

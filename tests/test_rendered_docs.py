@@ -8,8 +8,8 @@ from pathspec import GitIgnoreSpec
 from questions import ROOT, questions
 from rendering import Render
 
-# A word of a make target, and no setting of the service.
-MAKE_VARIABLES = {"ENV_FILE"}
+# Names in documents that are not settings: a variable of a make target, and a constant in migrations/env.py.
+NO_SETTINGS = {"ENV_FILE", "IGNORED_TABLES"}
 WHOSE = ("yours", "chassis")
 
 
@@ -28,7 +28,7 @@ def unknown_settings(files: Mapping[str, bytes], known: Set[str] = frozenset()) 
     """Settings that a document names and that neither the configuration lists nor `known` holds."""
     known = known | configured(files)
     named = {(path, name) for path, text in markdown(files) for name in re.findall(r"`([A-Z]+(?:_[A-Z]+)+)\b", text)}
-    return sorted(f"{path}: {name}" for path, name in named if name not in known | MAKE_VARIABLES)
+    return sorted(f"{path}: {name}" for path, name in named if name not in known | NO_SETTINGS)
 
 
 def test_documents_name_settings_that_there_are(renders: list[Render]) -> None:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -21,6 +22,16 @@ from suites import STACKS, WHOLE, answers, having, option_tests
 
 # The stacks that are installed by `make setup`. All others share the libraries.
 INSTALLED = ("fastapi-sqlite", "flask-none-bare")
+
+WITH_TEST_CLIENT = """from starlette.testclient import TestClient
+
+from .package import module
+
+
+def test_mine(migrated: None) -> None:
+    with TestClient(module("main").create_app(), "http://localhost") as client:
+        assert client.get("/api/v1/notes").status_code == 200
+"""
 
 pytestmark = pytest.mark.stacks
 
@@ -70,7 +81,8 @@ def live(stack: Path, package: str, tmp_path: Path) -> Iterator[Live]:
 def test_make_check_of_a_fresh_render_passes(stack: Path) -> None:
     """Lint, types, and the tests with their coverage. The whole suite of the chassis runs once per framework."""
     commands = ["check"] if stack.name in WHOLE else ["lint", "types", "test"]
-    said = run("make", *commands, cwd=stack, DOCKER="false")  # test_images.py is about images
+    # Here a warning fails a test; at an owner's it does not. test_images.py is about images.
+    said = run("make", *commands, cwd=stack, DOCKER="false", PYTEST_ADDOPTS="-W error")
     assert re.search(r"\d+ passed", said), said
     assert "Required test coverage of 80.0% reached" in said, said
 
@@ -79,7 +91,7 @@ def test_make_check_of_a_fresh_render_passes(stack: Path) -> None:
 def test_chassis_tests_of_the_options_pass(stack: Path) -> None:
     """The tests of the chassis that depend on this stack's choices pass."""
     if tests := option_tests(stack.name, stack):
-        said = run(str(stack / ".venv/bin/python"), "-m", "pytest", "-q", *tests, cwd=stack)
+        said = run(str(stack / ".venv/bin/python"), "-m", "pytest", "-q", "-W", "error", *tests, cwd=stack)
         assert re.search(r"\d+ passed", said), said
 
 
@@ -157,9 +169,68 @@ def test_make_run_serves_until_it_is_interrupted(stack: Path, tmp_path: Path) ->
         live.wait_until_ready()
         port = live.url.rpartition(":")[2]
         assert json.loads(run("make", "health", f"PORT={port}", cwd=stack))["status"] == "healthy"
+        with env_file(stack, f"HOST=0.0.0.0\nPORT='{port}'  # ours\n"):
+            assert json.loads(run("make", "health", cwd=stack))["status"] == "healthy"
         targets.interrupt(live.process)
         assert targets.sentence(targets.make(stack, "health", f"PORT={port}")).startswith("curl: ")
     assert "Traceback" not in live.log.read_text()
+
+
+@contextmanager
+def env_file(service: Path, text: str) -> Iterator[None]:
+    """Give a service a file `.env` during the block."""
+    (service / ".env").write_text(text, encoding="utf-8")
+    try:
+        yield
+    finally:
+        (service / ".env").unlink()
+
+
+@pytest.mark.only_stacks("fastapi-sqlite")
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("PORT=9000", "http://127.0.0.1:9000/health"),
+        ('export PORT="9000"', "http://127.0.0.1:9000/health"),
+        ("PORT=", "http://127.0.0.1:8000/health"),
+        ("HOST=::1", "http://[::1]:8000/health"),
+        ("HOST=::", "http://127.0.0.1:8000/health"),
+        ("PORT=1\nPORT=2", "http://127.0.0.1:2/health"),
+    ],
+)
+def test_make_health_asks_where_the_env_file_says(text: str, url: str, stack: Path) -> None:
+    """The address is the one at which `make run` listens."""
+    with env_file(stack, f"{text}\n"):
+        assert f'"{url}"' in targets.make(stack, "--dry-run", "health").stdout
+        given = targets.make(stack, "--dry-run", "health", PORT="7", HOST="127.0.0.1").stdout
+        assert '"http://127.0.0.1:7/health"' in given
+
+
+@pytest.mark.only_stacks("fastapi-sqlite")
+@pytest.mark.parametrize("place", ["workspace", "elsewhere"])
+def test_make_setup_installs_in_a_workspace_and_elsewhere(place: str, stack: Path, tmp_path: Path) -> None:
+    """In a uv workspace the service has its own `.venv`. UV_PROJECT_ENVIRONMENT names another folder."""
+    service = copy_of(stack, tmp_path / "root/service")
+    variables = {}
+    if place == "workspace":
+        (tmp_path / "root/pyproject.toml").write_text('[tool.uv.workspace]\nmembers = ["service"]\n', encoding="utf-8")
+    else:
+        variables = {"UV_PROJECT_ENVIRONMENT": str(tmp_path / "elsewhere")}
+    run("make", "setup", cwd=service, **variables)
+    found = tmp_path / "elsewhere" if variables else service / ".venv"
+    assert (found / "bin/python").exists()
+    assert targets.make(service, "setup", "--question", **variables).returncode == 1  # it only prints
+    assert targets.make(service, f"{found if variables else '.venv'}/ready", "--question", **variables).returncode == 0
+
+
+@pytest.mark.only_stacks("fastapi-sqlite")
+def test_a_warning_of_a_library_fails_no_test(stack: Path, installed: Path, tmp_path: Path) -> None:
+    """The test client of Starlette, which warns when it is imported, can be used."""
+    service = copy_of(stack, tmp_path / "copy")
+    connect(service, installed)
+    (service / "tests/test_mine.py").write_text(WITH_TEST_CLIENT, encoding="utf-8")
+    said = run(".venv/bin/python", "-m", "pytest", "-q", "tests/test_mine.py", cwd=service)
+    assert "1 passed" in said, said
 
 
 @pytest.mark.only_stacks("flask-postgresql")

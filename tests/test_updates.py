@@ -145,6 +145,7 @@ def test_an_edit_of_the_chassis_is_merged_and_shows_in_drift(
     assert b"class PaymentError" in edited
     status, said = drift(owner.service)
     assert status != 0
+    said = said.partition("The chassis, where an update may conflict with your edits:")[2]
     changed = [line for line in said.splitlines() if line.startswith(("+", "-")) and line[:3] not in ("+++", "---")]
     assert set(changed) == {"+", "+class PaymentError(ServiceError):", '+    """An order was not paid."""'}
 
@@ -158,6 +159,121 @@ def test_an_edit_of_the_chassis_s_tests_shows_in_drift(
     status, said = drift(project)
     assert status != 0
     assert "+MINE = True" in said
+
+
+def test_edits_of_shared_files_show_in_drift_and_are_no_fault(
+    releases: Releases, service: Service, drift: Callable[[Path], tuple[int, str]]
+) -> None:
+    """`make drift` says which lines are the owner's. It does not compare files that the owner added."""
+    project = service(releases.path, releases.new)
+    swap("Makefile", ".DEFAULT_GOAL := help", ".DEFAULT_GOAL := run")(project)
+    put("docs/ours.md", "# Ours\n")(project)
+    (project / "SECURITY.md").unlink()
+    status, said = drift(project)
+    assert status == 0, said
+    assert said.startswith(f"Lines with + are yours, lines with - are the template's ({releases.new}).\n")
+    assert "--- template/Makefile" in said
+    assert "\n-.DEFAULT_GOAL := help\n+.DEFAULT_GOAL := run\n" in said
+    assert "--- template/SECURITY.md" in said
+    assert "Ours" not in said
+    assert said.endswith(f"The chassis is as the template renders it at {releases.new}.\n")
+
+
+def test_drift_shows_the_message_of_copier(
+    releases: Releases, service: Service, drift: Callable[[Path], tuple[int, str]]
+) -> None:
+    """A template out of reach, and an answer that it does not accept, are named."""
+    project = service(releases.path, releases.new)
+    answers = project / ".copier-answers.yml"
+    recorded = answers.read_text(encoding="utf-8")
+    for old, new, message in [
+        (f"_src_path: {releases.path}", "_src_path: /nowhere", "Local template must be a directory."),
+        ("license: mit", "license: gpl", "'gpl' is not in"),
+    ]:
+        assert old in recorded
+        answers.write_text(recorded.replace(old, new), encoding="utf-8")
+        status, said = drift(project)
+        assert status != 0
+        assert message in said.partition("The template cannot be rendered: is ")[0], said
+        assert "Traceback" not in said
+
+
+def test_edits_in_several_hunks_of_one_file_are_kept(hardened: Releases, service: Service) -> None:
+    """The owner's edits of a chassis file and of shared ones survive hardening of the lines between them."""
+    project = service(hardened.path, hardened.old[0])
+    errors = "src/my_service/chassis/errors.py"
+    edits = {
+        errors: [
+            ("class NotFoundError", "OURS = 1\n\n\nclass NotFoundError"),
+            ("class UnavailableError", "OURS_TOO = 2\n\n\nclass UnavailableError"),
+        ],
+        "README.md": [("## Stack", "## Ours\n\n## Stack"), ("## License", "## Ours, too\n\n## License")],
+        "Dockerfile": [
+            ("EXPOSE 8000", "EXPOSE 8000 9000"),
+            ("STOPSIGNAL SIGTERM", "STOPSIGNAL SIGINT"),
+            ("WORKDIR /app", "WORKDIR /ours"),
+        ],
+    }
+    for path, swaps in edits.items():
+        for old, new in swaps:
+            swap(path, old, new)(project)
+    after = update(project, hardened.new)
+    assert conflicts(after) == []
+    for path, swaps in edits.items():
+        assert all(new.encode() in after[path] for _, new in swaps), path
+        assert b"ardened" in after[path]
+
+
+def test_a_file_that_the_owner_renamed_is_the_owner_s(hardened: Releases, service: Service) -> None:
+    """A shared and a chassis file under new names stay as they are, and the old ones do not come back."""
+    project = service(hardened.path, hardened.old[0])
+    moves = {"README.md": "docs/readme.md", "src/my_service/chassis/errors.py": "src/my_service/chassis/our_errors.py"}
+    for old, new in moves.items():
+        (project / old).rename(project / new)
+    before = files(project)
+    after = update(project, hardened.new)
+    assert conflicts(after) == []
+    assert not moves.keys() & after.keys()
+    assert all(after[new] == before[new] for new in moves.values())
+
+
+def test_a_formatter_with_another_line_length_conflicts_with_no_update(
+    hardened: Releases, service: Service, tool: Callable[[str], str]
+) -> None:
+    """`make format` in the owner's style does not touch the chassis, so that an update still replaces it."""
+    project = service(hardened.path, hardened.old[0])
+    before = files(project)
+    swap("pyproject.toml", "line-length = 120", "line-length = 60")(project)
+    for command in (["check", "--fix-only"], ["format"]):
+        assert run(tool("ruff"), *command, "--quiet", ".", cwd=project).returncode == 0
+    formatted = files(project)
+    assert formatted["src/my_service/notes/router.py"] != before["src/my_service/notes/router.py"]
+    chassis = {path for path in before if "/chassis/" in path or path.startswith("tests/servers/")}
+    assert [path for path in chassis if formatted[path] != before[path]] == []
+    after = update(project, hardened.new)
+    assert conflicts(after) == []
+    assert b"line-length = 60" in after["pyproject.toml"]
+    assert b"Hardened. " in after["src/my_service/chassis/errors.py"]
+
+
+def test_a_merge_conflict_in_the_answers_stops_until_it_is_resolved(
+    hardened: Releases, service: Service, drift: Callable[[Path], tuple[int, str]]
+) -> None:
+    """After a merge of branches at two releases, the answers keep the newer one and the values of the merged files."""
+    project, old = service(hardened.path, hardened.old[0]), hardened.old[0]
+    update(project, hardened.new, python_version="3.14")
+    newer = f"_commit: {hardened.new}"
+    both = f"<<<<<<< HEAD\n_commit: {old}\n=======\n{newer}\n>>>>>>> theirs"
+    swap(".copier-answers.yml", newer, both)(project)
+    commit(project, "A merge with its markers")
+    before = files(project)
+    status, said = drift(project)
+    assert status != 0
+    assert "must have one line _commit" in said
+    assert copier("update", "--defaults", cwd=project).returncode != 0
+    assert files(project) == before
+    swap(".copier-answers.yml", both, newer)(project)
+    assert drift(project) == (0, f"The chassis is as the template renders it at {hardened.new}.\n")
 
 
 def test_two_edits_of_one_line_are_marked(hardened: Releases, service: Service) -> None:
@@ -272,6 +388,22 @@ def test_another_answer_changes_all_but_the_code(
     assert [path for path in gone if (package / path).exists()] == []
     assert [path for path in come if not (package / path).exists()] == []
     assert all(text in (package / path).read_bytes() for path, text in waiting.items())
+
+
+def test_a_workflow_of_the_owner_that_calls_a_missing_one_is_named(releases: Releases, service: Service) -> None:
+    """Without CI, the workflow of the owner stays, and the update says what is left to do, until it is gone."""
+    project = service(releases.path, releases.new)
+    workflow = ".github/workflows/ci.yml"
+    for arguments in (["-d", "ci=none"], []):
+        commit(project, "The owner's work")
+        said = copier("update", "--defaults", f"--vcs-ref={releases.new}", *arguments, cwd=project).stderr
+        assert f"{workflow} is yours and stays. Delete it, or its job that calls chassis.yml" in said
+        assert (project / workflow).exists()
+    (project / workflow).unlink()
+    commit(project, "No workflow")
+    said = copier("update", "--defaults", f"--vcs-ref={releases.new}", cwd=project).stderr
+    assert "is up to date" in said
+    assert workflow not in said
 
 
 def test_a_database_is_not_taken_from_code_that_stores_in_it(releases: Releases, service: Service) -> None:
