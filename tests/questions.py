@@ -25,7 +25,7 @@ REGISTRIES = {
 }
 
 
-class _StrictLoader(yaml.SafeLoader):
+class _StrictLoader(yaml.CSafeLoader):
     """YAML in which a repeated key is an error; plain YAML keeps the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -51,7 +51,7 @@ _StrictLoader.add_constructor("!include", _include)
 
 def read_yaml(path: Path) -> Any:
     """The one document of a YAML file, without repeated keys."""
-    return yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506 - derives from SafeLoader
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506 - derives from CSafeLoader
 
 
 def _documents(root: Path) -> Iterator[Any]:

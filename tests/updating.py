@@ -30,6 +30,7 @@ def without_repeats(patch: pytest.MonkeyPatch) -> None:
     """Take from Copier what it does again for every file, half of its time. The renders stay the same.
 
     It compiles every path and text again, and asks git about a file mode that matters only if `core.fileMode` is off.
+    It reads the questions for each of the three renders of an update, in Python where libyaml would do.
     """
     compiled, known = Environment.compile, dict[Any, Any]()
 
@@ -40,6 +41,7 @@ def without_repeats(patch: pytest.MonkeyPatch) -> None:
         return known[key]
 
     patch.setattr(Environment, "compile", compile_once)
+    patch.setattr(yaml, "SafeLoader", yaml.CSafeLoader)
     patch.setattr(Worker, "_sync_git_index_executable_bit", lambda *_: None, raising=False)
 
 
