@@ -115,6 +115,25 @@ def test_value_cached_after_the_first_look_is_not_computed_again(cached: Open) -
     assert cache.get_or_compute("key", lambda: pytest.fail("computed again"), 600) == "expensive"
 
 
+def test_value_deleted_while_it_is_computed_is_not_cached(cached: Open) -> None:
+    """The computation may have read the data before they changed. The next caller does not wait for it."""
+    cache, begun, go = cached(), threading.Event(), threading.Event()
+
+    def compute() -> str:
+        begun.set()
+        go.wait(PATIENCE_SECONDS)
+        return "old"
+
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(cache.get_or_compute, "key", compute, 600)
+        assert begun.wait(PATIENCE_SECONDS)
+        cache.delete("key")
+        assert cache.get_or_compute("key", lambda: "new", 600) == "new"
+        go.set()
+        assert call.result(PATIENCE_SECONDS) == "old"
+    assert cache.get("key") == "new"
+
+
 def test_failed_computation_reaches_all_callers_and_is_not_cached(cached: Open) -> None:
     """The next caller computes the value again."""
     cache, go = cached(), threading.Event()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from inspect import isawaitable
 from typing import Any
 
 from anyio import to_thread
@@ -42,7 +43,8 @@ class CacheCalls:
 
         async def late(name: str) -> Any:
             store.get = get
-            found = await get(name)
+            found = get(name)
+            found = await found if isawaitable(found) else found
             await self._cache.set(key, value, 600)
             return found
 

@@ -51,30 +51,21 @@ def with_jitter(ttl_seconds: float, jitter: float) -> float:
 
 
 class Store(Protocol):
-    """Stores bytes for handlers that run in threads. When it is unavailable it does not raise: reads are misses."""
+    """Stores bytes. When it is unavailable it does not raise: reads are misses, and the other calls return false.
 
-    def get(self, key: str) -> bytes | None: ...
+    Each method returns its result, or an awaitable of it. An awaitable is for handlers on the event loop only.
+    """
 
-    def set(self, key: str, value: bytes, ttl_seconds: float) -> bool:
+    def get(self, key: str) -> Any: ...
+
+    def set(self, key: str, value: bytes, ttl_seconds: float) -> Any:
         """Store a value and return whether that succeeded."""
 
-    def delete(self, key: str) -> bool:
+    def delete(self, key: str) -> Any:
         """Delete a value and return whether it existed."""
-
-
-class AsyncStore(Protocol):
-    """Stores bytes for handlers on the event loop, under the same rules."""
-
-    async def get(self, key: str) -> bytes | None: ...
-
-    async def set(self, key: str, value: bytes, ttl_seconds: float) -> bool: ...
-
-    async def delete(self, key: str) -> bool: ...
 
 
 class StoreModule(Protocol):
     """`memory.py` and `redis.py`; a module also has `Settings`."""
 
-    def open_store(self, chassis: Chassis) -> Store: ...
-
-    def open_async_store(self, chassis: Chassis) -> AsyncStore: ...
+    def open_store(self, chassis: Chassis, *, blocking: bool) -> Store: ...

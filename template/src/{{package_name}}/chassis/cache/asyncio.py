@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from inspect import isawaitable
 from typing import Any
 
 from ..app import Chassis
 from ..web import timeouts
-from . import MISSING, AsyncStore, StoreModule, decode, encode, with_jitter
+from . import MISSING, Store, StoreModule, decode, encode, with_jitter
 
 
 class CacheFeature:
@@ -20,7 +21,7 @@ class CacheFeature:
 
     def install(self, chassis: Chassis) -> None:
         timeout_seconds = chassis.settings_as(timeouts.Settings).request_timeout_seconds
-        cache = Cache(self._module.open_async_store(chassis), timeout_seconds)
+        cache = Cache(self._module.open_store(chassis, blocking=False), timeout_seconds)
         chassis.provide(cache)
         chassis.lifespans.append(("cache", cache.lifespan))
 
@@ -33,14 +34,14 @@ class Cache:
         timeout_seconds: How long `get_or_compute` may compute a value.
     """
 
-    def __init__(self, store: AsyncStore, timeout_seconds: float) -> None:
+    def __init__(self, store: Store, timeout_seconds: float) -> None:
         self.store = store
         self._timeout_seconds = timeout_seconds
         self._running: dict[str, asyncio.Task[tuple[Any, Exception | None]]] = {}
 
     async def get(self, key: str, default: Any = None) -> Any:
         """Return the cached value, or `default` if there is none."""
-        value = decode(await self.store.get(key))
+        value = decode(await _result(self.store.get(key)))
         return default if value is MISSING else value
 
     async def set(self, key: str, value: Any, ttl_seconds: float, *, jitter: float = 0.0) -> bool:
@@ -55,11 +56,15 @@ class Cache:
         Raises:
             TypeError: The value is neither bytes nor JSON.
         """
-        return await self.store.set(key, encode(value), with_jitter(ttl_seconds, jitter))
+        return bool(await _result(self.store.set(key, encode(value), with_jitter(ttl_seconds, jitter))))
 
     async def delete(self, key: str) -> bool:
-        """Delete a cached value and return whether it existed."""
-        return await self.store.delete(key)
+        """Delete a cached value and return whether it existed.
+
+        A computation of this process that is running has read the old data, so its value is not cached.
+        """
+        self._running.pop(key, None)
+        return bool(await _result(self.store.delete(key)))
 
     async def get_or_compute(
         self, key: str, compute: Callable[[], Awaitable[Any]], ttl_seconds: float, *, jitter: float = 0.0
@@ -69,14 +74,14 @@ class Cache:
         Raises:
             Exception: The exception of `compute` reaches every caller and is not cached.
         """
-        value = decode(await self.store.get(key))
+        value = await self.get(key, MISSING)
         if value is not MISSING:
             return value
         task = self._running.get(key)
         if task is None:
             task = asyncio.create_task(self._compute(key, compute, ttl_seconds, jitter))
             self._running[key] = task
-            task.add_done_callback(lambda _: self._running.pop(key, None))
+            task.add_done_callback(lambda done: self._running.get(key) is done and self._running.pop(key))
         # The first caller may be cancelled; the others still wait for the computation.
         value, error = await asyncio.shield(task)
         if error is not None:
@@ -93,7 +98,8 @@ class Cache:
             if value is MISSING:
                 async with asyncio.timeout(self._timeout_seconds):
                     value = await compute()
-                await self.set(key, value, ttl_seconds, jitter=jitter)
+                if self._running.get(key) is asyncio.current_task():
+                    await self.set(key, value, ttl_seconds, jitter=jitter)
         except Exception as error:
             return None, error
         return value, None
@@ -106,3 +112,7 @@ class Cache:
         finally:
             for task in list(self._running.values()):
                 task.cancel()
+
+
+async def _result(returned: Any) -> Any:
+    return await returned if isawaitable(returned) else returned

@@ -76,27 +76,11 @@ class MemoryStore:
         return entry is not None
 
 
-class AsyncMemoryStore:
-    """The same store for the event loop, where no call blocks."""
-
-    def __init__(self, store: MemoryStore) -> None:
-        self._store = store
-
-    async def get(self, key: str) -> bytes | None:
-        return self._store.get(key)
-
-    async def set(self, key: str, value: bytes, ttl_seconds: float) -> bool:
-        return self._store.set(key, value, ttl_seconds)
-
-    async def delete(self, key: str) -> bool:
-        return self._store.delete(key)
-
-
 def _size(key: str, value: bytes) -> int:
     return len(key) + len(value) + _ENTRY_BYTES
 
 
-def open_store(chassis: Chassis) -> MemoryStore:
+def open_store(chassis: Chassis, *, blocking: bool) -> MemoryStore:
     store = MemoryStore(chassis.settings_as(Settings).cache_max_bytes)
 
     async def probe() -> Mapping[str, Any]:
@@ -104,7 +88,3 @@ def open_store(chassis: Chassis) -> MemoryStore:
 
     chassis.health.add(Check("cache", probe))
     return store
-
-
-def open_async_store(chassis: Chassis) -> AsyncMemoryStore:
-    return AsyncMemoryStore(open_store(chassis))

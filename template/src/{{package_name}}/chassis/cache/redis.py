@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from typing import cast
+from collections.abc import Callable
+from typing import Any
 
 from pydantic import Field
 
@@ -21,57 +21,26 @@ class Settings(BaseChassisSettings):
 
 
 class RedisStore:
-    """The store for handlers that run in threads."""
+    """Stores each value under its own key. The calls block, or return awaitables."""
 
-    def __init__(self, connection: RedisConnection, version: str) -> None:
-        self._call = connection.call_sync
-        self._client = connection.sync_client
-        self._prefix = _prepare(connection, version)
+    def __init__(self, connection: RedisConnection, version: str, *, blocking: bool) -> None:
+        self._call: Callable[..., Any] = connection.call_sync if blocking else connection.call
+        self._client: Any = connection.sync_client if blocking else connection.client
+        self._prefix = f"{connection.namespace}:{version}:"
+        probe = f"{connection.namespace}:probe"
+        connection.probes += [("SET", probe, b"", "PX", 60_000), ("GET", probe), ("DEL", probe)]
 
-    def get(self, key: str) -> bytes | None:
-        return self._call(lambda: cast("bytes | None", self._client.get(self._prefix + key)), None)
+    def get(self, key: str) -> Any:
+        return self._call(lambda: self._client.get(self._prefix + key), None)
 
-    def set(self, key: str, value: bytes, ttl_seconds: float) -> bool:
-        milliseconds = _milliseconds(ttl_seconds)
-        return self._call(lambda: bool(self._client.set(self._prefix + key, value, px=milliseconds)), False)
+    def set(self, key: str, value: bytes, ttl_seconds: float) -> Any:
+        milliseconds = max(1, int(ttl_seconds * 1000))
+        return self._call(lambda: self._client.set(self._prefix + key, value, px=milliseconds), False)
 
-    def delete(self, key: str) -> bool:
-        return self._call(lambda: bool(self._client.delete(self._prefix + key)), False)
-
-
-class AsyncRedisStore:
-    """The store for handlers on the event loop."""
-
-    def __init__(self, connection: RedisConnection, version: str) -> None:
-        self._call = connection.call
-        self._client = connection.client
-        self._prefix = _prepare(connection, version)
-
-    async def get(self, key: str) -> bytes | None:
-        return await self._call(lambda: cast("Awaitable[bytes | None]", self._client.get(self._prefix + key)), None)
-
-    async def set(self, key: str, value: bytes, ttl_seconds: float) -> bool:
-        milliseconds = _milliseconds(ttl_seconds)
-        return bool(await self._call(lambda: self._client.set(self._prefix + key, value, px=milliseconds), None))
-
-    async def delete(self, key: str) -> bool:
-        return bool(await self._call(lambda: self._client.delete(self._prefix + key), 0))
+    def delete(self, key: str) -> Any:
+        return self._call(lambda: self._client.delete(self._prefix + key), 0)
 
 
-def _prepare(connection: RedisConnection, version: str) -> str:
-    """Return the first part of every key, and add the commands of the cache to the probes of the connection."""
-    key = f"{connection.namespace}:probe"
-    connection.probes += [("SET", key, b"", "PX", 60_000), ("GET", key), ("DEL", key)]
-    return f"{connection.namespace}:{version}:"
-
-
-def _milliseconds(seconds: float) -> int:
-    return max(1, int(seconds * 1000))
-
-
-def open_store(chassis: Chassis) -> RedisStore:
-    return RedisStore(chassis.get(RedisConnection), chassis.settings_as(Settings).cache_version)
-
-
-def open_async_store(chassis: Chassis) -> AsyncRedisStore:
-    return AsyncRedisStore(chassis.get(RedisConnection), chassis.settings_as(Settings).cache_version)
+def open_store(chassis: Chassis, *, blocking: bool) -> RedisStore:
+    version = chassis.settings_as(Settings).cache_version
+    return RedisStore(chassis.get(RedisConnection), version, blocking=blocking)

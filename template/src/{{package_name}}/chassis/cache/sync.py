@@ -21,7 +21,7 @@ class CacheFeature:
 
     def install(self, chassis: Chassis) -> None:
         timeout_seconds = chassis.settings_as(timeouts.Settings).request_timeout_seconds
-        chassis.provide(Cache(self._module.open_store(chassis), timeout_seconds))
+        chassis.provide(Cache(self._module.open_store(chassis, blocking=True), timeout_seconds))
 
 
 class Cache:
@@ -55,11 +55,16 @@ class Cache:
         Raises:
             TypeError: The value is neither bytes nor JSON.
         """
-        return self.store.set(key, encode(value), with_jitter(ttl_seconds, jitter))
+        return bool(self.store.set(key, encode(value), with_jitter(ttl_seconds, jitter)))
 
     def delete(self, key: str) -> bool:
-        """Delete a cached value and return whether it existed."""
-        return self.store.delete(key)
+        """Delete a cached value and return whether it existed.
+
+        A computation of this process that is running has read the old data, so its value is not cached.
+        """
+        with self._lock:
+            self._running.pop(key, None)
+        return bool(self.store.delete(key))
 
     def get_or_compute(self, key: str, compute: Callable[[], Any], ttl_seconds: float, *, jitter: float = 0.0) -> Any:
         """Return the cached value, or compute and cache it. Concurrent callers of this process share one computation.
@@ -68,7 +73,7 @@ class Cache:
             DeadlineExceededError: Another thread has computed the value for longer than a request may take.
             Exception: The exception of `compute` reaches every caller and is not cached.
         """
-        value = decode(self.store.get(key))
+        value = self.get(key, MISSING)
         if value is not MISSING:
             return value
         with self._lock:
@@ -76,7 +81,7 @@ class Cache:
             if running is None:
                 own = self._running[key] = Future[Any]()
         if running is None:
-            return self._run(key, own, lambda: self._compute(key, compute, ttl_seconds, jitter))
+            return self._compute(key, own, compute, ttl_seconds, jitter)
         try:
             return running.result(self._timeout_seconds)
         except TimeoutError:
@@ -84,18 +89,17 @@ class Cache:
                 raise DeadlineExceededError() from None
             raise
 
-    def _compute(self, key: str, compute: Callable[[], Any], ttl_seconds: float, jitter: float) -> Any:
-        # Another computation may have ended between the caller's lookup and this one.
-        value = self.get(key, MISSING)
-        if value is MISSING:
-            value = compute()
-            self.set(key, value, ttl_seconds, jitter=jitter)
-        return value
-
-    def _run(self, key: str, future: Future[Any], work: Callable[[], Any]) -> Any:
-        """Do the work and pass its result or exception to the waiting threads."""
+    def _compute(
+        self, key: str, future: Future[Any], compute: Callable[[], Any], ttl_seconds: float, jitter: float
+    ) -> Any:
+        """Compute and cache a value, and pass it or the exception to the waiting threads."""
         try:
-            value = work()
+            # Another computation may have ended between the caller's lookup and this one.
+            value = self.get(key, MISSING)
+            if value is MISSING:
+                value = compute()
+                if self._running.get(key) is future:
+                    self.set(key, value, ttl_seconds, jitter=jitter)
         except BaseException as error:
             future.set_exception(error)
             raise
@@ -104,4 +108,5 @@ class Cache:
             return value
         finally:
             with self._lock:
-                self._running.pop(key, None)
+                if self._running.get(key) is future:
+                    del self._running[key]
