@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as time_of_day
 from decimal import Decimal
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -36,9 +38,8 @@ from .sql import LACKS, backend, engine, rows, run, server, tables
 
 cli = module("chassis.cli")
 archive = module("chassis.backup.archive")
-files = module("chassis.backup.files")
+commands = module("chassis.backup.commands")
 make = module("chassis.backup.make")
-schedule = module("chassis.backup.schedule")
 BackupError = module("chassis.backup").BackupError
 Backup = module(f"chassis.backup.{backend.__name__.rpartition('.')[2]}").Backup
 
@@ -365,6 +366,96 @@ def test_restore_rejects_a_truncated_file(
     assert "is damaged" in (error := rejection(file)) or "is not encrypted" in error
 
 
+def member(name: str, size: int = 0, kind: bytes = tarfile.REGTYPE, content: bytes = b"") -> bytes:
+    """Return a member of a tar, whose header may claim another size than its content has."""
+    header = tarfile.TarInfo(name)
+    header.size, header.type = size or len(content), kind
+    return header.tobuf(tarfile.GNU_FORMAT) + content + bytes(-len(content) % tarfile.BLOCKSIZE)
+
+
+def described(**changes: Any) -> bytes:
+    """Return a member with the manifest of an empty dump and some changes."""
+    texts = dict.fromkeys(("service", "release", "created", "database", "revision", "tool", "server"), "x")
+    values = {**texts, "tables": [], "sha256": sha256(b"").hexdigest(), "format": 1}
+    return member("manifest.json", content=json.dumps(values | changes).encode())
+
+
+DUMP = member(Backup.dump_name)
+HUGE = 2**62
+CRAFTED = {
+    "no tar": b"x" * 600,
+    "nothing": b"",
+    "zeros": bytes(50_000_000),
+    "other member first": member("../../etc/passwd", content=b"root") + described() + DUMP,
+    "link": member("manifest.json", kind=tarfile.SYMTYPE) + DUMP,
+    "long name": member("x", 50_000_000, tarfile.GNUTYPE_LONGNAME) + bytes(50_000_000),
+    "extended header": member("x", 50_000_000, tarfile.XHDTYPE) + bytes(50_000_000),
+    "many members": member("x") * 100_000,
+    "huge manifest": member("manifest.json", 50_000_000) + bytes(50_000_000),
+    "binary manifest": member("manifest.json", content=b"\xff\xfe"),
+    "manifest is a list": member("manifest.json", content=b"[]"),
+    "deep manifest": member("manifest.json", content=b"[" * 100_000),
+    "long number": member("manifest.json", content=b'{"format":' + b"9" * 100_000 + b"}"),
+    "manifest lacks a field": member("manifest.json", content=b'{"format": 1}'),
+    "field of a wrong type": described(revision=["x"]) + DUMP,
+    "escape sequence": described(service="\x1b[2J") + DUMP,
+    "cut off dump": described() + member(Backup.dump_name, HUGE),
+    "negative size": described() + member(Backup.dump_name, -1),
+    "dump of another path": described() + member("../../database.sql"),
+    "dump is a link": described() + member(Backup.dump_name, kind=tarfile.LNKTYPE),
+    "dump is sparse": described() + member(Backup.dump_name, kind=tarfile.GNUTYPE_SPARSE),
+    "wrong checksum": described(sha256="0") + DUMP,
+    "something follows": described() + DUMP + b"x" * 600,
+    "zeros follow": described() + DUMP + bytes(50_000_000),
+}
+
+
+@pytest.mark.parametrize("content", CRAFTED.values(), ids=CRAFTED.keys())
+def test_crafted_file_is_rejected_in_little_memory(folder: Path, content: bytes) -> None:
+    """Its members are neither followed nor read as a whole, whatever sizes they claim or have."""
+    file = folder / "crafted.tar.gz"
+    file.write_bytes(gzip.compress(content, 1))
+    tracemalloc.start()
+    try:
+        with pytest.raises(
+            BackupError, match=r"^[^\n]*is damaged or not a backup \([^\n\x1b]{1,200}\); use another backup$"
+        ):
+            archive.unpack(file, folder / Backup.dump_name, None)
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+    assert {path.name for path in folder.iterdir()} <= {file.name, Backup.dump_name}
+
+
+def test_dump_that_is_larger_than_the_disk_is_rejected(folder: Path) -> None:
+    """Its members are valid, so that the sentence must not say that the file is damaged."""
+    size = shutil.disk_usage(folder).free + 1
+    file = folder / "large.tar.gz"
+    file.write_bytes(gzip.compress(described() + member(Backup.dump_name, size)) + bytes(20))
+    with file.open("r+b") as opened:
+        opened.truncate(size // 1000)  # a sparse file
+    with pytest.raises(BackupError, match=r"needs \d+ bytes in .*, which has \d+; free some space"):
+        archive.unpack(file, folder / Backup.dump_name, None)
+
+
+@pytest.mark.parametrize("body", [b"-> X25519 AAAA\n" * 100_000, (b"A" * 64 + b"\n") * 100_000], ids=["many", "long"])
+def test_encrypted_file_with_an_endless_header_is_rejected_at_once(folder: Path, body: bytes) -> None:
+    """The time in which age reads a header grows with the square of its size."""
+    file = folder / "crafted.tar.gz.age"
+    file.write_bytes(b"age-encryption.org/v1\n-> x\n" + body)
+    with pytest.raises(BackupError, match="is damaged: its header has no end; use another backup"):
+        archive.unpack(file, folder / Backup.dump_name, archive.Key(KEY))
+
+
+@pytest.mark.parametrize("make_one", [os.mkdir, os.mkfifo], ids=["folder", "pipe"])
+def test_restore_of_something_else_than_a_file_fails(
+    folder: Path, make_one: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_one(folder / "other")
+    assert restore(folder / "other") == 1
+    assert "other is not a file; name a file of a backup" in capsys.readouterr().err
+
+
 def test_restore_rejects_a_changed_manifest(rejection: Callable[..., str]) -> None:
     """The dump must match the checksum in the manifest."""
     file = backup()
@@ -401,10 +492,13 @@ def test_restore_rejects_an_encrypted_file_without_the_right_signature(
                 text = signature
             forged.addfile(member, io.BytesIO(text))
     key.encrypt(Path("forged"), Path("forged.age"))
-    assert "is not signed with BACKUP_KEY" in rejection(Path("forged.age"))
+    error = rejection(Path("forged.age"))
+    assert ("has no manifest.hmac" if signature is None else "is not signed with BACKUP_KEY") in error
 
 
-@pytest.mark.parametrize(("given", "sentence"), [("", "is encrypted; set BACKUP_KEY"), (OTHER_KEY, "another key")])
+@pytest.mark.parametrize(
+    ("given", "sentence"), [("", "is encrypted; set BACKUP_KEY"), (OTHER_KEY, "another key")], ids=["none", "another"]
+)
 def test_restore_without_the_right_key_rejects_an_encrypted_file(
     rejection: Callable[..., str], encrypted: None, monkeypatch: pytest.MonkeyPatch, given: str, sentence: str
 ) -> None:
@@ -482,7 +576,7 @@ def test_backup_of_a_database_without_schema_fails(folder: Path, capsys: pytest.
 def test_backup_file_is_named_by_its_time_and_private(crew: Path) -> None:
     before = datetime.now(UTC)
     file = backup()
-    ((moment, path),) = files.found(crew, program().settings().service_name)
+    ((moment, path),) = archive.found(crew, program().settings().service_name)
     assert path.name == file.name
     assert before - timedelta(milliseconds=1) <= moment <= datetime.now(UTC)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -542,27 +636,28 @@ def test_prune_deletes_by_number_and_age(folder: Path, count: int, days: int, le
     now = datetime(2026, 7, 10, 2, 0, 1, tzinfo=UTC)
     moments = [now - timedelta(days=age) for age in range(5)]
     for number, moment in enumerate(moments):
-        files.path_for(folder, "demo", moment, is_encrypted=bool(number % 2)).touch()
+        archive.path_for(folder, "demo", moment, is_encrypted=bool(number % 2)).touch()
     others = ["demo.tar.gz", "demo-2026.tar.gz", "demo-20260701T020000.000Z.tar.gz.copy", "notes.txt"]
     others += ["demo-20260701T020000.000Z.backup"]
-    others += [files.path_for(folder, name, moments[4], is_encrypted=True).name for name in ("demo-2", "other")]
+    others += [archive.path_for(folder, name, moments[4], is_encrypted=True).name for name in ("demo-2", "other")]
     for name in others:
         (folder / name).touch()
-    assert files.prune(folder, "demo", count, days, now, kept=None) == 5 - len(left)
-    assert [moments.index(moment) for moment, _ in files.found(folder, "demo")] == left
+    assert archive.prune(folder, "demo", count, days, now, kept=None) == 5 - len(left)
+    assert [moments.index(moment) for moment, _ in archive.found(folder, "demo")] == left
     assert all((folder / name).exists() for name in others)
 
 
 def test_prune_never_deletes_the_newest_backup(folder: Path) -> None:
-    files.path_for(folder, "demo", datetime(2020, 1, 1, tzinfo=UTC), is_encrypted=False).touch()
-    assert files.prune(folder, "demo", 1, 1, datetime.now(UTC), kept=None) == 0
+    archive.path_for(folder, "demo", datetime(2020, 1, 1, tzinfo=UTC), is_encrypted=False).touch()
+    assert archive.prune(folder, "demo", 1, 1, datetime.now(UTC), kept=None) == 0
 
 
 def test_backup_after_the_clock_was_set_back_is_not_deleted(
     crew: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BACKUP_KEEP_COUNT", "1")
-    wrong = files.path_for(crew, program().settings().service_name, datetime(2100, 1, 1, tzinfo=UTC), is_encrypted=True)
+    service, future = program().settings().service_name, datetime(2100, 1, 1, tzinfo=UTC)
+    wrong = archive.path_for(crew, service, future, is_encrypted=True)
     crew.mkdir()
     wrong.touch()
     assert cli.main(program(), ["backup"]) == 0
@@ -700,7 +795,7 @@ def test_schedule_is_due_once_a_day(newest: str | None, due: str | None) -> None
     now = datetime(2026, 12, 31, 23, 30, tzinfo=UTC)
     moments = [datetime.fromisoformat(f"{text}+00:00") if text else None for text in (newest, due)]
     times = [moment for moment in (moments[0], datetime(2030, 1, 1, tzinfo=UTC)) if moment]
-    assert schedule.due(times, TWO, now) == (moments[1] or now)
+    assert commands.due(times, TWO, now) == (moments[1] or now)
 
 
 class EndError(Exception):
@@ -720,13 +815,13 @@ def test_schedule_catches_up_and_retries() -> None:
         made.insert(0, now[0])
 
     def sleep(seconds: float) -> None:
-        assert 0 < seconds <= schedule.RETRY_SECONDS
+        assert 0 < seconds <= commands.RETRY_SECONDS
         now[0] += timedelta(seconds=seconds)
         if now[0].day == 13:
             raise EndError
 
     with pytest.raises(EndError):
-        schedule.daily(make_one, lambda: made, TWO, lambda: now[0], sleep)
+        commands.daily(make_one, lambda: made, TWO, lambda: now[0], sleep)
     assert tries == ["10 12:00", "11 02:00", "11 02:05", "12 02:00"]
 
 

@@ -1,4 +1,7 @@
-"""The commands `backup` and `restore`. If they fail, they print one sentence on stderr."""
+"""The commands `backup` and `restore`, and the daily schedule of backups.
+
+If a command fails, it prints one sentence on stderr. The schedule needs no cron: one process keeps the time.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +10,28 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
 from datetime import time as time_of_day
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import structlog
 
 from ..database import maintenance
 from ..logging import config as logging
 from ..settings import load, view
-from . import BackupError, DatabaseBackup, Settings, files, schedule
+from . import BackupError, DatabaseBackup, Settings, archive
 
 if TYPE_CHECKING:
     from ..cli import Program
 
 log = structlog.get_logger(__name__)
+
+# Pause in seconds after a failure, before the next try.
+RETRY_SECONDS = 300.0
+# How often the clock is read: somebody may set it, and a machine may sleep.
+_CLOCK_INTERVAL_SECONDS = 60.0
 
 
 def add_commands(commands: Any, backup: DatabaseBackup) -> None:
@@ -49,9 +57,7 @@ def _time(text: str) -> time_of_day:
 
 def _backup(program: Program, options: argparse.Namespace, backup: DatabaseBackup) -> int:
     if options.new_key:
-        from .archive import new_key  # imported late: a service without a key does not need it
-
-        print(new_key())
+        print(archive.new_key())
         return 0
     settings = view(load(program.settings), Settings)
     if options.daily_at:
@@ -81,10 +87,47 @@ def _every_day(settings: Settings, program: Program, at: time_of_day, backup: Da
         log.info("backup_made", file=str(made.path), size_bytes=made.size_bytes, seconds=seconds, deleted=made.deleted)
 
     def times() -> list[datetime]:
-        return [moment for moment, _ in files.found(settings.backup_directory, settings.service_name)]
+        return [moment for moment, _ in archive.found(settings.backup_directory, settings.service_name)]
 
     logging.configure(view(load(program.settings), logging.Settings))
-    schedule.daily(make, times, at, lambda: datetime.now(UTC), time.sleep)
+    daily(make, times, at, lambda: datetime.now(UTC), time.sleep)
+
+
+def due(times: Iterable[datetime], at: time_of_day, now: datetime) -> datetime:
+    """Return when the next backup is due: at the first `at` in UTC after the newest one, or now if there is none.
+
+    A moment that was missed stays due. Times in the future are ignored: they come from a wrong clock.
+    """
+    newest = max((past for past in times if past <= now), default=None)
+    if newest is None:
+        return now
+    planned = datetime.combine(newest.date(), at, UTC)
+    return planned if planned > newest else planned + timedelta(days=1)
+
+
+def daily(
+    make: Callable[[], object],
+    times: Callable[[], Iterable[datetime]],
+    at: time_of_day,
+    clock: Callable[[], datetime],
+    sleep: Callable[[float], object],
+) -> NoReturn:
+    """Call `make` whenever a backup is due, and again after `RETRY_SECONDS` if it raises."""
+    announced = None
+    while True:
+        now = clock()
+        moment = due(times(), at, now)
+        if moment > now:
+            if moment != announced:
+                log.info("backup_scheduled", due=moment.isoformat())
+                announced = moment
+            sleep(min((moment - now).total_seconds(), _CLOCK_INTERVAL_SECONDS))
+            continue
+        try:
+            make()
+        except Exception as error:
+            log.error("backup_failed", error=str(error), retry_seconds=RETRY_SECONDS)
+            sleep(RETRY_SECONDS)
 
 
 def _restore(program: Program, options: argparse.Namespace, backup: DatabaseBackup) -> int:

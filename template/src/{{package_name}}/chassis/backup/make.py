@@ -13,7 +13,7 @@ from sqlalchemy import Connection, make_url
 
 from ..database.connection import url_for
 from ..database.maintenance import maintenance_connection, require_database
-from . import BackupError, DatabaseBackup, Settings, archive, files
+from . import BackupError, DatabaseBackup, Settings, archive
 from .restore import key_of, restore, revision_of, table_names
 
 
@@ -43,15 +43,16 @@ def make(settings: Settings, backup: DatabaseBackup, clock: Callable[[], datetim
     # Migrations wait for this connection, so that the dump has the schema of the manifest.
     with (
         maintenance_connection(settings, backup.backend, settings.backup_timeout_seconds) as connection,
-        files.work_folder(directory, service) as folder,
+        archive.work_folder(directory, service) as folder,
     ):
         dump, part, moment = folder / backup.dump_name, folder / "backup", clock()
         manifest = _manifest(settings, backup, connection, moment)
         backup.dump(connection, dump, settings.backup_timeout_seconds)
         archive.pack(part, dump, replace(manifest, sha256=archive.checksum(dump)), key)
         archive.unpack(part, dump, key)
-        path = files.publish(part, directory, service, moment, is_encrypted=key is not None)
-    deleted = files.prune(directory, service, settings.backup_keep_count, settings.backup_keep_days, clock(), kept=path)
+        path = archive.publish(part, directory, service, moment, is_encrypted=key is not None)
+    keep_count, keep_days = settings.backup_keep_count, settings.backup_keep_days
+    deleted = archive.prune(directory, service, keep_count, keep_days, clock(), kept=path)
     return BackupResult(path, path.stat().st_size, time.monotonic() - began, deleted)
 
 
@@ -101,7 +102,7 @@ def _scratch_settings(settings: Settings, backup: DatabaseBackup) -> Iterator[Se
         return
     url = url_for(settings, backup.backend.SYNC_DRIVER)
     with (
-        files.work_folder(settings.backup_directory, settings.service_name) as folder,
+        archive.work_folder(settings.backup_directory, settings.service_name) as folder,
         backup.backend.scratch(url, folder) as scratch,
     ):
         yield with_url(scratch.render_as_string(hide_password=False))

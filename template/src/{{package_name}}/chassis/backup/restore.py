@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 from sqlalchemy import Connection, inspect, select, table, text
 
 from ..database import migrations
 from ..database.maintenance import maintenance_connection
-from . import BackupError, DatabaseBackup, Settings, archive, files
+from . import BackupError, DatabaseBackup, Settings, archive
 
 # Alembic's own table, with the revision of the schema.
 _REVISIONS = "alembic_version"
@@ -29,7 +28,7 @@ def restore(path: Path, settings: Settings, backup: DatabaseBackup, *, replace: 
         BackupError: The file or the database does not allow a restore. The database is unchanged.
     """
     timeout_seconds = settings.backup_timeout_seconds
-    with files.work_folder(settings.backup_directory, settings.service_name) as folder:
+    with archive.work_folder(settings.backup_directory, settings.service_name) as folder:
         dump = folder / backup.dump_name
         manifest = archive.unpack(path, dump, key_of(settings))
         if manifest.service != settings.service_name:
@@ -68,13 +67,11 @@ def _require_known_revision(connection: Connection, manifest: archive.Manifest) 
     """Refuse a backup whose schema is newer than this release."""
     migrations.require_folder()
     script = ScriptDirectory.from_config(migrations.config_for(connection))
-    try:
-        script.get_revisions(manifest.revision.split(","))
-    except CommandError:
+    if not set(manifest.revision.split(",")) <= {revision.revision for revision in script.walk_revisions()}:
         raise BackupError(
             f"the backup has the schema {manifest.revision}, which this release does not know;"
             f" restore it with release {manifest.release} or newer"
-        ) from None
+        )
 
 
 def _require_permission(connection: Connection, replace: bool) -> None:

@@ -139,7 +139,7 @@ class _Revisions:
     Attributes:
         current: The revision of the database; several are separated by commas.
         heads: The newest revision of this release, likewise.
-        newer: What is wrong if this release does not know a revision of the database, or "".
+        newer: The problem if this release does not know a revision of the database, or "".
     """
 
     def __init__(self, config: Config) -> None:
