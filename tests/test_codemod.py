@@ -370,11 +370,11 @@ def test_rewrite_a_name_that_the_service_does_not_have_is_reported() -> None:
     code = "from ..chassis.data_formats import records\n"
 
     def exists(place: Place) -> bool:
-        return place.module != "chassis.data_files.formats"
+        return place.module != "chassis.data_files"
 
     new, (note,) = upgraded(code, exists=exists)
     assert new == code
-    assert "`chassis.data_files.formats.records`, which this service does not have" in note.text
+    assert "`chassis.data_files.records`, which this service does not have" in note.text
 
 
 def test_rewrite_a_name_that_another_file_imports_keeps_it() -> None:

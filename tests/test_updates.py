@@ -364,7 +364,7 @@ CHANGES: dict[str, tuple[Answers, list[str], list[str], dict[str, bytes]]] = {
     "more features": (
         {"features": ["rate-limit", "backup", "deploy-check", "http-client", "cache", "data-files"]},
         [],
-        ["chassis/cache/memory.py", "chassis/data_files/files.py", "../../tests/chassis/test_cache.py"],
+        ["chassis/cache/memory.py", "chassis/data_files/__init__.py", "../../tests/chassis/test_cache.py"],
         {},
     ),
     "no CI": ({"ci": "none"}, [".github/workflows/chassis.yml"], [], {}),
