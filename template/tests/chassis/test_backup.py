@@ -429,7 +429,7 @@ def test_crafted_file_is_rejected_in_little_memory(folder: Path, content: bytes)
 
 def test_dump_that_is_larger_than_the_disk_is_rejected(folder: Path) -> None:
     """Its members are valid, so that the sentence must not say that the file is damaged."""
-    size = shutil.disk_usage(folder).free + 1
+    size = shutil.disk_usage(folder).free * 2
     file = folder / "large.tar.gz"
     file.write_bytes(gzip.compress(described() + member(Backup.dump_name, size)) + bytes(20))
     with file.open("r+b") as opened:
