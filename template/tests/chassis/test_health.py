@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from types import SimpleNamespace
@@ -273,6 +274,121 @@ def test_check_that_hangs_times_out_and_is_not_started_again(start: Start) -> No
         assert hangs.times == 1
     finally:
         release.set()
+
+
+@pytest.mark.parametrize("waits_in", ["a thread", "a task"])
+def test_ready_while_a_critical_check_hangs_does_not_wait_for_its_timeout(
+    start: Start, logs: Logs, waits_in: str
+) -> None:
+    """Readiness waits a quarter of HEALTH_CHECK_TIMEOUT_SECONDS: Kubernetes gives up after one second."""
+    release = threading.Event()
+
+    async def probe_on_the_loop() -> None:
+        while not release.is_set():
+            await asyncio.sleep(0.01)
+
+    probe = release.wait if waits_in == "a thread" else probe_on_the_loop
+    # The check itself has two minutes.
+    client = start(
+        install=with_checks(Check("database", probe, critical=True, timeout_fraction=300)),
+        health_check_timeout_seconds=0.4,
+    )
+    try:
+        assert client.get("/health/ready").status_code == 503
+        assert logs("health_check_failed") == []
+        assert client.get("/health/live").status_code == client.get("/health/started").status_code == 200
+    finally:
+        release.set()
+
+
+def test_ready_while_a_critical_check_runs_again_has_its_previous_result(start: Start) -> None:
+    """A check that takes longer than readiness waits does not make the service unready."""
+    release = threading.Event()
+    release.set()
+    client = start(
+        install=with_checks(Check("database", lambda: release.wait(60), critical=True)),
+        health_check_timeout_seconds=60 * 60,
+        health_check_cache_seconds=0,
+    )
+    assert client.get("/health").status_code == 200
+    release.clear()
+    monitor = module("chassis.health.monitor")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(monitor, "_READY_FRACTION", 0.00001)
+        assert client.get("/health/ready").status_code == 200
+    release.set()
+
+
+def test_ready_while_many_other_checks_hang_is_200(start: Start) -> None:
+    """Non-critical checks take neither threads nor time from critical ones, in whatever way they wait."""
+    release = threading.Event()
+    hanging = Counted(lambda: release.wait(60))
+
+    async def hangs_on_the_loop() -> None:
+        hanging.times += 1
+        while not release.is_set():
+            await asyncio.sleep(0.01)
+
+    checks = [Check(f"upstream-{number}", hanging if number % 2 else hangs_on_the_loop) for number in range(60)]
+    client = start(install=with_checks(*checks, Check("database", lambda: None, critical=True)))
+    with ThreadPoolExecutor(1) as pool:
+        report = pool.submit(client.get, "/health")
+        until(lambda: hanging.times == 60)
+        try:
+            for path in ("/health/ready", "/health/live", "/health/started"):
+                assert client.get(path).status_code == 200
+            assert not report.done()
+        finally:
+            release.set()
+        assert report.result().status_code == 200
+
+
+def test_check_that_ignores_its_cancellation_times_out(start: Start) -> None:
+    release = threading.Event()
+
+    async def probe() -> None:
+        while not release.is_set():
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.01)
+
+    client = start(install=with_checks(Check("stubborn", probe)), health_check_timeout_seconds=0.05)
+    try:
+        assert client.get("/health").json()["checks"]["stubborn"]["status"] == "timeout"
+    finally:
+        release.set()
+
+
+def test_plain_probe_that_returns_an_awaitable_is_awaited(start: Start) -> None:
+    """`Check("queue", lambda: client.ping())` fails if the ping fails."""
+
+    async def ping() -> None:
+        raise CheckFailedError("no leader elected")
+
+    checks = start(install=with_checks(Check("queue", lambda: ping()))).get("/health").json()["checks"]
+    assert checks["queue"]["error"] == "no leader elected"
+
+
+@pytest.mark.parametrize("failure", [SystemExit, StopIteration])
+def test_probe_that_raises_any_exception_has_failed(start: Start, failure: type[BaseException]) -> None:
+    def probe() -> None:
+        raise failure
+
+    checks = start(install=with_checks(Check("queue", probe)), health_check_timeout_seconds=20).get("/health").json()
+    assert checks["checks"]["queue"]["status"] == "error"
+
+
+def test_check_without_a_free_thread_fails_until_there_is_one(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Containers limit the number of threads. The other checks and the response are not affected."""
+    client = start(install=with_checks(Check("queue", lambda: None)), health_check_cache_seconds=0)
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module("chassis.health.monitor").Thread, "start", refuse)
+        response = client.get("/health")
+    assert (response.status_code, response.json()["checks"]["queue"]["status"]) == (200, "error")
+    assert client.get("/health").json()["checks"]["queue"]["status"] == "ok"
 
 
 def test_check_over_its_timeout_fails(start: Start) -> None:

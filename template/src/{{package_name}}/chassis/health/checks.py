@@ -26,7 +26,9 @@ class Settings(BaseChassisSettings):
     """Health"""
 
     health_check_timeout_seconds: float = Field(
-        2.0, gt=0, description="How long one check may take; the database check gets two fifths of it."
+        2.0,
+        gt=0,
+        description="How long one check may take; the database gets two fifths, `/health/ready` waits a quarter.",
     )
     health_check_cache_seconds: float = Field(
         1.0, ge=0, description="How long results are cached, so that probes do not load the dependencies."
@@ -81,7 +83,6 @@ class Freshness(Check):
     """The newest record is not older than `max_age`. `probe` returns its time (aware), or None without records."""
 
     probe: Callable[[], datetime | Awaitable[datetime | None] | None]
-    critical: bool = False
     max_age: timedelta = timedelta(hours=24)
     now: Callable[[], datetime] = _utc_now
 
@@ -103,7 +104,6 @@ class MissingDays(Check):
     """
 
     probe: Callable[[], Iterable[date] | Awaitable[Iterable[date]]]
-    critical: bool = False
     days: int = 7
     since_first: bool = False
     now: Callable[[], datetime] = _utc_now
@@ -128,9 +128,8 @@ class Threshold(Check):
     """
 
     probe: Callable[[], float | Awaitable[float]]
-    critical: bool = False
-    warn_below: float = field(default=0.0)
-    fail_below: float = field(default=0.0)
+    warn_below: float = 0.0
+    fail_below: float = 0.0
 
     def evaluate(self, value: Any) -> Outcome:
         details = {"value": value, "warn_below": self.warn_below, "fail_below": self.fail_below}

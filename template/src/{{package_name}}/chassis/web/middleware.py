@@ -17,8 +17,7 @@ import structlog
 from .. import errors, request_context
 from ..app import ASGIApp, Chassis, Receive, Scope, Send
 from ..health.checks import Settings as HealthSettings
-from ..health.endpoints import HEADERS, PATHS, HealthEndpoints
-from ..health.monitor import HealthMonitor
+from ..health.monitor import HEADERS, PATHS, HealthEndpoints, HealthMonitor
 from ..logging.access_log import AccessLog
 from ..request_context import RequestContext
 from ..settings import ServiceSettings
