@@ -155,13 +155,27 @@ def test_report_of_a_check_has_six_members(start: Start) -> None:
 
 @pytest.mark.parametrize(
     "details",
-    [{"wei": 2**70}, {"name": "\ud800"}, {(1, 2): "pair"}, {"made": {1}}],
-    ids=["number", "text", "key", "set"],
+    [
+        {"wei": 2**70},
+        {"name": "\ud800"},
+        {(1, 2): "pair"},
+        {"made": {1}},
+        {"wei": 10**5000},
+        {"note": "x" * 10**6},
+        {"rows": list(range(10**5))},
+    ],
+    ids=["number", "text", "key", "set", "huge number", "long text", "long list"],
 )
 def test_details_that_json_does_not_know_are_sent_all_the_same(start: Start, details: dict[Any, Any]) -> None:
     response = start(install=with_checks(Check("pool", lambda: details))).get("/health")
     assert response.status_code == 200
     assert response.json()["checks"]["pool"]["status"] == "ok"
+    assert len(response.content) < 500_000
+
+
+def test_details_that_contain_a_secret_are_redacted(start: Start) -> None:
+    response = start(install=with_checks(Check("pool", lambda: {"api_key": "hunter2"}))).get("/health")
+    assert "hunter2" not in response.text
 
 
 def test_details_with_a_decimal_are_shown_as_text(start: Start) -> None:

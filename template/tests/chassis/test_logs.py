@@ -17,7 +17,7 @@ from unittest.mock import Mock
 
 import pytest
 import structlog
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from ..package import module
 from .conftest import Logs, Start
@@ -32,9 +32,26 @@ IN_A_REQUEST = {
 
 log = structlog.get_logger("orders")
 
-# A value that contains itself.
+# Values that contain themselves, the second one ten times.
 ENDLESS: list[Any] = []
 ENDLESS.append(ENDLESS)
+BUSHY: dict[str, Any] = {}
+BUSHY.update((str(number), BUSHY) for number in range(10))
+
+
+class Unreadable:
+    """A value whose own code fails wherever it is used."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no text")
+
+    def __hash__(self) -> int:
+        return 1
+
+
+class UnreadableMapping(dict[str, Any]):
+    def items(self) -> Any:
+        raise RuntimeError("no items")
 
 
 # -- the form of an entry ----------------------------------------------------------------------------------------------
@@ -189,7 +206,9 @@ def test_debug_entries_are_written_at_log_level_debug_only(start: Start, logs: L
     "key",
     [
         "authorization", "Authorization", "cookie", "set-cookie", "Set_Cookie", "x-api-key", "X_API_KEY",
-        "password", "db_password", "client_secret", "SECRET", "access_token", "sentry_dsn",
+        "password", "db_password", "client_secret", "SECRET", "access_token", "sentry_dsn", "api_key", "apiKey",
+        "private_key", "passphrase", "backup_key", "SigningKey", "password_hash", "token_value", "userpassword",
+        "aws.credentials", "cookies",
     ],
 )  # fmt: skip
 def test_secret_is_redacted_by_the_name_of_its_key(start: Start, logs: Logs, key: str) -> None:
@@ -199,6 +218,19 @@ def test_secret_is_redacted_by_the_name_of_its_key(start: Start, logs: Logs, key
     log.info("order_placed", sent={"headers": [{key: "hunter2"}]})
     assert len(logs("order_placed")) == 2
     assert "hunter2" not in str(logs())
+
+
+class OwnSettings(module("chassis.features").ChassisSettings):
+    demo_pin: SecretStr = SecretStr("0000")
+
+
+@pytest.mark.parametrize("key", ["demo_pin", "DEMO_PIN", "demo-pin"])
+def test_secret_is_redacted_by_the_name_of_its_setting(start: Start, logs: Logs, key: str) -> None:
+    """A setting of the type SecretStr is a secret, whatever its name."""
+    module("chassis.logging.config").configure(OwnSettings(_env_file=None))
+    log.info("order_placed", **{key: "hunter2"})
+    logging.getLogger("library").info("low", extra={key: "hunter2"})
+    assert [entry[key] for entry in logs()] == ["[redacted]"] * 2
 
 
 class Credentials(BaseModel):
@@ -237,11 +269,19 @@ def test_secret_in_a_container_is_redacted(start: Start, logs: Logs, value: Any)
     assert "hunter2" not in str(logs())
 
 
-@pytest.mark.parametrize("key", ["author", "tokens_left", "passwords_changed", "note"])
+@pytest.mark.parametrize("key", ["author", "tokens_left", "passwords_changed", "note", "monkey", "cache_key"])
 def test_value_of_another_key_is_not_redacted(start: Start, logs: Logs, key: str) -> None:
     start()
     log.info("order_placed", **{key: "visible"})
     assert logs("order_placed")[0][key] == "visible"
+
+
+def test_number_of_tokens_is_not_redacted(start: Start, logs: Logs) -> None:
+    """A number under a plural is a count. A list under the same name is redacted."""
+    start()
+    log.info("prompted", prompt_tokens=512, access_tokens=["hunter2"])
+    (entry,) = logs("prompted")
+    assert (entry["prompt_tokens"], entry["access_tokens"]) == (512, "[redacted]")
 
 
 # -- any value ---------------------------------------------------------------------------------------------------------
@@ -251,18 +291,53 @@ def test_value_of_another_key_is_not_redacted(start: Start, logs: Logs, key: str
     "value",
     [
         "two\nlines", "\ud800", 2**70, float("nan"), float("inf"), b"\xff", object(), {1: {2, 3}}, Path("/x"), None,
-        ENDLESS, Mock(), Account, {(1, 2): 2**70}, [2**70, "\ud800"],
+        ENDLESS, BUSHY, Mock(), Account, {(1, 2): 2**70}, [2**70, "\ud800"], 10**5000, [10**5000], Unreadable(),
+        {"one": [Unreadable()]}, {Unreadable(): 1}, UnreadableMapping(), {10**5000: 1}, ValueError(10**5000),
+        "x" * 10**6, ["x" * 70_000] * 100, list(range(10**5)), set(range(10**5)), {"x" * 10**6: 1}, b"x" * 10**6,
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )  # fmt: skip
 def test_value_of_any_kind_is_written_in_one_line(start: Start, logs: Logs, value: Any) -> None:
     """A newline cannot forge a second entry. Values that JSON does not support are written as text."""
     start()
     log.info("order_placed", value=value)
-    assert len(logs("order_placed")) == 1
+    logging.getLogger("library").info("order_placed", extra={"value": value})
+    entries = logs("order_placed")
+    assert len(entries) == 2
+    assert all("value" in entry and len(json.dumps(entry)) < 500_000 for entry in entries)
 
 
-@pytest.mark.parametrize("user_id", [2**70, "\ud800"], ids=["number", "surrogate"])
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_value_that_cannot_be_read_does_not_fail_the_request(start: Start, log_format: str) -> None:
+    """Nothing that is logged may fail a request."""
+
+    def work() -> None:
+        log.info("order_placed", value=Unreadable(), number=10**5000, endless=BUSHY)
+        logging.getLogger("library").info("%d sheets", "no number", extra={"value": Unreadable()})
+
+    client = start({"work": work}, environment="development", log_format=log_format)
+    assert client.get("/api/here/work").status_code == 200
+
+
+def test_standard_library_entry_whose_arguments_do_not_fit_is_written(start: Start, logs: Logs) -> None:
+    start()
+    logging.getLogger("library").info("%d sheets", "no number")
+    (entry,) = logs("%d sheets")
+    assert entry["args"] == ["no number"]
+
+
+def test_standard_library_entry_keeps_every_extra_field(start: Start, logs: Logs) -> None:
+    """A field whose name the entry has already gets an underscore. The stack is kept too."""
+    start()
+    extra = {"bpm": 70, "level": "high", "timestamp": 1, "logger": "mine", "event": "other", "tags": {"a": [1]}}
+    logging.getLogger("library").warning("beat", extra=extra, stack_info=True)
+    (entry,) = logs("beat")
+    assert (entry["bpm"], entry["tags"], entry["level"], entry["logger"]) == (70, {"a": [1]}, "warning", "library")
+    assert [entry[f"{name}_"] for name in ("level", "timestamp", "logger", "event")] == ["high", 1, "mine", "other"]
+    assert "test_logs.py" in entry["stack"]
+
+
+@pytest.mark.parametrize("user_id", [2**70, "\ud800", Unreadable(), 10**5000], ids=["1", "2", "3", "4"])
 def test_user_id_of_any_kind_loses_no_access_log_entry(start: Start, logs: Logs, user_id: Any) -> None:
     """Neither this entry nor the next one, which may share a write with it, is lost."""
 
@@ -322,6 +397,40 @@ def test_console_format_is_coloured_text(start: Start, capsys: pytest.CaptureFix
     assert "request_finished" in written
     assert "hunter2" not in written
     assert not any(line.startswith("{") for line in written.splitlines())
+
+
+def test_console_line_has_what_a_person_needs(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
+    """A line fits the width of a screen. It repeats neither the service nor the ids of the trace."""
+    client = start(
+        {"work": lambda: log.info("order_placed", order_id=7)}, environment="development", log_format="console"
+    )
+    client.get("/api/here/work", headers={"x-request-id": "0123456789abcdef0123456789abcdef"})
+    lines = [re.sub(r"\x1b\[\d+m", "", line) for line in capsys.readouterr().out.splitlines()]
+    placed, finished = (next(line for line in lines if word in line) for word in ("order_placed", "request_finished"))
+    assert re.fullmatch(
+        r"\d\d:\d\d:\d\d info    order_placed \[orders\] GET /api/here/work order_id=7 request=01234567", placed
+    )
+    assert re.fullmatch(
+        r"\d\d:\d\d:\d\d info    request_finished GET /api/here/work 200 duration_ms=[\d.]+ request=01234567", finished
+    )
+
+
+def test_console_line_cannot_be_forged(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
+    """A value with a line break or a control character is escaped, and a long one is cut."""
+    start(environment="development", log_format="console")
+    log.info("order_placed", note="a\nb\x1b[2J", long="x" * 1000)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "order_placed" in line]
+    assert "note='a\\nb\\x1b[2J'" in line
+    assert len(line) < 200
+
+
+def test_console_shows_the_traceback(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
+    start(environment="development", log_format="console")
+    try:
+        raise KeyError("lost")
+    except KeyError:
+        log.exception("failed")
+    assert "KeyError: 'lost'" in capsys.readouterr().out.splitlines()
 
 
 def test_entry_is_flushed_at_once(start: Start, logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:

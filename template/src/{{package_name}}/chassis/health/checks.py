@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from ..formats import redact
 from ..settings import BaseChassisSettings
 
 Status = Literal["ok", "warning", "error", "timeout"]
@@ -160,7 +161,7 @@ class Result:
             "latency_ms": round(self.latency_ms, 2),
             "last_success": self.last_success,
             "error": self.outcome.error,
-            "details": dict(self.outcome.details),
+            "details": redact(self.outcome.details, default=str),
         }
 
 

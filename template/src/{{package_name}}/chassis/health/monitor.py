@@ -71,7 +71,7 @@ class HealthEndpoints:
             "uptime_seconds": round(lifecycle.uptime_seconds, 3),
             "checks": {result.check.name: result.as_dict() for result in results},
         }
-        return (503 if status == "unhealthy" else 200), to_json(body, str)
+        return (503 if status == "unhealthy" else 200), to_json(body)
 
 
 class HealthMonitor:

@@ -13,7 +13,7 @@ import orjson
 import structlog
 
 from .. import request_context
-from ..formats import to_json, utc_now
+from ..formats import redact, to_json, utc_now
 from ..request_context import RequestContext
 from ..settings import BaseChassisSettings, view
 from .config import Settings, service_fields
@@ -65,10 +65,9 @@ def _json_writer(settings: BaseChassisSettings) -> _Write:
         fields = context.log_fields()
         fields["http.response.status_code"] = context.status
         fields["duration_ms"] = round(context.duration_seconds * 1000, 3)
-        try:
-            return orjson.dumps(fields, default=repr, option=orjson.OPT_APPEND_NEWLINE)[1:]
-        except TypeError:  # `user_id` may be anything
-            return to_json(fields)[1:] + b"\n"
+        if context.user_id is not None:  # it may be anything
+            fields["user_id"] = redact(context.user_id)
+        return to_json(fields)[1:] + b"\n"
 
     def write(ended: Sequence[RequestContext]) -> None:
         entries = [encode(context) for context in ended]

@@ -6,7 +6,7 @@ Log with `structlog.get_logger(__name__).info("note_created", note_id=7)`: an ev
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, MutableMapping
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,16 +15,15 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from .. import request_context
 from ..app import Chassis
-from ..formats import to_json, utc_now
-from ..settings import BaseChassisSettings, CommaSeparated, ServiceSettings, view
-from .redaction import redact_event
+from ..formats import redact, to_json, utc_now
+from ..settings import BaseChassisSettings, CommaSeparated, ServiceSettings, is_secret, view
+from . import console
 from .sink import SINK
 
 log = structlog.get_logger(__name__)
 
 # Libraries that log too much at INFO. LOG_VERBOSE_LOGGERS names those to log anyway.
 _NOISY = ("aiosqlite", "alembic", "asyncio", "httpcore", "httpx", "sqlalchemy", "urllib3", "watchfiles")
-_MAX_TEXT_CHARACTERS = 65_536
 # The attributes that every LogRecord has. Any other attribute comes from `extra=`.
 _RECORD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
 
@@ -53,10 +52,6 @@ class Settings(BaseChassisSettings):
         return value
 
 
-Event = MutableMapping[str, Any]
-Processor = Callable[[Any, str, Event], Any]
-
-
 def service_fields(settings: BaseChassisSettings) -> dict[str, str]:
     """Return the resource attributes of every entry (OpenTelemetry resource semantic conventions)."""
     service = view(settings, ServiceSettings)
@@ -65,67 +60,6 @@ def service_fields(settings: BaseChassisSettings) -> dict[str, str]:
         "service.version": service.service_version,
         "deployment.environment.name": service.environment,
     }
-
-
-class _CommonFields:
-    """Adds the time, the service's attributes and, in a request, the request's fields."""
-
-    def __init__(self, settings: BaseChassisSettings) -> None:
-        self._fields = service_fields(settings)
-
-    def __call__(self, _logger: object, method: str, event: Event) -> Event:
-        context = request_context.current()
-        level = "error" if method == "exception" else method
-        request_fields = context.log_fields() if context else {}
-        return {"timestamp": utc_now(), "level": level, **self._fields, **request_fields, **event}
-
-
-class _StructlogHandler(logging.Handler):
-    """Sends standard-library records through the same processors; `extra=` becomes fields."""
-
-    def __init__(self, processors: list[Processor]) -> None:
-        super().__init__()
-        self._processors = processors
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            extra = {name: value for name, value in vars(record).items() if name not in _RECORD_ATTRIBUTES}
-            event: Any = {**extra, "event": record.getMessage(), "logger": record.name}
-            if record.exc_info:
-                event["exc_info"] = record.exc_info
-            for processor in self._processors:
-                event = processor(None, record.levelname.lower(), event)
-            SINK.msg(event)
-        except Exception:
-            self.handleError(record)
-
-
-def configure(settings: BaseChassisSettings) -> None:
-    """Configure structlog and the standard library's logging; a second call replaces the first."""
-    chosen = view(settings, Settings)
-    # A traceback becomes text before redaction, which would treat its three parts as a list.
-    processors: list[Any] = [
-        _CommonFields(settings),
-        structlog.processors.format_exc_info,
-        redact_event,
-        _bound,
-        *_renderers(chosen),
-    ]
-    structlog.configure(
-        processors=[_name_logger, *processors],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(chosen.log_level)),
-        logger_factory=_NamedSink,
-        cache_logger_on_first_use=False,
-    )
-    logging.basicConfig(level=chosen.log_level, handlers=[_StructlogHandler(processors)], force=True)
-    logging.captureWarnings(True)
-    for name in _NOISY:
-        logging.getLogger(name).setLevel("WARNING")
-    for name in chosen.log_verbose_loggers:
-        logging.getLogger(name).setLevel(chosen.log_level)
-    SINK.close_file()
-    if chosen.log_file:
-        SINK.add_file(chosen.log_file, chosen.log_file_max_bytes, chosen.log_file_backups)
 
 
 class _NamedSink:
@@ -138,31 +72,73 @@ class _NamedSink:
         return SINK.msg
 
 
-def _name_logger(logger: _NamedSink, _method: str, event: Event) -> Event:
-    event.setdefault("logger", logger.name)
-    return event
+class _Renderer:
+    """Turns an event into the bytes of an entry, with the fields of the service and of the current request."""
+
+    def __init__(self, settings: BaseChassisSettings) -> None:
+        cls = type(settings)
+        self._fields = service_fields(settings)
+        self._secret_names = frozenset(name for name in cls.model_fields if is_secret(cls, name))
+        self._write = to_json if view(settings, Settings).log_format == "json" else console.to_line
+
+    def __call__(self, logger: _NamedSink, method: str, event: MutableMapping[str, Any]) -> bytes:
+        level = "error" if method == "exception" else method
+        entry = {"timestamp": utc_now(), "level": level, "logger": logger.name, **self._fields}
+        try:
+            # A traceback becomes text before redaction, which would treat its three parts as a list.
+            event = structlog.processors.format_exc_info(logger, method, event)
+            for name in entry.keys() & event.keys():
+                event[f"{name}_"] = event.pop(name)
+            context = request_context.current()
+            request_fields = context.log_fields() if context else {}
+            # The fields that every entry needs come first, because redaction cuts what is too much.
+            own = {name: event.pop(name) for name in ("event", "exception") if name in event}
+            return self._write(redact({**entry, **request_fields, **own, **event}, self._secret_names))
+        except Exception as error:  # nothing that is logged may fail a request
+            return to_json({**entry, "event": "log_entry_failed", "cause": type(error).__name__})
 
 
-def _renderers(settings: Settings) -> list[Any]:
-    if settings.log_format == "json":
-        return [_to_json]
-    return [structlog.dev.ConsoleRenderer(colors=True), _to_bytes]
+class _StructlogHandler(logging.Handler):
+    """Sends standard-library records through the same renderer; `extra=` becomes fields."""
+
+    def __init__(self, render: _Renderer) -> None:
+        super().__init__()
+        self._render = render
+
+    def emit(self, record: logging.LogRecord) -> None:
+        event = {name: value for name, value in vars(record).items() if name not in _RECORD_ATTRIBUTES}
+        if "event" in event:
+            event["event_"] = event.pop("event")
+        try:
+            event["event"] = record.getMessage()
+        except Exception:  # the arguments do not fit the message
+            event |= {"event": record.msg, "args": record.args}
+        if record.exc_info:
+            event["exc_info"] = record.exc_info
+        if record.stack_info:
+            event["stack"] = record.stack_info
+        SINK.msg(self._render(_NamedSink(record.name), record.levelname.lower(), event))
 
 
-def _bound(_logger: object, _method: str, event: Event) -> Event:
-    """Cut long texts, such as the message of an exception that quotes its input."""
-    for name, value in event.items():
-        if isinstance(value, str) and len(value) > _MAX_TEXT_CHARACTERS:
-            event[name] = f"{value[:_MAX_TEXT_CHARACTERS]} [cut: {len(value)} characters]"
-    return event
-
-
-def _to_json(_logger: object, _method: str, event: Event) -> bytes:
-    return to_json(event)
-
-
-def _to_bytes(_logger: object, _method: str, text: str) -> bytes:
-    return text.encode("utf-8", "backslashreplace")
+def configure(settings: BaseChassisSettings) -> None:
+    """Configure structlog and the standard library's logging; a second call replaces the first."""
+    chosen = view(settings, Settings)
+    render = _Renderer(settings)
+    structlog.configure(
+        processors=[render],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(chosen.log_level)),
+        logger_factory=_NamedSink,
+        cache_logger_on_first_use=False,
+    )
+    logging.basicConfig(level=chosen.log_level, handlers=[_StructlogHandler(render)], force=True)
+    logging.captureWarnings(True)
+    for name in _NOISY:
+        logging.getLogger(name).setLevel("WARNING")
+    for name in chosen.log_verbose_loggers:
+        logging.getLogger(name).setLevel(chosen.log_level)
+    SINK.close_file()
+    if chosen.log_file:
+        SINK.add_file(chosen.log_file, chosen.log_file_max_bytes, chosen.log_file_backups)
 
 
 def install(chassis: Chassis) -> None:
