@@ -1,7 +1,8 @@
-"""Writes `.env.example` and `docs/configuration.md` from the settings classes: `make settings-docs`."""
+"""Writes `.env*.example` and `docs/configuration.md` from the settings classes: `make settings-docs`."""
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from importlib import import_module
@@ -21,13 +22,19 @@ Section = tuple[str, list[tuple[str, FieldInfo]]]
 ENV_INTRO = """\
 # Every setting with its default. Copy this file to .env, which git ignores, and change there what you need.
 # `make settings-docs` writes this file from the settings classes.
+# Write values without quotes, and put comments on separate lines. Put a value with `$` in single quotes for Compose.
+# `docker run --env-file` keeps quotes, and never replaces `$`.
 """
 MARKDOWN_INTRO = """\
 # Configuration
 
 The service reads settings from environment variables, from a file `.env` in its working directory, and from files in
 `/run/secrets` that are named after variables in lower case. A variable takes precedence over `.env`, and `.env` over a
-file in `/run/secrets`. An empty value counts as not set.
+file in `/run/secrets`. An empty value counts as not set, and spaces around a value do not count.
+
+In `.env`, write values without quotes, and put comments on separate lines. Put a value with `$` in single quotes,
+because Compose replaces `$`. With `docker run --env-file`, quotes and comments become part of the value. The service
+rejects values in quotes, and warns of comments and of names that look like a misspelt setting.
 
 The service validates all settings once, at start. If some are invalid, it prints every problem with its remedy, and its
 exit code is 78. `make validate` does the same without a start.
@@ -67,6 +74,20 @@ def env_section(cls: Settings, section: Section) -> str:
             f"{'' if cls.model_fields[name].is_required() else '# '}{chassis.variable(name)}={_default(cls, name)}"
         )
     return "\n".join(lines if settings else [*lines, f"# {_NONE_YET}"]) + "\n"
+
+
+def production_example(cls: Settings, text: str) -> str:
+    """Return the text of `.env.production.example`, with those of your settings that it lacks added at its end."""
+    chassis_settings = import_module(f"{PACKAGE}.chassis.features").ChassisSettings
+    for title, settings in sections(cls):
+        missing = [
+            (name, field)
+            for name, field in settings
+            if name not in chassis_settings.model_fields
+            and not re.search(rf"^(# )?{chassis.variable(name)}=", text, re.MULTILINE)
+        ]
+        text += "\n" + env_section(cls, (title, missing)) if missing else ""
+    return text
 
 
 def markdown(cls: Settings) -> str:
@@ -114,6 +135,8 @@ def _type_names(annotation: Any) -> list[str]:
 def main() -> None:
     cls = import_module(f"{PACKAGE}.settings").Settings
     (ROOT / ".env.example").write_text(env_example(cls), encoding="utf-8")
+    production = ROOT / ".env.production.example"
+    production.write_text(production_example(cls, production.read_text(encoding="utf-8")), encoding="utf-8")
     (ROOT / "docs" / "configuration.md").write_text(markdown(cls), encoding="utf-8")
 
 

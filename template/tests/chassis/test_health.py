@@ -298,8 +298,7 @@ def test_ready_while_a_critical_check_hangs_does_not_wait_for_its_timeout(
     release = threading.Event()
 
     async def probe_on_the_loop() -> None:
-        while not release.is_set():
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(release.wait, 60)
 
     probe = release.wait if waits_in == "a thread" else probe_on_the_loop
     # The check itself has two minutes.
@@ -340,8 +339,7 @@ def test_ready_while_many_other_checks_hang_is_200(start: Start) -> None:
 
     async def hangs_on_the_loop() -> None:
         hanging.times += 1
-        while not release.is_set():
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(release.wait, 60)
 
     checks = [Check(f"upstream-{number}", hanging if number % 2 else hangs_on_the_loop) for number in range(60)]
     client = start(install=with_checks(*checks, Check("database", lambda: None, critical=True)))

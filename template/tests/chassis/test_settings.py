@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr
 
 from ..package import PACKAGE, environment, module, program
-from .conftest import settings_for_tests
+from .conftest import Logs, Start, settings_for_tests
 from .process import PATIENCE_SECONDS, SOURCES
 
 chassis_settings = module("chassis.settings")
@@ -26,9 +30,11 @@ PRODUCTION = {"environment": "production", "allowed_hosts": "api.example.com"}
 class Demanding(module("chassis.features").ChassisSettings):
     """The settings of an owner"""
 
-    api_key: SecretStr = Field(description="Make one with `openssl rand -hex 32`.")
-    signing_secret: SecretStr = Field(SecretStr("unset"), min_length=10, description="Signs cookies.")
-    workers: int = Field(4, gt=0, description="How many.")
+    # Your own settings must not have these names.
+    chassis_test_key: SecretStr = Field(description="Make one with `openssl rand -hex 32`.")
+    chassis_test_secret: SecretStr = Field(SecretStr("unset"), min_length=10, description="Signs cookies.")
+    chassis_test_count: int = Field(4, gt=0, description="How many.")
+    chassis_test_table: dict[str, int] = Field({}, description="A table.")
 
 
 def problems(**values: Any) -> list[str]:
@@ -140,7 +146,7 @@ def test_process_with_invalid_settings_exits_with_78(folder: Path) -> None:
 def test_missing_secret_is_named_with_how_to_make_one() -> None:
     with pytest.raises(chassis_settings.SettingsError) as raised:
         chassis_settings.load(Demanding, _env_file=None)
-    assert "API_KEY: is not set; Make one with `openssl rand -hex 32`." in raised.value.problems
+    assert "CHASSIS_TEST_KEY: is not set; Make one with `openssl rand -hex 32`." in raised.value.problems
 
 
 def test_secret_settings_have_no_default() -> None:
@@ -161,13 +167,13 @@ def test_secret_settings_have_no_default() -> None:
 def test_value_of_a_secret_is_never_shown() -> None:
     """Neither a problem nor the list of effective settings contains it."""
     with pytest.raises(chassis_settings.SettingsError) as raised:
-        chassis_settings.load(Demanding, _env_file=None, api_key="k", signing_secret="hunter2")
-    assert [sentence.partition(":")[0] for sentence in raised.value.problems] == ["SIGNING_SECRET"]
+        chassis_settings.load(Demanding, _env_file=None, chassis_test_key="k", chassis_test_secret="hunter2")
+    assert [sentence.partition(":")[0] for sentence in raised.value.problems] == ["CHASSIS_TEST_SECRET"]
     assert "hunter2" not in str(raised.value)
-    valid = chassis_settings.load(Demanding, _env_file=None, api_key="hunter2", signing_secret="hunter2hunter2")
+    valid = chassis_settings.load(Demanding, _env_file=None, **SECRETS)
     shown = chassis_settings.in_force(valid)
-    assert shown["API_KEY"] == shown["SIGNING_SECRET"] == "********"
-    assert shown["WORKERS"] == "4"
+    assert shown["CHASSIS_TEST_KEY"] == shown["CHASSIS_TEST_SECRET"] == "********"
+    assert shown["CHASSIS_TEST_COUNT"] == "4"
     assert "hunter2" not in repr(valid)
 
 
@@ -197,6 +203,183 @@ def test_console_log_format_outside_of_development_is_rejected() -> None:
 def test_setting_that_cannot_work_is_rejected(variable: str, values: dict[str, Any]) -> None:
     (sentence,) = problems(**values)
     assert sentence.startswith(f"{variable}: ")
+
+
+# -- sources -----------------------------------------------------------------------------------------------------------
+
+
+SECRETS = {"chassis_test_key": "hunter2", "chassis_test_secret": "hunter2hunter2"}
+
+
+def faults(**values: Any) -> list[str]:
+    """Return the problems of settings that are read from `.env` as well, in the order of their sentences."""
+    try:
+        chassis_settings.load(Demanding, **SECRETS, **values)
+    except chassis_settings.SettingsError as error:
+        return sorted(error.problems)
+    return []
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+@pytest.mark.parametrize("variable", ["ALLOWED_HOSTS", "PORT", "SERVICE_NAME", "CHASSIS_TEST_KEY", "DEBUG"])
+def test_value_in_quotes_is_rejected(monkeypatch: pytest.MonkeyPatch, variable: str, quote: str) -> None:
+    """`docker run --env-file` hands over the quotes that Compose and this service remove from `.env`."""
+    for name, secret in SECRETS.items():
+        monkeypatch.setenv(name.upper(), secret)
+    for value in (f"{quote}hunter2{quote}", f"{quote}hunter2{quote} # a comment"):
+        monkeypatch.setenv(variable, value)
+        with pytest.raises(chassis_settings.SettingsError) as raised:
+            chassis_settings.load(Demanding)
+        (sentence,) = raised.value.problems
+        assert sentence.startswith(f"{variable}: the quotes are part of the value; remove them")
+        assert ("hunter2" in sentence) == (variable != "CHASSIS_TEST_KEY")
+
+
+def test_item_of_a_list_in_quotes_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALLOWED_HOSTS", """api.example.com, "www.example.com" """)
+    assert [sentence.partition(":")[0] for sentence in faults()] == ["ALLOWED_HOSTS"]
+
+
+def test_spaces_around_a_value_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`docker run --env-file` hands over the spaces that Compose and this service remove from `.env`."""
+    monkeypatch.setenv("CHASSIS_TEST_KEY", " hunter2  ")
+    monkeypatch.setenv("PORT", "9000 ")
+    settings = chassis_settings.load(Demanding, chassis_test_secret="hunter2hunter2")
+    assert (settings.chassis_test_key.get_secret_value(), settings.port) == ("hunter2", 9000)
+
+
+def test_value_that_is_not_json_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dictionary is read as JSON."""
+    monkeypatch.setenv("CHASSIS_TEST_TABLE", "a=1")
+    (sentence,) = faults()
+    assert "chassis_test_table" in sentence
+
+
+def make_directory(path: Path) -> None:
+    path.mkdir()
+
+
+def make_binary(path: Path) -> None:
+    path.write_bytes(b"\xff\xfe")
+
+
+def make_with_mark(path: Path) -> None:
+    path.write_bytes(b"\xef\xbb\xbfPORT=9000\n")
+
+
+def make_endless(path: Path) -> None:
+    path.symlink_to(path.name)  # no user can read it, the superuser included
+
+
+@pytest.mark.parametrize("make", [make_directory, make_binary, make_with_mark, make_endless])
+def test_secrets_file_that_cannot_be_read_is_named(folder: Path, make: Callable[[Path], None]) -> None:
+    """The service does not start without a secret because its file is damaged."""
+    (folder / "run").mkdir()
+    path = folder / "run" / "chassis_test_key"
+    make(path)
+    (sentence,) = faults(_secrets_dir=folder / "run")
+    assert sentence.startswith(f"{path}: ")
+    assert "; " in sentence
+
+
+@pytest.mark.parametrize("make", [make_directory, make_binary, make_with_mark])
+def test_env_file_that_cannot_be_read_is_named(folder: Path, make: Callable[[Path], None]) -> None:
+    make(folder / ".env")
+    (sentence,) = faults()
+    assert sentence.startswith(".env: ")
+
+
+def test_secrets_directory_that_is_a_file_is_named_and_other_files_in_it_are_ignored(folder: Path) -> None:
+    make_binary(folder / "secrets")
+    (sentence,) = faults(_secrets_dir=folder / "secrets")
+    assert sentence.startswith(f"{folder / 'secrets'}: cannot be read")
+    (folder / "run" / "..data").mkdir(parents=True)
+    make_binary(folder / "run" / "keystore")
+    (folder / "run" / "port").write_text("9000\n")
+    assert chassis_settings.load(Demanding, **SECRETS, _secrets_dir=folder / "run").port == 9000
+
+
+def test_command_with_an_unreadable_file_exits_with_78(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_directory(folder / ".env")
+    assert cli.main(program(), ["check"]) == 78
+    assert "  .env: cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "is_rejected"),
+    [
+        ("PASSWORD=pa$word", True),
+        ("PASSWORD='pa$word'", False),
+        ("PASSWORD='pa${word}'", True),
+        ('PASSWORD="pa$word"', True),
+        ("export PASSWORD = pa$word", True),
+        ("PASSWORD=pa#word", False),
+        ("PASSWORD='pa # word'", False),
+        ("# PASSWORD=pa$word", False),
+        ("OTHER_PROGRAM=$HOME", False),
+    ],
+)
+def test_value_that_compose_reads_differently_is_rejected(folder: Path, line: str, is_rejected: bool) -> None:
+    """Compose replaces `$word` in `.env`, and python-dotenv `${word}`."""
+    (folder / ".env").write_text(line.replace("PASSWORD", "CHASSIS_TEST_KEY") + "\n")
+    assert bool(faults()) == is_rejected
+    for sentence in faults():
+        assert sentence.startswith("CHASSIS_TEST_KEY: Compose replaces `$` in .env; ")
+        assert "word" not in sentence
+
+
+@pytest.mark.skipif(shutil.which("docker") is None, reason="Compose is not installed")
+def test_values_that_are_accepted_mean_the_same_to_compose(folder: Path) -> None:
+    lines = ["'pa$word'", "pa#word", "'pa # word'", "INFO # loud", "two words  ", "a\\nb", '"a\\nb"', "'it\\'s'"]
+    (folder / ".env").write_text("".join(f"VALUE_{number}={line}\n" for number, line in enumerate(lines)))
+    (folder / "compose.yaml").write_text("services: {app: {image: any, env_file: [.env]}}\n")
+    command = ["docker", "compose", "config", "--format", "json"]
+    ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
+    if ran.returncode:
+        pytest.skip(ran.stderr)
+    # `config` writes `$` as `$$`.
+    read = json.loads(ran.stdout.replace("$$", "$"))["services"]["app"]["environment"]
+    assert read == dotenv_values(folder / ".env")
+
+
+def warned(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    assert cli.main(program(), ["check"]) == 0
+    return re.findall(r"^Warning: (.*)$", capsys.readouterr().err, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("LOGLEVEL", "LOG_LEVEL"), ("ALOWED_HOSTS", "ALLOWED_HOSTS"), ("shutdown_timeout", "SHUTDOWN_TIMEOUT_SECONDS")],
+)
+def test_misspelt_setting_in_env_file_is_named_with_the_nearest(
+    folder: Path, capsys: pytest.CaptureFixture[str], written: str, meant: str
+) -> None:
+    (folder / ".env").write_text(f"{written}=1\nUNRELATED_THING=2\nPORTHOLE=3\n")
+    assert warned(capsys) == [f"{written.upper()} in .env is not a setting; the nearest one is {meant}."]
+
+
+def test_misspelt_setting_in_the_environment_is_named_with_the_nearest(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Other programs have variables too, so a mere resemblance is not enough."""
+    for name in ("ALOWED_HOSTS", "PORTAL", "HOSTNAME", "SHUTDOWN_TIMEOUT", "DATABASE_HOST"):
+        monkeypatch.setenv(name, "1")
+    assert warned(capsys) == ["ALOWED_HOSTS is not a setting; the nearest one is ALLOWED_HOSTS."]
+
+
+def test_misspelt_setting_is_logged_at_start(start: Start, logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALOWED_HOSTS", "1")
+    start()
+    (entry,) = logs("settings_source_doubtful")
+    assert "ALLOWED_HOSTS" in entry["warning"]
+
+
+def test_comment_behind_a_value_in_env_file_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`docker run --env-file` takes it as part of the value."""
+    (folder / ".env").write_text("PORT=9000 # mine\nSERVICE_NAME='a # b'\nLOG_LEVEL='INFO' # loud\n# PORT=1 # x\n")
+    assert [sentence.partition(" ")[0] for sentence in warned(capsys)] == ["PORT", "LOG_LEVEL"]
 
 
 # -- production --------------------------------------------------------------------------------------------------------

@@ -58,6 +58,22 @@ def test_production_example_once_filled_in_is_valid(
     assert cli.main(program(), ["check"]) == 0
 
 
+def test_production_example_lists_your_settings() -> None:
+    """Each of them has a line, which may be commented out. `make settings-docs` adds missing ones."""
+    example = (ROOT / ".env.production.example").read_text(encoding="utf-8")
+    assert docs.production_example(Settings, example) == example, "make settings-docs"
+
+
+def test_production_example_keeps_your_lines_and_gets_new_settings() -> None:
+    """Your lines stay. A required setting is to be filled in, any other is commented out."""
+    example = "ENVIRONMENT=production\n# Ours.\nBANK_KEY=\n"
+    added = docs.production_example(Example, example)
+    assert added.startswith(example)
+    assert re.findall(r"^#? ?[A-Z_]+=.*$", added, re.MULTILINE)[-1] == "# RETRIES=3"
+    assert docs.production_example(Example, added) == added
+    assert "\nBANK_KEY=\n" in docs.production_example(Example, "ENVIRONMENT=production\n")
+
+
 @pytest.mark.parametrize("example", [".env.example", ".env.production.example", "compose.yaml"])
 def test_example_holds_no_secret(example: str) -> None:
     """Secrets, and passwords in URLs, are empty or come from the environment."""

@@ -91,7 +91,8 @@ def _serve_and_reload(program: Program) -> int:
 def _check(program: Program, _options: argparse.Namespace) -> int:
     settings = chassis_settings.load(program.settings)
     print(f"The settings are valid for ENVIRONMENT={settings.environment}.")
-    for sentence in settings.production_warnings() if settings.is_production else []:
+    warnings = settings.production_warnings() if settings.is_production else []
+    for sentence in [*warnings, *chassis_settings.source_warnings(program.settings)]:
         print(f"Warning: {sentence}.", file=sys.stderr)
     return 0
 

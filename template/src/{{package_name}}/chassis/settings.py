@@ -7,6 +7,9 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import SettingsError as SettingsSourceError
+
+from . import settings_sources
 
 Environment = Literal["development", "test", "staging", "production"]
 
@@ -16,7 +19,7 @@ SECRETS_DIR = Path("/run/secrets")
 def _split(value: object) -> object:
     """Turn `a, b` into `["a", "b"]`, so that lists in the environment need no quotes and brackets."""
     if isinstance(value, str):
-        return [item.strip() for item in value.split(",") if item.strip()]
+        return [settings_sources.without_quotes(item) for item in value.split(",") if item.strip()]
     return value
 
 
@@ -38,6 +41,11 @@ class BaseChassisSettings(BaseSettings):
     environment: Environment = Field(
         "development", description="Where the service runs; `production` enables strict rules."
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _without_quotes(cls, value: object) -> object:
+        return settings_sources.without_quotes(value) if isinstance(value, str) else value
 
     @property
     def is_production(self) -> bool:
@@ -113,10 +121,35 @@ def load(cls: type[SettingsT], **values: Any) -> SettingsT:
         SettingsError: Some values are invalid. It lists all problems, each with the variable, the value (never a
             secret) and the remedy.
     """
+    names = _variables(cls)
+    env_file = _path(values.get("_env_file", cls.model_config.get("env_file")))
+    secrets_dir = _path(values.get("_secrets_dir", cls.model_config.get("secrets_dir")))
+    problems = settings_sources.unreadable(names, env_file, secrets_dir)
+    if problems:
+        raise SettingsError(problems)
+    problems = settings_sources.ambiguous(names, env_file)
     try:
-        return cls(**values)
+        settings = cls(**values)
     except ValidationError as error:
-        raise SettingsError([_sentence(cls, problem) for problem in error.errors()]) from None
+        problems += [_sentence(cls, problem) for problem in error.errors()]
+    except SettingsSourceError as error:  # a list or a dictionary that is not JSON; its text names the field only
+        problems.append(f"{error}; write it as JSON, or declare it as CommaSeparated")
+    if problems:
+        raise SettingsError(problems)
+    return settings
+
+
+def source_warnings(cls: type[BaseChassisSettings]) -> list[str]:
+    """Return a sentence for each misspelt variable, and for each line of `.env` that some programs misread."""
+    return settings_sources.warnings(_variables(cls), _path(cls.model_config.get("env_file")))
+
+
+def _variables(cls: type[BaseChassisSettings]) -> list[str]:
+    return [variable(name) for name in cls.model_fields]
+
+
+def _path(value: Any) -> Path | None:
+    return Path(value) if isinstance(value, (str, Path)) else None
 
 
 def variable(name: str) -> str:

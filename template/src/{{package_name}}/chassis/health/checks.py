@@ -84,6 +84,7 @@ class Freshness(Check):
     """The newest record is not older than `max_age`. `probe` returns its time (aware), or None without records."""
 
     probe: Callable[[], datetime | Awaitable[datetime | None] | None]
+    critical: bool = False
     max_age: timedelta = timedelta(hours=24)
     now: Callable[[], datetime] = _utc_now
 
@@ -105,6 +106,7 @@ class MissingDays(Check):
     """
 
     probe: Callable[[], Iterable[date] | Awaitable[Iterable[date]]]
+    critical: bool = False
     days: int = 7
     since_first: bool = False
     now: Callable[[], datetime] = _utc_now
@@ -129,6 +131,7 @@ class Threshold(Check):
     """
 
     probe: Callable[[], float | Awaitable[float]]
+    critical: bool = False
     warn_below: float = 0.0
     fail_below: float = 0.0
 

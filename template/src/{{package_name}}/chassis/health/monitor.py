@@ -98,7 +98,7 @@ class HealthMonitor:
         if flights:  # a probe that gives up does not cancel a run that others wait for
             wait_seconds = None if timeout_fraction is None else self._timeout_seconds * timeout_fraction
             await asyncio.wait(flights, timeout=wait_seconds)
-        return [self._settled(check, found[check.name]) for check in checks]
+        return [await self._settled(check, found[check.name]) for check in checks]
 
     def _cached_result(self, check: Check, grace_seconds: float = 0.0) -> Result | None:
         result, fresh_until = self._cached.get(check.name, (None, 0.0))
@@ -110,11 +110,11 @@ class HealthMonitor:
             flight = self._flights[check.name] = asyncio.create_task(self._run(check))
         return flight
 
-    def _settled(self, check: Check, found: Result | asyncio.Task[Result]) -> Result:
+    async def _settled(self, check: Check, found: Result | asyncio.Task[Result]) -> Result:
         if isinstance(found, Result):
             return found
         if found.done():
-            return found.result()
+            return await found
         timed_out = Result(check, Outcome("timeout", "no result yet"), 0.0, self._last_success.get(check.name))
         return self._cached_result(check, self._timeout_seconds) or timed_out
 
@@ -127,7 +127,10 @@ class HealthMonitor:
             probe = self._probes[check.name] = asyncio.create_task(_probe(check))
         # A probe may ignore its cancellation, so nothing waits for its end.
         await asyncio.wait([probe], timeout=timeout_seconds)
-        outcome = self._outcome(check, probe, timeout_seconds)
+        value, failure = await probe if probe.done() and not probe.cancelled() else (None, TimeoutError())
+        if not probe.done() and inspect.iscoroutinefunction(check.probe):
+            probe.cancel()
+        outcome = _outcome(check, value, failure, timeout_seconds)
         if outcome.status in ("ok", "warning"):
             self._last_success[check.name] = utc_now()
         latency_ms = (time.perf_counter() - began) * 1000
@@ -135,24 +138,6 @@ class HealthMonitor:
         cache_seconds = self._cache_seconds if check.cache_seconds is None else check.cache_seconds
         self._cached[check.name] = (result, self._clock() + cache_seconds)
         return result
-
-    def _outcome(self, check: Check, probe: _Probe, timeout_seconds: float) -> Outcome:
-        failure: BaseException | None = TimeoutError()
-        if probe.done() and not probe.cancelled():
-            value, failure = probe.result()
-        elif inspect.iscoroutinefunction(check.probe):
-            probe.cancel()
-        try:
-            outcome = _failed(failure, timeout_seconds) if failure else check.evaluate(value)
-        except Exception as error:
-            failure, outcome = error, _failed(error, timeout_seconds)
-        if failure:
-            log.warning("health_check_failed", check=check.name, error=outcome.error, cause=type(failure).__name__)
-        try:
-            return replace(outcome, details={**check.details(), **outcome.details})
-        except Exception as error:
-            log.warning("health_details_missing", check=check.name, cause=type(error).__name__)
-            return outcome
 
 
 async def _probe(check: Check) -> tuple[Any, BaseException | None]:
@@ -180,6 +165,20 @@ def _start_thread(check: Check) -> Future[tuple[Any, BaseException | None]]:
     # A daemon thread: a hanging check must not keep the process from ending.
     Thread(target=run, name=f"health-{check.name}", daemon=True).start()
     return future
+
+
+def _outcome(check: Check, value: Any, failure: BaseException | None, timeout_seconds: float) -> Outcome:
+    try:
+        outcome = _failed(failure, timeout_seconds) if failure else check.evaluate(value)
+    except Exception as error:
+        failure, outcome = error, _failed(error, timeout_seconds)
+    if failure:
+        log.warning("health_check_failed", check=check.name, error=outcome.error, cause=type(failure).__name__)
+    try:
+        return replace(outcome, details={**check.details(), **outcome.details})
+    except Exception as error:
+        log.warning("health_details_missing", check=check.name, cause=type(error).__name__)
+        return outcome
 
 
 def _failed(failure: BaseException, timeout_seconds: float) -> Outcome:

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from .. import request_context
 from ..app import Chassis
 from ..formats import redact, to_json, utc_now
-from ..settings import BaseChassisSettings, CommaSeparated, ServiceSettings, is_secret, view
+from ..settings import BaseChassisSettings, CommaSeparated, ServiceSettings, is_secret, source_warnings, view
 from . import console
 from .sink import SINK
 
@@ -147,3 +147,5 @@ def install(chassis: Chassis) -> None:
     configure(settings)
     log.info("settings_loaded", environment=settings.environment)
     log.info("logging_configured", log_level=settings.log_level, log_format=settings.log_format)
+    for warning in source_warnings(type(settings)):
+        log.warning("settings_source_doubtful", warning=warning)
