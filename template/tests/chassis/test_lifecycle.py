@@ -95,12 +95,13 @@ UNAVAILABLE = {"FAULTY_DEPENDENCY": "release", "SHUTDOWN_DRAIN_SECONDS": "60"}
 
 
 def test_start_without_a_dependency_ends_with_exit_code_69(folder: Path) -> None:
-    """It ends after STARTUP_TIMEOUT_SECONDS, with one log entry that has the traceback."""
+    """It ends after STARTUP_TIMEOUT_SECONDS, with one log entry that names the cause in a sentence."""
     process = Process(folder, *FAULTS, **UNAVAILABLE, STARTUP_TIMEOUT_SECONDS="0.5")
     assert process.exit_code() == 69
     assert process.events("service_started") == []
-    failed = [entry for entry in process.lines if "Traceback" in str(entry)]
-    assert [(entry["event"], entry["level"]) for entry in failed] == [("startup_failed", "error")]
+    (failed,) = [entry for entry in process.lines if entry["level"] == "error"]
+    assert (failed["event"], failed["cause"]) == ("startup_failed", "The service is temporarily unavailable.")
+    assert "Traceback" not in str(failed)
     assert process.stderr == ""
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url
 
-from ..package import module, program
-from ..servers import Server
-from .conftest import Logs, Start, settings_for_tests
-from .process import until
+from ..package import CHASSIS, ROOT, module, program
+from ..servers import GIVEN_URL, Server
+from .conftest import FAULTS, Logs, Start, settings_for_tests
+from .process import Process, until
 from .sql import backend, connection, server
 from .unit_of_work import Database, sessions
 
@@ -80,7 +83,7 @@ def open_pool(own: tuple[Server, str], start: Start, opened: list[Any]) -> Itera
 @pytest.fixture
 def never_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Raise the threshold, so that a busy machine is not mistaken for a server that hangs."""
-    monkeypatch.setattr(module("chassis.database.circuit"), "_HANGS_AFTER_SECONDS", 30)
+    monkeypatch.setattr(module("chassis.database.pool"), "_HANGS_AFTER_SECONDS", 30)
 
 
 def timed(run: Run, statements: list[str]) -> tuple[str, float]:
@@ -163,7 +166,7 @@ def test_hanging_server_is_unavailable_within_the_connect_timeout(
 def test_hanging_server_delays_one_request_and_fails_the_others_at_once(
     own: tuple[Server, str], open_pool: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module("chassis.database.circuit"), "_RECOVERY_SECONDS", 600)
+    monkeypatch.setattr(module("chassis.database.pool"), "_RECOVERY_SECONDS", 600)
     run = open_pool()
     until(lambda: run(QUERY) == "done")
     own[0].freeze()
@@ -225,23 +228,28 @@ def test_full_server_is_unavailable_until_connections_are_free(
     until(lambda: run(QUERY) == "done")  # the server notices closed connections with a delay
 
 
+SCHEME = backend.Settings.url_schemes[0]
+
+
 @pytest.mark.parametrize(
     ("url", "error"),
     [
         ("{scheme}://user:hunter2@host:hunter2/name", "is not a URL of this database"),
         ("'{scheme}://user:hunter2@host/name'", "is not a URL of this database"),
-        ("{scheme}://user:hunter2@host/name?conect_timeout=1", "has unknown parameters: conect_timeout"),
+        ("{scheme}://user:hunter2@host/name?conect_timeout=1", "has unknown parameters: conect_timeout (correct or"),
+        ("{scheme}://user:hunter2@host/name?connection_limit=1", "connection_limit (set DATABASE_POOL_SIZE instead)"),
     ],
-    ids=["port", "literal quotes", "parameter"],
+    ids=["port", "literal quotes", "misspelt parameter", "parameter of a provider"],
 )
 def test_invalid_database_url_is_rejected_without_its_password(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str, error: str
 ) -> None:
     """The error of the URL parser quotes an invalid port, which may be a part of the password."""
-    monkeypatch.setenv("DATABASE_URL", url.format(scheme=backend.Settings.url_schemes[0]))
+    monkeypatch.setenv("DATABASE_URL", url.format(scheme=SCHEME))
     assert module("chassis.cli").main(program(), ["check"]) == 78
     output = "".join(capsys.readouterr())
-    assert f"DATABASE_URL: {error}" in output
+    assert "DATABASE_URL: " in output
+    assert error in output
     assert "hunter2" not in output
 
 
@@ -252,3 +260,103 @@ def test_password_in_the_database_url_is_never_shown(monkeypatch: pytest.MonkeyP
     assert "hunter2" not in repr(settings)
     assert "hunter2" not in str(module("chassis.settings").in_force(settings))
     assert connection.url_for(settings, backend.SYNC_DRIVER).password == "hunter2"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "{scheme}://weird:p@ss%/:#$ w@host/db",
+        "{scheme}://u:abc@def:S3cretTail@db:5432/app",
+        "{scheme}://u:pa?ss/w@rd=1@host/app",
+        "{scheme}://u:ab@cd?x=ef@host/app",
+        "{scheme}://u:50%off@host/app",
+        "{scheme}://u:secret@host:99999/app",
+        "{scheme}://u:secret@host",
+    ],
+)
+def test_ambiguous_database_url_is_rejected_with_the_way_to_encode_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str
+) -> None:
+    """The whole output is this sentence, so it contains no part of the password."""
+    monkeypatch.setenv("DATABASE_URL", url.format(scheme=SCHEME))
+    assert module("chassis.cli").main(program(), ["check"]) == 78
+    assert capsys.readouterr().err == (
+        "The settings have 1 problem:\n  DATABASE_URL: is not a URL of this database; use the form "
+        f"{backend.Settings.url_example}; write each of @ : / ? # % and spaces in the password as % with two hex "
+        "digits, @ as %40\n"
+    )
+
+
+@pytest.mark.parametrize("character", "/:#$ +&=?!'\"\\|[]{}^`<>*~")
+def test_password_that_is_not_encoded_reaches_the_driver_unchanged(character: str) -> None:
+    settings = settings_for_tests(database_url=f"{SCHEME}://user:a{character}b@host/name")
+    url = connection.url_for(settings, backend.SYNC_DRIVER)
+    assert (url.password, url.host, url.database) == (f"a{character}b", "host", "name")
+
+
+# -- a URL, or a user, that the server rejects -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def reader(folder: Path) -> Iterator[URL]:
+    """Return the URL of the test's database with a user that may only read it."""
+    assert server is not None
+    if GIVEN_URL:
+        pytest.skip("a server that was given is not for users of the tests")
+    url = make_url(server.url(folder))
+    server.create_user("reader", "hunter2", reads=url.database)
+    yield url.set(username="reader", password="hunter2")
+    server.remove(folder)
+    server.drop_user("reader")
+
+
+WRONG_PASSWORD, UNKNOWN_DATABASE = {"password": "wrong-hunter2"}, {"database": "no_such_database"}
+COMMANDS = [["migrate"]] + [["backup"]] * (CHASSIS / "backup").is_dir()
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("change", [WRONG_PASSWORD, UNKNOWN_DATABASE, {}], ids=["password", "database", "privilege"])
+def test_command_with_a_rejected_url_fails_with_one_sentence(
+    folder: Path,
+    reader: URL,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: list[str],
+    change: dict[str, str],
+) -> None:
+    """It says what the server rejects and what to do, and exits with 78."""
+    if not change and command == ["backup"]:
+        pytest.skip("this user may read, so it may make a backup")
+    (folder / "migrations").symlink_to(ROOT / "migrations")
+    monkeypatch.setenv("DATABASE_URL", reader.set(**change).render_as_string(hide_password=False))
+    assert module("chassis.cli").main(program(), command) == 78
+    output, error = capsys.readouterr()
+    assert output == ""
+    assert re.fullmatch(r"The \w+ (was not run|failed): DATABASE_URL: [^\n]+; [^\n]+\n", error)
+    assert "hunter2" not in error
+
+
+@pytest.mark.parametrize("change", [WRONG_PASSWORD, UNKNOWN_DATABASE], ids=["password", "database"])
+def test_start_with_a_rejected_url_fails_at_once(reader: URL, start: Start, change: dict[str, str]) -> None:
+    """A retry would not help."""
+    opened: list[Any] = []
+    url = reader.set(**change).render_as_string(hide_password=False)
+    start(install=opened.append, started=False, database_url=url)
+
+    async def open_all() -> None:
+        async with opened[0].open_lifespans():
+            pass
+
+    with pytest.raises(module("chassis.settings").SettingsError, match=r"^DATABASE_URL: "):
+        asyncio.run(open_all())
+
+
+def test_process_with_a_wrong_password_exits_with_78_and_one_sentence(folder: Path, reader: URL) -> None:
+    url = reader.set(**WRONG_PASSWORD).render_as_string(hide_password=False)
+    process = Process(folder, *FAULTS, DATABASE_URL=url)
+    assert process.exit_code() == 78
+    (failed,) = [entry for entry in process.lines if entry["level"] == "error"]
+    assert failed["event"] == "startup_failed"
+    assert failed["cause"].startswith("DATABASE_URL: ")
+    assert "Traceback" not in str(failed)
+    assert process.stderr == ""

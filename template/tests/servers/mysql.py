@@ -58,11 +58,17 @@ def _execute(*statements: str) -> None:
             cursor.execute(statement)
 
 
-def create_user(name: str, password: str) -> None:
-    """Create a user with all privileges and this password."""
+def create_user(name: str, password: str, *, reads: str = "") -> None:
+    """Create a user with all privileges, or one that may only read the database `reads`."""
     with connect(make_url(server())) as connection, connection.cursor() as cursor:
         cursor.execute("CREATE USER %s@'%%' IDENTIFIED BY %s", (name, password))
-        cursor.execute("GRANT ALL ON *.* TO %s@'%%' WITH GRANT OPTION", (name,))
+        granted = f"SELECT ON `{reads}`.* TO %s@'%%'" if reads else "ALL ON *.* TO %s@'%%' WITH GRANT OPTION"
+        cursor.execute(f"GRANT {granted}", (name,))
+
+
+def drop_user(name: str) -> None:
+    with connect(make_url(server())) as connection, connection.cursor() as cursor:
+        cursor.execute("DROP USER IF EXISTS %s@'%%'", (name,))
 
 
 def connect(url: URL) -> Any:
@@ -83,8 +89,11 @@ def server() -> str:
     return given_server()
 
 
-def start(*options: str) -> tuple[Any, str]:
-    """Start a private server; `options` are passed to it last and override the others."""
+def start(*options: str, tls: bool = False) -> tuple[Any, str]:
+    """Start a private server; `options` are passed to it last and override the others.
+
+    With `tls` it has a certificate, `server.pem` in its folder, of the certificate authority `ca.pem`.
+    """
     here = Server("mysql")
     data = str(here.folder / "data")
     if IS_MYSQL:
@@ -97,6 +106,11 @@ def start(*options: str) -> tuple[Any, str]:
             "--auth-root-authentication-method=normal", f"--datadir={data}",
         )  # fmt: skip
     own = [*_CARELESS, f"port={here.port}", "bind-address=127.0.0.1", f"socket={here.folder}/s", f"datadir={data}"]
+    if tls:
+        _certify(here, "ca")
+        _certify(here, "server", "-CA", "ca.pem", "-CAkey", "ca.key", "-addext", "subjectAltName=IP:127.0.0.1")
+        files = {"ca": "ca.pem", "cert": "server.pem", "key": "server.key"}
+        own += [f"ssl-{name}={here.folder}/{file}" for name, file in files.items()]
     url = f"mysql://root@127.0.0.1:{here.port}/test"
     here.start(
         program("mysqld" if IS_MYSQL else "mariadbd", "mariadb-server", _PLACES), "--no-defaults",
@@ -106,6 +120,13 @@ def start(*options: str) -> tuple[Any, str]:
     with connect(make_url(url)) as connection, connection.cursor() as cursor:
         cursor.execute("CREATE DATABASE test CHARACTER SET utf8mb4")
     return here, url
+
+
+def _certify(here: Server, name: str, *options: str) -> None:
+    here.run(
+        program("openssl", "openssl", ()), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+        "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.pem", *options,
+    )  # fmt: skip
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import atexit
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from itertools import count
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
+from psycopg import sql
 from sqlalchemy import URL, make_url
 
 from . import PATIENCE_SECONDS, Server, given_server, program
@@ -87,9 +90,18 @@ def _execute(*statements: str) -> None:
             connection.execute(statement.encode())
 
 
-def create_user(name: str, _password: str) -> None:
-    """Create a user with all privileges. The server accepts any password."""
-    _execute(f'CREATE ROLE "{name}" SUPERUSER LOGIN')
+def create_user(name: str, password: str, *, reads: str = "") -> None:
+    """Create a user with all privileges, or one that may only read the database `reads`."""
+    quoted = sql.Literal(password).as_string()
+    _execute(f'CREATE ROLE "{name}" {"" if reads else "SUPERUSER"} LOGIN PASSWORD {quoted}')
+    if reads:
+        where = make_url(server()).set(database=reads).render_as_string(hide_password=False)
+        with psycopg.connect(where, autocommit=True, connect_timeout=PATIENCE_SECONDS) as connection:
+            connection.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")  # the default since PostgreSQL 15
+
+
+def drop_user(name: str) -> None:
+    _execute(f'DROP ROLE IF EXISTS "{name}"')
 
 
 @cache
@@ -109,6 +121,8 @@ def start(*options: str) -> tuple[Any, str]:
         program("initdb", "postgresql", _PLACES), "--no-sync", "--auth=trust", "--username=test", "--encoding=UTF8",
         "--locale=C", "-D", data,
     )  # fmt: skip
+    # The tests' own user needs no password, unlike those that a test creates.
+    Path(data, "pg_hba.conf").write_text("host all test all trust\nhost all all all scram-sha-256\n")
     own = [f"--{option}" for option in (*_CARELESS, f"port={here.port}", "listen_addresses=127.0.0.1")]
     maintenance = f"postgresql://test@127.0.0.1:{here.port}/postgres"
     here.start(
@@ -128,3 +142,29 @@ def filled(url: str) -> Iterator[None]:
             while True:
                 stack.enter_context(psycopg.connect(url, connect_timeout=PATIENCE_SECONDS))
         yield
+
+
+@contextmanager
+def pgbouncer() -> Iterator[Callable[[str], str]]:
+    """Start PgBouncer in transaction mode with its defaults, and yield a function that leads a URL through it."""
+    if given_server():
+        pytest.skip("a server that was given may need a password, which PgBouncer does not have")
+    here = Server("pgbouncer", signal.SIGTERM)
+    (here.folder / "users").write_text('"test" ""\n')
+    (here.folder / "ini").write_text(
+        f"[databases]\n* = host=127.0.0.1 port={make_url(server()).port}\n[pgbouncer]\npool_mode = transaction\n"
+        f"listen_addr = 127.0.0.1\nlisten_port = {here.port}\nunix_socket_dir =\n"
+        f"auth_type = trust\nauth_file = {here.folder}/users\n"
+    )
+
+    def through(url: str) -> str:
+        return make_url(url).set(port=here.port).render_as_string(hide_password=False)
+
+    try:
+        here.start(
+            program("pgbouncer", "pgbouncer", ("usr/sbin", "opt/homebrew/bin")), str(here.folder / "ini"),
+            ready=lambda: psycopg.connect(through(server()), connect_timeout=PATIENCE_SECONDS).close(),
+        )  # fmt: skip
+        yield through
+    finally:
+        here.remove()

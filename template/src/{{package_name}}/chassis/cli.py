@@ -14,9 +14,8 @@ from typing import Any
 
 from . import settings as chassis_settings
 from .app import Feature
+from .lifecycle import EX_CONFIG
 from .settings import BaseChassisSettings, SettingsError
-
-EX_CONFIG = 78  # sysexits.h: the configuration is missing or invalid
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,9 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
-EX_UNAVAILABLE = 69  # sysexits.h: a dependency of the service is unavailable
+# Exit codes of sysexits.h: a dependency is unavailable, and the configuration is missing or invalid.
+EX_UNAVAILABLE = 69
+EX_CONFIG = 78
 
 # A resource of the service: opened in order before the service has started, closed in reverse order after the drain.
 Lifespan = Callable[[], AbstractContextManager[object] | AbstractAsyncContextManager[object]]

@@ -108,9 +108,10 @@ def _option_file(connection: Connection) -> str:
         "socket": parameters.get("unix_socket"),
         "user": parameters.get("user"),
         "password": parameters.get("password"),
-        **{f"ssl-{name}": tls.get(name) for name in ("ca", "cert", "key")},
-        # Like the driver, which verifies no certificate unless a CA is named. MySQL's tools do not know this option.
-        "loose-ssl-verify-server-cert": int(bool(tls)),
+        **{f"ssl-{name}": tls.get(name) for name in ("ca", "capath", "cert", "cipher", "key")},
+        # Like the driver, which verifies no certificate unless a CA is named. MySQL's tools do not know these options.
+        "loose-ssl": 1 if tls else None,
+        "loose-ssl-verify-server-cert": int(bool({"ca", "capath"} & tls.keys()) and tls.get("check_hostname", True)),
         "loose-max-allowed-packet": "1G",
     }
     lines = [f"{name}={_quoted(str(value))}" for name, value in options.items() if value is not None]

@@ -9,7 +9,7 @@ from psycopg.conninfo import make_conninfo
 from sqlalchemy import Connection, text
 
 from ..database import postgresql
-from . import DatabaseBackup, tools
+from . import BackupError, DatabaseBackup, tools
 
 _PACKAGE = "postgresql-client"
 # Drops large objects, and everything in the schema `public` that does not belong to an extension.
@@ -72,9 +72,12 @@ class Backup(DatabaseBackup):
     def _run(self, connection: Connection, timeout_seconds: float, program: str, *options: str) -> None:
         """Run a tool on the database of a connection. The password goes into the environment of the tool."""
         path = self._tool(connection, program)
+        if postgresql.is_pooled(connection.engine.url):
+            raise BackupError("PgBouncer does not support backups; use a DATABASE_URL that leads to the server itself")
         parameters = dict(connection.engine.dialect.create_connect_args(connection.engine.url)[1])
         password = parameters.pop("password", "")
-        parameters.pop("context", None)  # the driver's own
+        for name in ("context", "pgbouncer"):  # of SQLAlchemy and the service
+            parameters.pop(name, None)
         command = [path, "--no-password", *options, f"--dbname={make_conninfo(**parameters)}"]
         tools.run(command, timeout_seconds, secret=password, variables={"PGPASSWORD": password})
 

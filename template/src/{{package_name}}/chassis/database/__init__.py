@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, SecretStr, field_validator
-from sqlalchemy.engine import make_url
+from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from ..settings import BaseChassisSettings
@@ -14,11 +14,10 @@ from ..settings import BaseChassisSettings
 class Settings(BaseChassisSettings):
     """Migrations"""
 
-    # The URL schemes of the backend, and an example of a URL.
+    # The URL schemes of the backend, an example of a URL, and what else a form of it must say.
     url_schemes: ClassVar[tuple[str, ...]]
     url_example: ClassVar[str]
-    # The names of the URL parameters (after `?`) that the driver accepts; None if they are not known.
-    url_parameters: ClassVar[frozenset[str] | None] = None
+    url_hint: ClassVar = ""
 
     if TYPE_CHECKING:
         # Each backend declares this field, with its own default; a URL with a password is a secret.
@@ -31,15 +30,24 @@ class Settings(BaseChassisSettings):
     @field_validator("database_url", check_fields=False)
     @classmethod
     def _is_a_url_of_this_database(cls, value: str | SecretStr) -> str | SecretStr:
-        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        cls.parse_url(value.get_secret_value() if isinstance(value, SecretStr) else value)
+        return value
+
+    @classmethod
+    def parse_url(cls, text: str) -> URL:
+        """Parse `DATABASE_URL`.
+
+        Raises:
+            ValueError: It is invalid. The message contains no part of it that may be secret.
+        """
         try:
             url = make_url(text)
-            is_valid = url.get_backend_name() in cls.url_schemes
         except (ArgumentError, ValueError):  # their texts may contain a part of the password
-            is_valid = False
-        if not is_valid:
-            raise ValueError(f"is not a URL of this database; use the form {cls.url_example}")
-        unknown = [] if cls.url_parameters is None else sorted(set(url.query) - cls.url_parameters)
-        if unknown:
-            raise ValueError(f"has unknown parameters: {', '.join(unknown)}; correct or remove them")
-        return value
+            raise cls.invalid_url() from None
+        if url.get_backend_name() not in cls.url_schemes:
+            raise cls.invalid_url()
+        return url
+
+    @classmethod
+    def invalid_url(cls) -> ValueError:
+        return ValueError(f"is not a URL of this database; use the form {cls.url_example}{cls.url_hint}")

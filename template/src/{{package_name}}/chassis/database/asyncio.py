@@ -14,7 +14,7 @@ from ..app import Chassis
 from ..health.checks import QUICK, Check
 from . import migrations
 from .backend import DatabaseBackend, SettingsT
-from .connection import error_translator, pool_details, set_up_connections, url_for
+from .connection import as_settings_error, engine_options, error_translator, pool_details, url_for
 from .session import UnitOfWork, hooks_after_commit
 
 log = structlog.get_logger(__name__)
@@ -55,7 +55,8 @@ class Database:
     async def lifespan(self) -> AsyncIterator[None]:
         """Connect before the service starts, and close all connections when it stops."""
         try:
-            await self.ping()
+            with as_settings_error(self._backend):
+                await self.ping()
             yield
         finally:
             await self.engine.dispose()
@@ -71,10 +72,8 @@ async def _call(hooks: Iterable[Callable[[], Awaitable[object]]]) -> None:
 
 def open_database(settings: SettingsT, backend: DatabaseBackend[SettingsT]) -> Database:
     """Return the database of `DATABASE_URL`; it connects on first use."""
-    url = url_for(settings, backend.ASYNC_DRIVER)
-    backend.prepare(url)
-    engine = create_async_engine(url, **backend.engine_options(settings))
-    set_up_connections(engine.sync_engine, backend, settings)
+    engine = create_async_engine(url_for(settings, backend.ASYNC_DRIVER), **engine_options(settings, backend))
+    backend.set_up(engine.sync_engine, settings)
     return Database(engine, backend)
 
 

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import URL, Connection, Engine
+from sqlalchemy import URL, Connection, Engine, event
 
 from ..health.checks import CheckFailedError
 from . import Settings as DatabaseSettings
@@ -44,6 +44,17 @@ def wait_for_lock(try_to_lock: Callable[[], bool], timeout_seconds: float) -> No
         time.sleep(0.1)
 
 
+def connect_with(engine: Engine, connect: Callable[..., Any]) -> None:
+    """Open the connections of an engine with `connect`, a coroutine function if the engine is asynchronous."""
+
+    @event.listens_for(engine, "do_connect")
+    def _(_dialect: Any, _record: Any, arguments: list[Any], options: dict[str, Any]) -> Any:
+        if not engine.dialect.is_async:
+            return connect(*arguments, **options)
+        options["async_creator_fn"] = connect
+        return None
+
+
 SettingsT = TypeVar("SettingsT", bound=DatabaseSettings)
 
 
@@ -59,11 +70,8 @@ class DatabaseBackend(Protocol[SettingsT]):
     def engine_options(self, settings: SettingsT) -> dict[str, Any]:
         """Return the arguments of `create_engine`: pool, timeouts, arguments of the driver."""
 
-    def connector(self, engine: Engine, settings: SettingsT) -> Callable[..., Any] | None:
-        """Return the function that opens connections of an engine, or None for the driver's own."""
-
-    def prepare(self, url: URL) -> None:
-        """Create what must exist before the first connection, such as a folder."""
+    def set_up(self, engine: Engine, settings: SettingsT) -> None:
+        """Decide how the new engine opens and configures connections, and create what must exist before the first."""
 
     def migration_lock(self, engine: Engine, timeout_seconds: float) -> AbstractContextManager[object]:
         """Lock the schema, so that only one process at a time migrates, even if many start at once.
@@ -71,12 +79,6 @@ class DatabaseBackend(Protocol[SettingsT]):
         Raises:
             MigrationError: The lock was not free for `timeout_seconds`, or the database cannot be migrated.
         """
-
-    def before_connect(self, arguments: list[Any]) -> None:
-        """Change the arguments with which a connection is about to be opened."""
-
-    def on_connect(self, connection: Any) -> None:
-        """Configure a new DBAPI connection."""
 
     def ping(self, connection: Connection) -> None:
         """Raise an exception if the database is unavailable, cannot be read or rejects writes."""
@@ -86,6 +88,9 @@ class DatabaseBackend(Protocol[SettingsT]):
 
     def is_conflict(self, error: Exception) -> bool:
         """Return whether a unique constraint was violated: the response is 409."""
+
+    def url_problem(self, error: Exception) -> str | None:
+        """Return what is wrong with `DATABASE_URL` or the privileges of its user and what to do, or None."""
 
     def scratch(self, url: URL, folder: Path) -> AbstractContextManager[URL]:
         """Provide an empty database of the same kind, in `folder` or on the same server, and drop it afterwards."""

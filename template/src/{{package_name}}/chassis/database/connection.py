@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from pydantic import SecretStr
-from sqlalchemy import URL, Engine, Pool, QueuePool, create_engine, event, make_url
+from sqlalchemy import URL, Engine, Pool, QueuePool, create_engine
 from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from .. import errors
 from ..app import ErrorTranslator
+from ..settings import SettingsError
 from . import Settings as DatabaseSettings
 from .backend import DatabaseBackend, ReadOnlyError, SettingsT
 
@@ -21,37 +23,35 @@ _INTEGER = range(-(2**31), 2**31)
 def url_for(settings: DatabaseSettings, driver: str) -> URL:
     """Return `DATABASE_URL` with a driver. The setting itself names no driver."""
     url = settings.database_url
-    return make_url(url.get_secret_value() if isinstance(url, SecretStr) else url).set(drivername=driver)
+    return settings.parse_url(url.get_secret_value() if isinstance(url, SecretStr) else url).set(drivername=driver)
 
 
 def open_engine(settings: SettingsT, backend: DatabaseBackend[SettingsT]) -> Engine:
     """Return a synchronous engine for `DATABASE_URL`; it connects on first use."""
-    url = url_for(settings, backend.SYNC_DRIVER)
-    backend.prepare(url)
-    engine = create_engine(url, **backend.engine_options(settings))
-    set_up_connections(engine, backend, settings)
+    engine = create_engine(url_for(settings, backend.SYNC_DRIVER), **engine_options(settings, backend))
+    backend.set_up(engine, settings)
     return engine
 
 
-def set_up_connections(engine: Engine, backend: DatabaseBackend[SettingsT], settings: SettingsT) -> None:
-    """Let the backend open and configure each new connection."""
-    engine.hide_parameters = True  # values come from clients and must not be logged
-    is_async = engine.dialect.is_async
-    connect = backend.connector(engine, settings)
+def engine_options(settings: SettingsT, backend: DatabaseBackend[SettingsT]) -> dict[str, Any]:
+    """Return the arguments of `create_engine`. Values come from clients and must not be logged."""
+    return backend.engine_options(settings) | {"hide_parameters": True}
 
-    @event.listens_for(engine, "do_connect")
-    def _(_dialect: Any, _record: Any, arguments: list[Any], options: dict[str, Any]) -> Any:
-        backend.before_connect(arguments)
-        if connect is None:
-            return None
-        if not is_async:
-            return connect(*arguments, **options)
-        options["async_creator_fn"] = connect
-        return None
 
-    @event.listens_for(engine, "connect")
-    def _(connection: Any, _record: Any) -> None:
-        backend.on_connect(connection)
+@contextmanager
+def as_settings_error(backend: DatabaseBackend[Any]) -> Iterator[None]:
+    """Raise an error of the settings instead of one that a retry does not fix, such as a wrong password.
+
+    Raises:
+        SettingsError: The database rejects `DATABASE_URL` or its user.
+    """
+    try:
+        yield
+    except DBAPIError as error:
+        problem = backend.url_problem(error)
+        if problem is None:
+            raise
+        raise SettingsError([f"DATABASE_URL: {problem}"]) from None
 
 
 def pool_details(pool: Pool) -> dict[str, int]:

@@ -19,7 +19,7 @@ from sqlalchemy.ext.compiler import compiles
 
 from . import Settings as DatabaseSettings
 from . import duckdb_connection, file
-from .backend import MigrationError
+from .backend import MigrationError, connect_with
 
 # The driver looks for pandas at every parameter. If pandas is missing, that takes longer than most statements.
 if find_spec("pandas") is None:
@@ -28,9 +28,9 @@ if find_spec("pandas") is None:
 ASYNC_DRIVER = "duckdb+threads"
 SYNC_DRIVER = "duckdb"
 
-prepare = file.prepare
 path_of = file.path_of
 scratch = file.scratch
+url_problem = file.url_problem
 
 
 class Settings(DatabaseSettings):
@@ -100,8 +100,9 @@ def engine_options(settings: Settings) -> dict[str, Any]:
     return pool | {"connect_args": {"config": config}}
 
 
-def connector(engine: Engine, settings: Settings) -> Callable[..., Any]:
+def set_up(engine: Engine, settings: Settings) -> None:
     """Share one instance of the database among all connections of the process; the first one opens it."""
+    file.prepare(engine.url)
 
     def connect(database: str, url_config: dict[str, Any], config: dict[str, Any]) -> ConnectionWrapper:
         def open_database() -> duckdb.DuckDBPyConnection:
@@ -111,7 +112,7 @@ def connector(engine: Engine, settings: Settings) -> Callable[..., Any]:
         timeout_seconds = settings.database_statement_timeout_seconds
         return ConnectionWrapper(duckdb_connection.Connection(open_database, timeout_seconds, engine.dialect.is_async))  # type: ignore[arg-type]
 
-    return connect
+    connect_with(engine, connect)
 
 
 @contextmanager
@@ -127,14 +128,6 @@ def migration_lock(engine: Engine, timeout_seconds: float) -> Iterator[None]:
                 "another process has the database open, most likely the service; stop it and start it again afterwards"
             ) from error
         yield
-
-
-def before_connect(_arguments: list[Any]) -> None:
-    """Do nothing: the first connection opens the file."""
-
-
-def on_connect(_connection: Any) -> None:
-    """Do nothing: the arguments of the connection configure it."""
 
 
 def ping(connection: Connection) -> None:

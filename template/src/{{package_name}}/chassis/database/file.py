@@ -40,6 +40,10 @@ def prepare(url: URL) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
 
 
+def url_problem(_error: Exception) -> None:
+    """Return None: a file has no user and no privileges."""
+
+
 @contextmanager
 def scratch(url: URL, folder: Path) -> Iterator[URL]:
     """Provide a file that does not exist yet; it is deleted with the folder."""

@@ -10,9 +10,10 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from ..lifecycle import EX_UNAVAILABLE
+from ..lifecycle import EX_CONFIG, EX_UNAVAILABLE
+from ..settings import SettingsError
 from .backend import DatabaseBackend, MaintenanceError, SettingsT
-from .connection import is_unavailable, open_engine, url_for
+from .connection import as_settings_error, is_unavailable, open_engine, url_for
 
 
 @contextmanager
@@ -50,14 +51,18 @@ def require_database(settings: Any, backend: DatabaseBackend[Any]) -> None:
 
 
 def run(work: Callable[[], None], failure: str, backend: DatabaseBackend[Any]) -> int:
-    """Do the work of a command and return its exit code: 0, 1, or 69 if the database is unavailable.
+    """Do the work of a command and return its exit code: 0, 1, 69 (the database is unavailable) or 78 (wrong URL).
 
     An expected error prints one sentence on stderr, which begins with `failure`.
     """
     from alembic.util import CommandError  # imported late: a serving process does not need Alembic
 
     try:
-        work()
+        with as_settings_error(backend):
+            work()
+    except SettingsError as error:
+        print(f"{failure}: {error}", file=sys.stderr)
+        return EX_CONFIG
     except (MaintenanceError, CommandError, OSError) as error:
         print(f"{failure}: {error}", file=sys.stderr)
         return 1

@@ -1,26 +1,59 @@
-"""Shared parts of database servers: a connection pool, and a timeout for everything."""
+"""Shared parts of database servers: URL, connection pool, a timeout for everything, and a circuit breaker.
+
+A server that refuses connections does so within milliseconds. One that hangs, or is behind a network that drops
+packets, would cost each request a full timeout, and a synchronous service all of its threads. Here one request waits
+and the others fail fast with 503.
+"""
 
 from __future__ import annotations
 
+import os
+import re
 import secrets
-import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field, SecretStr
-from sqlalchemy import URL, Connection, create_engine
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import InvalidatePoolError
 
+from ..circuit_breaker import CircuitBreaker
 from . import Settings as DatabaseSettings
+from .backend import connect_with
 
 # The server ends a slow statement first, because it reports the reason. The client gives up after this extra time.
-GRACE_SECONDS = 1.0
+_GRACE_SECONDS = 1.0
 _SCRATCH_CONNECT_SECONDS = 5
+# A server accepts or rejects a connection within milliseconds. A failure after this time means that it hangs.
+_HANGS_AFTER_SECONDS = 0.5
+# The time until the next trial.
+_RECOVERY_SECONDS = 1.0
+# Marks a connection that was just opened, which needs no test.
+_IS_NEW = "is_new"
+
+Guard = Callable[[], AbstractContextManager[None]]
+
+_SIZE, _CONNECT = "set DATABASE_POOL_SIZE instead", "set DATABASE_CONNECT_TIMEOUT_SECONDS instead"
+_STATEMENT = "set DATABASE_STATEMENT_TIMEOUT_SECONDS instead"
+_WAIT = "set DATABASE_POOL_TIMEOUT_SECONDS instead"
 
 
 class Settings(DatabaseSettings):
     """Database"""
+
+    url_hint: ClassVar = "; write each of @ : / ? # % and spaces in the password as % with two hex digits, @ as %40"
+    # The URL parameters (after `?`) that the service accepts, those of them that name a file, and what to use instead
+    # of others that providers hand out.
+    url_parameters: ClassVar[frozenset[str]]
+    url_files: ClassVar[tuple[str, ...]]
+    url_remedies: ClassVar[Mapping[str, str]] = {
+        "connection_limit": _SIZE, "pool_size": _SIZE, "pool_timeout": _WAIT, "connect_timeout": _CONNECT,
+        "read_timeout": _STATEMENT, "write_timeout": _STATEMENT, "statement_timeout": _STATEMENT,
+        "socket_timeout": _STATEMENT,
+    }  # fmt: skip
 
     database_url: SecretStr = Field(description="SQLAlchemy URL of the database, with user and password.")
     database_pool_size: int = Field(10, ge=1, description="Connections to keep open.")
@@ -44,6 +77,33 @@ class Settings(DatabaseSettings):
     database_keepalive_interval_seconds: int = Field(10, ge=1, description="Time between two of these probes.")
     database_keepalive_count: int = Field(3, ge=1, description="Unanswered probes that make a connection dead.")
 
+    @classmethod
+    def parse_url(cls, text: str) -> URL:
+        url = super().parse_url(text)
+        # More than one @, or a % without two digits: the parser would take a part of the password for something else.
+        is_ambiguous = text.count("@") > 1 or re.search(r"%(?![0-9A-Fa-f]{2})|^\s|\s$", text)
+        if is_ambiguous or not url.database or not 0 <= (url.port or 0) < 65_536:
+            raise cls.invalid_url()
+        url = cls.translate(url)
+        unknown = sorted(set(url.query) - cls.url_parameters)
+        if unknown:
+            named = (f"{name} ({cls.url_remedies.get(name, 'correct or remove it')})" for name in unknown)
+            raise ValueError(f"has unknown parameters: {', '.join(named)}")
+        for name in cls.url_files:
+            path = str(url.query.get(name, "system"))
+            if path != "system" and not (Path(path).is_file() and os.access(path, os.R_OK)):
+                raise ValueError(f"has {name}={path}, which is not a readable file")
+        return url
+
+    @classmethod
+    def translate(cls, url: URL) -> URL:
+        """Return the URL with the driver's own names of parameters.
+
+        Raises:
+            ValueError: A parameter has an invalid value; the message names it.
+        """
+        return url
+
 
 def pool_options(settings: Settings) -> dict[str, Any]:
     """Return the arguments of `create_engine` that are the same for every server."""
@@ -55,25 +115,21 @@ def pool_options(settings: Settings) -> dict[str, Any]:
     }
 
 
-def prepare(_url: URL) -> None:
-    """Do nothing: the operator of the server creates the database."""
-
-
-def before_connect(_arguments: list[Any]) -> None:
-    """Do nothing: the arguments need no change."""
-
-
-def on_connect(_connection: Any) -> None:
-    """Do nothing: the arguments of the connection configure it."""
+def read_timeout_seconds(settings: Settings) -> float:
+    """Return how long the client waits for a response, because a server that hangs does not end statements itself."""
+    return settings.database_statement_timeout_seconds + _GRACE_SECONDS
 
 
 @contextmanager
-def scratch(url: URL, _folder: Path, options: Callable[[Connection], str] = lambda _connection: "") -> Iterator[URL]:
+def scratch(
+    url: URL, connect: Callable[..., Any], options: Callable[[Connection], str] = lambda _connection: ""
+) -> Iterator[URL]:
     """Create a database on the same server, with the `options` of this one, and drop it afterwards."""
     name = f"{url.database}_scratch_{secrets.token_hex(4)}"
     engine = create_engine(
         url, isolation_level="AUTOCOMMIT", connect_args={"connect_timeout": _SCRATCH_CONNECT_SECONDS}
     )
+    connect_with(engine, connect)
     quoted = engine.dialect.identifier_preparer.quote(name)
     try:
         with engine.connect() as connection:
@@ -86,18 +142,43 @@ def scratch(url: URL, _folder: Path, options: Callable[[Connection], str] = lamb
         engine.dispose()
 
 
-def read_timeout_seconds(settings: Settings) -> float:
-    """Return how long the client waits for a response, because a server that hangs does not end statements itself."""
-    return settings.database_statement_timeout_seconds + GRACE_SECONDS
+def guard(engine: Engine, settings: Settings, set_read_timeout: Callable[[Any, float], None]) -> Guard:
+    """Return the circuit breaker for opening connections, and test idle ones behind the same one.
+
+    `set_read_timeout` changes the read timeout of an open connection of the driver, in seconds.
+    """
+    breaker = CircuitBreaker("database", failure_threshold=1, recovery_seconds=_RECOVERY_SECONDS)
+
+    def guarded() -> AbstractContextManager[None]:
+        began = time.monotonic()
+        return breaker.guard(lambda _error: time.monotonic() - began > _HANGS_AFTER_SECONDS)
+
+    if settings.database_pool_pre_ping:
+        _test_idle_connections(engine, settings, set_read_timeout, guarded)
+    return guarded
 
 
-def keep_alive(connection: socket.socket, settings: Settings) -> None:
-    """Enable TCP keepalive, which detects an unreachable machine, for drivers that have no such option."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in (
-        ("TCP_KEEPIDLE", settings.database_keepalive_idle_seconds),
-        ("TCP_KEEPINTVL", settings.database_keepalive_interval_seconds),
-        ("TCP_KEEPCNT", settings.database_keepalive_count),
-    ):
-        if hasattr(socket, option):  # not every operating system has all of them
-            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+def _test_idle_connections(
+    engine: Engine, settings: Settings, set_read_timeout: Callable[[Any, float], None], guarded: Guard
+) -> None:
+    """Ping an idle connection before use, as `pool_pre_ping` does, but wait no longer than for a new connection."""
+    dialect = engine.dialect
+
+    @event.listens_for(engine, "connect")
+    def _(_connection: Any, record: Any) -> None:
+        record.info[_IS_NEW] = True
+
+    @event.listens_for(engine, "checkout")
+    def _(connection: Any, record: Any, _fairy: Any) -> None:
+        if record.info.pop(_IS_NEW, False):
+            return
+        driver_connection = record.driver_connection
+        with guarded():
+            set_read_timeout(driver_connection, settings.database_connect_timeout_seconds)
+            try:
+                dialect.do_ping(connection)
+            except dialect.loaded_dbapi.Error as error:
+                if dialect.is_disconnect(error, connection, None):
+                    raise InvalidatePoolError from error
+                raise
+            set_read_timeout(driver_connection, read_timeout_seconds(settings))

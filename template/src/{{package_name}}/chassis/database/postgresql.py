@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from itertools import chain
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import psycopg
 from psycopg import waiting
 from psycopg.pq import Conninfo, TransactionStatus
+from sqlalchemy import URL, Engine, event, text
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import Engine, text
 
 from . import pool
-from .backend import ReadOnlyError, wait_for_lock
-from .circuit import Connector, guarded_connect
+from .backend import ReadOnlyError, connect_with, wait_for_lock
 
 # psycopg logs warnings for errors that it also raises.
 logging.getLogger("psycopg").setLevel(logging.ERROR)
@@ -31,6 +33,25 @@ _UNIQUE_VIOLATION, _EXCLUSION_VIOLATION = "23505", "23P01"
 _TRANSIENT_CLASSES = ("08", "53", "57")  # connection exception, insufficient resources, operator intervention
 _TRANSIENT = ("40001", "40P01", "55P03", "25006")  # serialization, deadlock, lock not available, read-only (standby)
 
+# Remedies for a wrong URL or user, by the text of the error, because errors of a connection have no code.
+_REMEDIES = {
+    "password authentication failed": "correct the user or the password",
+    "no password supplied": "add the password",
+    "unsupported startup parameter": "if this is PgBouncer, add pgbouncer=true to the parameters of the URL",
+    "permission denied for schema public": "let the owner of the database run GRANT CREATE ON SCHEMA public TO user",
+    "permission denied": "grant the user this privilege",
+    "must be owner": "use the user that owns it",
+    "no schema has been selected": "correct search_path, or create the schema",
+    "pg_hba.conf": "allow this connection there, or add sslmode=require to the parameters of the URL",
+    "does not exist": "correct the name, or create it",
+    "no such": "correct the name, or create it",
+    "certificate": "correct sslmode or sslrootcert",
+    "does not support SSL": "correct sslmode",
+    "SSL required": "add sslmode=require to the parameters of the URL",
+    "invalid": "correct it",
+}
+_PERMANENT = ("28", "3D", "3F", "42501")  # authorization, database, schema, privilege
+
 # How often a waiting connection checks its timeout; psycopg does the same for Ctrl-C.
 _INTERVAL_SECONDS = 0.1
 
@@ -42,17 +63,55 @@ class Settings(pool.Settings):
 
     url_schemes: ClassVar = ("postgresql", "postgres")
     url_example: ClassVar = "postgresql://user:password@localhost:5432/name"
-    url_parameters: ClassVar = frozenset(option.keyword.decode() for option in Conninfo.get_defaults())
+    # Those of libpq, except what has a setting, and `pgbouncer`, which is the service's own.
+    url_parameters: ClassVar = (
+        frozenset(option.keyword.decode() for option in Conninfo.get_defaults()) | {"pgbouncer"}
+    ) - {"connect_timeout", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"}
+    url_files: ClassVar = ("sslrootcert", "sslcert", "sslkey")
+    url_remedies: ClassVar = {
+        **pool.Settings.url_remedies,
+        "schema": "add options=-csearch_path=NAME instead",
+        **dict.fromkeys(("ssl", "ssl-mode", "ssl_mode", "sslaccept"), "add sslmode=require instead"),
+        **dict.fromkeys(
+            ("prepare_threshold", "prepared_statements", "prepared_statement_cache_size", "statement_cache_size"),
+            "for PgBouncer, add pgbouncer=true instead",
+        ),
+        "keepalives_idle": "set DATABASE_KEEPALIVE_IDLE_SECONDS instead",
+        "keepalives_interval": "set DATABASE_KEEPALIVE_INTERVAL_SECONDS instead",
+        "keepalives_count": "set DATABASE_KEEPALIVE_COUNT instead",
+    }
+
+    @classmethod
+    def translate(cls, url: URL) -> URL:
+        if url.query.get("pgbouncer", "true") not in ("true", "false"):
+            raise ValueError("has an invalid value for pgbouncer; use true or false")
+        if is_pooled(url):
+            _parameters_of(url)
+        return url
+
+
+def _parameters_of(url: URL) -> dict[str, str]:
+    """Return the server's parameters in `options`, such as `-c search_path=app`.
+
+    Raises:
+        ValueError: `options` has another form.
+    """
+    options = str(url.query.get("options", ""))
+    words = [re.sub(r"\\(.)", r"\1", word) for word in re.findall(r"(?:\\.|\S)+", options)]
+    pairs = re.findall(r"(?:^|\n)(?:-c\n?|--)([\w.]+)=([^\n]*)", "\n".join(words))
+    if len(pairs) != len(words) - words.count("-c"):
+        raise ValueError("has invalid options; use the form options=-csearch_path=NAME, with spaces as %20")
+    return dict(pairs)
 
 
 def engine_options(settings: Settings) -> dict[str, Any]:
-    """Return the options. The connection request contains the server's timeouts, which saves a round trip."""
-    limit_ms = round(settings.database_statement_timeout_seconds * 1000)
+    """Return the options. Without PgBouncer the connection request sets the timeouts, which saves a round trip."""
+    url = settings.parse_url(settings.database_url.get_secret_value())
+    limits = " ".join(f"-c {name}={value}" for name, value in _timeouts(settings).items())
     return pool.pool_options(settings) | {
         "connect_args": {
             "connect_timeout": settings.database_connect_timeout_seconds,
-            # An open transaction holds its locks even after its request has ended.
-            "options": f"-c statement_timeout={limit_ms} -c idle_in_transaction_session_timeout={limit_ms * 6}",
+            "options": f"{url.query.get('options', '')} {limits}".strip(),
             "keepalives_idle": settings.database_keepalive_idle_seconds,
             "keepalives_interval": settings.database_keepalive_interval_seconds,
             "keepalives_count": settings.database_keepalive_count,
@@ -60,6 +119,17 @@ def engine_options(settings: Settings) -> dict[str, Any]:
             "tcp_user_timeout": round(pool.read_timeout_seconds(settings) * 1000),
         }
     }
+
+
+def _timeouts(settings: Settings) -> dict[str, str]:
+    """Return the server's timeouts. An open transaction holds its locks even after its request has ended."""
+    limit_ms = round(settings.database_statement_timeout_seconds * 1000)
+    return {"statement_timeout": str(limit_ms), "idle_in_transaction_session_timeout": str(limit_ms * 6)}
+
+
+def is_pooled(url: URL) -> bool:
+    """Return whether the URL leads to PgBouncer, whose connections to the server are shared by transactions."""
+    return url.query.get("pgbouncer") == "true"
 
 
 class _ReadTimeout:
@@ -115,50 +185,61 @@ class AsyncConnection(_ReadTimeout, psycopg.AsyncConnection[Any]):
             raise
 
 
-def connector(engine: Engine, settings: Settings) -> Callable[..., Any]:
+def set_up(engine: Engine, settings: Settings) -> None:
     """Connect behind a circuit breaker, and limit every wait for the server."""
     seconds = pool.read_timeout_seconds(settings)
 
+    guarded = pool.guard(engine, settings, _set_read_timeout)
+
     def connect(*arguments: Any, **options: Any) -> Connection:
-        connection = Connection.connect(*arguments, **options)
+        with guarded():
+            connection = Connection.connect(*arguments, **_for_driver(options))
         connection.read_timeout_seconds = seconds
         return connection
 
     async def connect_async(*arguments: Any, **options: Any) -> AsyncConnection:
-        connection = await AsyncConnection.connect(*arguments, **options)
+        with guarded():
+            connection = await AsyncConnection.connect(*arguments, **_for_driver(options))
         connection.read_timeout_seconds = seconds
         return connection
 
-    server = Connector(
-        connect=connect_async if engine.dialect.is_async else connect,
-        set_read_timeout=_set_read_timeout,
-        connect_timeout_seconds=settings.database_connect_timeout_seconds,
-        read_timeout_seconds=seconds,
-        pre_ping=settings.database_pool_pre_ping,
-    )
-    return guarded_connect(engine, server)
+    connect_with(engine, connect_async if engine.dialect.is_async else connect)
+    if is_pooled(engine.url):
+        _configure_each_transaction(engine, _parameters_of(engine.url) | _timeouts(settings))
+
+
+def _for_driver(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of the driver. PgBouncer rejects `options`, and loses prepared statements."""
+    if options.pop("pgbouncer", "false") == "true":
+        del options["options"]
+        options["prepare_threshold"] = None
+    return options
+
+
+def _configure_each_transaction(engine: Engine, parameters: dict[str, str]) -> None:
+    """Set the server's parameters until the end of each transaction, because the next one may be another client's."""
+    statement = "SELECT " + ", ".join(["set_config(%s, %s, true)"] * len(parameters))
+    values = tuple(chain.from_iterable(parameters.items()))
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(statement, values))
 
 
 def _set_read_timeout(connection: Any, seconds: float) -> None:
     connection.read_timeout_seconds = seconds
 
 
-prepare = pool.prepare
-before_connect = pool.before_connect
-on_connect = pool.on_connect
-scratch = pool.scratch
+def scratch(url: URL, _folder: Path) -> AbstractContextManager[URL]:
+    """Create a database on the same server."""
+    return pool.scratch(url, psycopg.connect)
 
 
 @contextmanager
 def migration_lock(engine: Engine, timeout_seconds: float) -> Iterator[None]:
-    """Take an advisory lock on a separate connection; the server releases it when that connection ends."""
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        try_lock = text("SELECT pg_try_advisory_lock(:key)").bindparams(key=_MIGRATION_LOCK)
+    """Take an advisory lock in a separate transaction, which keeps its connection to the server in PgBouncer too."""
+    with engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
+        connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+        try_lock = text("SELECT pg_try_advisory_xact_lock(:key)").bindparams(key=_MIGRATION_LOCK)
         wait_for_lock(lambda: bool(connection.scalar(try_lock)), timeout_seconds)
-        try:
-            yield
-        finally:
-            connection.execute(text("SELECT pg_advisory_unlock(:key)").bindparams(key=_MIGRATION_LOCK))
+        yield
 
 
 def ping(connection: SqlConnection) -> None:
@@ -176,6 +257,16 @@ def is_transient(error: Exception) -> bool:
 
 def is_conflict(error: Exception) -> bool:
     return _sqlstate(error) in (_UNIQUE_VIOLATION, _EXCLUSION_VIOLATION)
+
+
+def url_problem(error: Exception) -> str | None:
+    """Return what is wrong with the URL or its user; other languages of the server are not recognized."""
+    state, cause = _sqlstate(error), getattr(error, "orig", None)
+    if not isinstance(cause, psycopg.Error) or (state and not state.startswith(_PERMANENT)):
+        return None
+    reason = cause.diag.message_primary or " ".join(str(cause).rpartition("FATAL: ")[2].split())
+    remedy = next((remedy for text, remedy in _REMEDIES.items() if text in reason), None)
+    return f"{reason}; {remedy}" if remedy else None
 
 
 def _sqlstate(error: Exception) -> str | None:

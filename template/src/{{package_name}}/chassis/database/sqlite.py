@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from urllib.parse import quote
 
 from pydantic import Field
-from sqlalchemy import URL, BigInteger, Connection, Engine, make_url, text
+from sqlalchemy import BigInteger, Connection, Engine, event, make_url, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.ext.compiler import compiles
 
@@ -20,6 +20,7 @@ SYNC_DRIVER = "sqlite+pysqlite"
 path_of = file.path_of
 scratch = file.scratch
 migration_lock = file.migration_lock
+url_problem = file.url_problem
 
 # How long a writer waits for another one.
 _BUSY_TIMEOUT_SECONDS = 5
@@ -57,27 +58,25 @@ def engine_options(settings: Settings) -> dict[str, Any]:
     return file.pool_options(settings.database_pool_size, settings.database_pool_timeout_seconds) | options
 
 
-def prepare(url: URL) -> None:
+def set_up(engine: Engine, _settings: Settings) -> None:
     """Create the folder, and the file if it does not exist, because connections do not create it."""
-    file.prepare(url)
-    path = file.path_of(url)
+    file.prepare(engine.url)
+    path = file.path_of(engine.url)
     if path and not str(path).startswith("file:"):
         with suppress(OSError):  # the first connection reports the problem instead
             path.touch()
+    event.listen(engine, "do_connect", _open_existing_file)
+    event.listen(engine, "connect", _configure)
 
 
-def before_connect(arguments: list[Any]) -> None:
+def _open_existing_file(_dialect: Any, _record: Any, arguments: list[Any], _options: Any) -> None:
     """Open only an existing file. Otherwise the next connection would replace a lost file by an empty one."""
     database = arguments[0]
     if not database.startswith((":memory:", "file:")):
         arguments[0] = f"file:{quote(database)}?mode=rw"
 
 
-def connector(_engine: Engine, _settings: Settings) -> None:
-    """Connect as the driver does."""
-
-
-def on_connect(connection: Any) -> None:
+def _configure(connection: Any, _record: Any) -> None:
     """Let readers and a writer work at the same time (WAL), and enforce foreign keys, which are off by default."""
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")

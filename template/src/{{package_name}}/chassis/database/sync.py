@@ -14,7 +14,7 @@ from ..app import Chassis
 from ..health.checks import QUICK, Check
 from . import migrations
 from .backend import DatabaseBackend, SettingsT
-from .connection import error_translator, open_engine, pool_details
+from .connection import as_settings_error, error_translator, open_engine, pool_details
 from .session import UnitOfWork, hooks_after_commit
 
 log = structlog.get_logger(__name__)
@@ -57,7 +57,8 @@ class Database:
     def lifespan(self) -> Iterator[None]:
         """Connect before the service starts, and close all connections when it stops."""
         try:
-            self.ping()
+            with as_settings_error(self._backend):
+                self.ping()
             yield
         finally:
             self.engine.dispose()

@@ -23,8 +23,9 @@ import uvicorn
 from pydantic import Field
 
 from ..app import chassis_of
-from ..lifecycle import EX_UNAVAILABLE
-from ..settings import BaseChassisSettings, ServiceSettings
+from ..errors import UnavailableError
+from ..lifecycle import EX_CONFIG, EX_UNAVAILABLE
+from ..settings import BaseChassisSettings, ServiceSettings, SettingsError
 from ..web.middleware import ChassisMiddleware
 from ..web.timeouts import Settings as TimeoutSettings
 from .connections import ConnectionLimits, limited
@@ -65,7 +66,7 @@ class DrainingServer(uvicorn.Server):
         self._shutdown_timeout_seconds = shutdown_timeout_seconds
         self._is_over = asyncio.Event()
         self._resources: asyncio.Task[None] | None = None
-        self.failed_to_start = False
+        self.exit_code = 0
         # When the shutdown must have ended, in the time of `time.monotonic`.
         self._stops_at = 0.0
 
@@ -87,7 +88,7 @@ class DrainingServer(uvicorn.Server):
     def _exit_in_time(self) -> None:
         """End the process even if tasks or threads hang, for which asyncio and Python would wait without limit."""
         left_seconds = max(1.0, self._stops_at - time.monotonic())
-        watchdog = threading.Timer(left_seconds, _abandon, [EX_UNAVAILABLE if self.failed_to_start else 0])
+        watchdog = threading.Timer(left_seconds, _abandon, [self.exit_code])
         watchdog.daemon = True
         watchdog.start()
 
@@ -96,13 +97,23 @@ class DrainingServer(uvicorn.Server):
         try:
             async with self._middleware.lifespan():
                 await self._is_over.wait()
-        except Exception:
+        except Exception as error:
             if self._lifecycle.started:
                 log.exception("shutdown_failed")
             elif not self._lifecycle.draining:
-                log.exception("startup_failed")
-                self.failed_to_start = True
+                self.exit_code = self._log_failed_start(error)
             self.should_exit = True
+
+    def _log_failed_start(self, error: Exception) -> int:
+        """Log why the start failed, with a traceback only for an unexpected error, and return the exit code."""
+        if isinstance(error, SettingsError):
+            log.error("startup_failed", cause=str(error))
+            return EX_CONFIG
+        if isinstance(self._middleware.chassis.to_service_error(error), UnavailableError):
+            log.error("startup_failed", cause=str(error).partition("\n")[0])
+        else:
+            log.exception("startup_failed")
+        return EX_UNAVAILABLE
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # A signal handler may interrupt any code, a write to the log included: it only schedules.
@@ -139,7 +150,7 @@ def serve(create_app: Callable[[], Any], _settings: BaseChassisSettings) -> int:
     server = DrainingServer(_config(middleware), middleware, service.shutdown_timeout_seconds)
     _run(server, listener)
     _flush_stdout()
-    return EX_UNAVAILABLE if server.failed_to_start else 0
+    return server.exit_code
 
 
 def _run(server: DrainingServer, listener: socket.socket) -> None:
