@@ -28,7 +28,7 @@ from .process import PATIENCE_SECONDS, SOURCES, START_SECONDS, Process, read_all
 
 FIELDS = {"timestamp", "level", "event", "logger", "service.name", "service.version", "deployment.environment.name"}
 STEPS = [
-    *("settings_loaded", "logging_configured", "features_installed", "service_started"),
+    *("settings_loaded", "logging_configured", "features_installed", "listening", "service_started"),
     *("draining_started", "service_stopped"),
 ]
 # The drain is ended by a second SIGTERM, so that no test waits for its time.
@@ -59,6 +59,10 @@ def test_service_started_and_stopped_logs_each_step_as_json(folder: Path) -> Non
         assert all(entry.keys() >= FIELDS for entry in process.lines)
         events = [entry["event"] for entry in process.lines]
         assert [event for event in events if event in STEPS] == STEPS
+        (listening,) = process.events("listening")
+        assert listening["url"] == process.url
+        has_docs = "api_docs_enabled" in module("chassis.features").ChassisSettings.model_fields
+        assert listening.get("docs") == (f"{process.url}/docs" if has_docs else None)
         ours = [entry["event"] for entry in process.lines if entry["logger"].startswith(PACKAGE)]
         assert all(re.fullmatch(r"[a-z0-9_]+", event) for event in ours)
         servers = [entry for entry in process.lines if entry["logger"] == "uvicorn.error"]

@@ -22,7 +22,7 @@ import structlog
 import uvicorn
 from pydantic import Field
 
-from ..app import chassis_of
+from ..app import Chassis, chassis_of
 from ..errors import UnavailableError
 from ..lifecycle import EX_CONFIG, EX_UNAVAILABLE
 from ..settings import BaseChassisSettings, ServiceSettings, SettingsError
@@ -143,6 +143,7 @@ def serve(create_app: Callable[[], Any], _settings: BaseChassisSettings) -> int:
     except OSError as error:
         log.error("listen_failed", host=service.host, port=service.port, cause=error.strerror)
         return EX_UNAVAILABLE
+    _log_address(chassis, listener)
     limit, max_connections = getrlimit(RLIMIT_NOFILE)[0], chassis.settings_as(Settings).max_connections
     if RLIM_INFINITY != limit < max_connections:
         log.warning("file_descriptor_limit_low", limit=limit, max_connections=max_connections)
@@ -151,6 +152,15 @@ def serve(create_app: Callable[[], Any], _settings: BaseChassisSettings) -> int:
     _run(server, listener)
     _flush_stdout()
     return server.exit_code
+
+
+def _log_address(chassis: Chassis, listener: socket.socket) -> None:
+    """Log the address for a browser on this machine, and that of the API documents if there are any."""
+    host, port = listener.getsockname()[:2]
+    shown = {"0.0.0.0": "localhost", "::": "localhost"}.get(host, f"[{host}]" if ":" in host else host)
+    url = f"http://{shown}:{port}"
+    has_docs = chassis.routes is not None and chassis.routes.resolve("GET", "/docs") is not None
+    log.info("listening", url=url, **({"docs": f"{url}/docs"} if has_docs else {}))
 
 
 def _run(server: DrainingServer, listener: socket.socket) -> None:
