@@ -78,7 +78,7 @@ def running(render: Render, scratch: Path) -> Iterator[World]:
         targets = {"database": _target(render.path, "database", _CAREFUL[database], stack)}
         settings = SETTINGS | {"DATABASE_URL": _behind(targets["database"])}
         if render.answers["cache"] == "redis":
-            targets["cache"] = _target(render.path, "cache", [], stack)
+            targets["cache"] = _target(render.path, ".", [], stack)
             settings["REDIS_URL"] = _behind(targets["cache"])
         settings |= {"PYTHONPATH": str(render.path / "src"), "SERVICE_VERSION": "0.0.0"}
         live = stack.enter_context(serve(render.path, render.answers["package_name"], scratch, settings))
