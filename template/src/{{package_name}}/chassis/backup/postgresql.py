@@ -12,13 +12,14 @@ from ..database import postgresql
 from . import BackupError, DatabaseBackup, tools
 
 _PACKAGE = "postgresql-client"
-# Drops large objects, and everything in the schema `public` that does not belong to an extension.
+# Drops large objects, and everything in the schema `public` that does not belong to an extension. All statements are made
+# before the first is executed: an object that was dropped with another one has no name any more.
 _CLEAR = """
 DO $$
-DECLARE statement text;
+DECLARE statement text; statements text[];
 BEGIN
   PERFORM lo_unlink(oid) FROM pg_largeobject_metadata;
-  FOR statement IN
+  statements := ARRAY(
     WITH dependent AS (SELECT classid, objid FROM pg_depend WHERE deptype IN ('e', 'i') AND refobjid <> objid)
     SELECT format('DROP %s IF EXISTS %s CASCADE', CASE relkind WHEN 'v' THEN 'VIEW'
         WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE' WHEN 'f' THEN 'FOREIGN TABLE' ELSE 'TABLE' END,
@@ -31,7 +32,8 @@ BEGIN
       WHERE typnamespace = to_regnamespace('public') AND (typtype IN ('d', 'e', 'r') OR typtype = 'c' AND
         EXISTS (SELECT FROM pg_class WHERE pg_class.oid = typrelid AND relkind = 'c'))
         AND (tableoid, oid) NOT IN (SELECT classid, objid FROM dependent)
-  LOOP
+  );
+  FOREACH statement IN ARRAY statements LOOP
     EXECUTE statement;
   END LOOP;
 END $$;
