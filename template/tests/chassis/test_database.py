@@ -24,12 +24,13 @@ from .process import PATIENCE_SECONDS, serving
 from .sql import backend, engine, rows, run, tables
 from .sql_server import TABLE
 from .test_errors import assert_is_problem
-from .unit_of_work import Database, overrun, sessions
+from .unit_of_work import Database, bind, overrun, sessions
 
 cli = module("chassis.cli")
 errors = module("chassis.errors")
 request_context = module("chassis.request_context")
 
+INSERT_VALUE = "INSERT INTO things (name) VALUES (:value)"
 INSERT_ONE = "INSERT INTO things (name) VALUES ('one')"
 
 
@@ -214,6 +215,24 @@ def test_number_beyond_the_column_is_404_in_a_query_and_422_in_a_write(folder: P
         except DBAPIError as error:
             translated.append((statement, type(translate(error))))
     assert set(translated) <= {(query, errors.NotFoundError), (write, errors.ValidationError)}
+
+
+@pytest.mark.parametrize("statement", ["SELECT 1 FROM things WHERE name = :value", INSERT_VALUE], ids=["read", "write"])
+@pytest.mark.parametrize(
+    ("value", "statuses"), [("a\x00b", (200, 422)), ("a\ud800b", (422,))], ids=["NUL", "surrogate"]
+)
+def test_text_that_cannot_be_stored_is_invalid_input(
+    start: Start, logs: Logs, things: None, statement: str, value: str, statuses: tuple[int, ...]
+) -> None:
+    """Some databases store NUL characters; a lone surrogate has no form in UTF-8. The connection is used again."""
+    chassis: list[Any] = []
+    client = start({"work": lambda: bind(chassis[0], statement, value)}, install=chassis.append)
+    response = client.get("/api/here/work")
+    assert response.status_code in statuses
+    if response.status_code == 422:
+        assert_is_problem(response, 422, "VALIDATION_FAILED")
+    assert logs("request_failed") == []
+    assert client.get("/health/ready").status_code == 200
 
 
 def test_duplicate_is_a_conflict(start: Start, things: None) -> None:

@@ -73,6 +73,13 @@ def test_raised_error_has_the_status_and_headers_of_the_table(
     assert headers.items() <= response.headers.items()
 
 
+def test_lone_surrogate_that_cannot_be_encoded_is_invalid_input(start: Start, logs: Logs) -> None:
+    """JSON can hold a lone surrogate, and UTF-8 has no form for it."""
+    response = start({"encode": lambda: "a\ud800b".encode()}).get("/api/here/encode")
+    assert_is_problem(response, 422, "VALIDATION_FAILED")
+    assert logs("request_failed") == []
+
+
 def test_problem_body_has_the_members_of_rfc_9457_and_of_the_contract(start: Start) -> None:
     body = start({"fail": raising(errors.ConflictError)}).get("/api/here/fail").json()
     assert body["type"] == "about:blank"

@@ -111,6 +111,9 @@ class Chassis:
             error = translate(cause)
             if error is not None:
                 return error
+        if isinstance(cause, UnicodeEncodeError) and cause.reason == "surrogates not allowed":
+            # JSON can hold a lone surrogate, and nothing can be done with it.
+            return errors.ValidationError("A text has a character that cannot be encoded.")
         return errors.InternalError()
 
     @asynccontextmanager

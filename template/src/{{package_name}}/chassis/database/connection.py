@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from pydantic import SecretStr
-from sqlalchemy import URL, Engine, Pool, QueuePool, create_engine
+from sqlalchemy import URL, Engine, ExceptionContext, Pool, QueuePool, create_engine, event
 from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -17,6 +18,7 @@ from ..settings import SettingsError
 from . import Settings as DatabaseSettings
 from .backend import DatabaseBackend, ReadOnlyError, SettingsT
 
+_LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _INTEGER = range(-(2**31), 2**31)
 
 
@@ -52,6 +54,22 @@ def as_settings_error(backend: DatabaseBackend[Any]) -> Iterator[None]:
         if problem is None:
             raise
         raise SettingsError([f"DATABASE_URL: {problem}"]) from None
+
+
+@event.listens_for(Engine, "handle_error")
+def _reject_unstorable_text(failed: ExceptionContext) -> None:
+    """Translate the error for a lone surrogate, which each driver reports differently, and for NUL on PostgreSQL."""
+    texts = _texts(failed.parameters)
+    if _LONE_SURROGATE.search(texts) or ("\x00" in texts and isinstance(failed.sqlalchemy_exception, DataError)):
+        raise errors.ValidationError("A text has a character that cannot be stored.") from failed.original_exception
+
+
+def _texts(parameters: object) -> str:
+    """Return all texts among the parameters of a statement."""
+    if isinstance(parameters, str):
+        return parameters
+    values = list(parameters.values()) if isinstance(parameters, Mapping) else parameters
+    return "".join(map(_texts, values)) if isinstance(values, list | tuple) else ""
 
 
 def pool_details(pool: Pool) -> dict[str, int]:

@@ -25,6 +25,12 @@ async def in_request(chassis: Any, *statements: str) -> Any:
         return results[-1].scalar() if results[-1].returns_rows else None
 
 
+async def bind(chassis: Any, statement: str, value: str) -> None:
+    """Run a statement with a value in one unit of work."""
+    async with chassis.get(Database).session() as session:
+        await session.execute(text(statement), {"value": value})
+
+
 async def overrun(chassis: Any, statement: str) -> None:
     """Run a statement in a unit of work that ignores its cancellation and ends after the request's deadline."""
     async with chassis.get(Database).session() as session:

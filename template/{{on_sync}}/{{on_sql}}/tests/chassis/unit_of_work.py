@@ -23,6 +23,12 @@ def in_request(chassis: Any, *statements: str) -> Any:
         return results[-1].scalar() if results[-1].returns_rows else None
 
 
+def bind(chassis: Any, statement: str, value: str) -> None:
+    """Run a statement with a value in one unit of work."""
+    with chassis.get(Database).session() as session:
+        session.execute(text(statement), {"value": value})
+
+
 def overrun(chassis: Any, statement: str) -> None:
     """Run a statement in a unit of work that ends after the request's deadline."""
     with chassis.get(Database).session() as session:
