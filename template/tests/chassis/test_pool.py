@@ -235,7 +235,7 @@ SCHEME = backend.Settings.url_schemes[0]
     ("url", "error"),
     [
         ("{scheme}://user:hunter2@host:hunter2/name", "is not a URL of this database"),
-        ("'{scheme}://user:hunter2@host/name'", "is not a URL of this database"),
+        ("'{scheme}://user:hunter2@host/name'", "the quotes are part of the value"),
         ("{scheme}://user:hunter2@host/name?conect_timeout=1", "has unknown parameters: conect_timeout (correct or"),
         ("{scheme}://user:hunter2@host/name?connection_limit=1", "connection_limit (set DATABASE_POOL_SIZE instead)"),
     ],

@@ -77,7 +77,6 @@ class Settings(pool.Settings):
         "charset", "local_infile", "program_name", "unix_socket",
     })  # fmt: skip
     url_remedies: ClassVar = {
-        **pool.Settings.url_remedies,
         **dict.fromkeys(("tls", "usessl", "requiressl"), "add ssl-mode=REQUIRED instead"),
         "collation": "set it on the database instead",
         "sql_mode": "set it on the server instead",

@@ -21,6 +21,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import InvalidatePoolError
 
 from ..circuit_breaker import CircuitBreaker
+from ..settings import variable
 from . import Settings as DatabaseSettings
 from .backend import connect_with
 
@@ -36,24 +37,28 @@ _IS_NEW = "is_new"
 
 Guard = Callable[[], AbstractContextManager[None]]
 
-_SIZE, _CONNECT = "set DATABASE_POOL_SIZE instead", "set DATABASE_CONNECT_TIMEOUT_SECONDS instead"
-_STATEMENT = "set DATABASE_STATEMENT_TIMEOUT_SECONDS instead"
-_WAIT = "set DATABASE_POOL_TIMEOUT_SECONDS instead"
-
 
 class Settings(DatabaseSettings):
     """Database"""
 
     url_hint: ClassVar = "; write each of @ : / ? # % and spaces in the password as % with two hex digits, @ as %40"
-    # The URL parameters (after `?`) that the service accepts, those of them that name a file, and what to use instead
-    # of others that providers hand out.
+    # The URL parameters (after `?`) that the service accepts, and those of them that name a file. Of the others, that
+    # providers hand out: what to do, or which setting to use.
     url_parameters: ClassVar[frozenset[str]]
     url_files: ClassVar[tuple[str, ...]]
-    url_remedies: ClassVar[Mapping[str, str]] = {
-        "connection_limit": _SIZE, "pool_size": _SIZE, "pool_timeout": _WAIT, "connect_timeout": _CONNECT,
-        "read_timeout": _STATEMENT, "write_timeout": _STATEMENT, "statement_timeout": _STATEMENT,
-        "socket_timeout": _STATEMENT,
-    }  # fmt: skip
+    url_remedies: ClassVar[Mapping[str, str]]
+    url_settings: ClassVar[Mapping[str, str]] = {
+        "connect_timeout": "database_connect_timeout_seconds",
+        "keepalives_count": "database_keepalive_count",
+        "keepalives_idle": "database_keepalive_idle_seconds",
+        "keepalives_interval": "database_keepalive_interval_seconds",
+        **dict.fromkeys(("connection_limit", "pool_size"), "database_pool_size"),
+        "pool_timeout": "database_pool_timeout_seconds",
+        **dict.fromkeys(
+            ("read_timeout", "socket_timeout", "statement_timeout", "tcp_user_timeout", "write_timeout"),
+            "database_statement_timeout_seconds",
+        ),
+    }
 
     database_url: SecretStr = Field(description="SQLAlchemy URL of the database, with user and password.")
     database_pool_size: int = Field(10, ge=1, description="Connections to keep open.")
@@ -87,7 +92,9 @@ class Settings(DatabaseSettings):
         url = cls.translate(url)
         unknown = sorted(set(url.query) - cls.url_parameters)
         if unknown:
-            named = (f"{name} ({cls.url_remedies.get(name, 'correct or remove it')})" for name in unknown)
+            remedies = {name: f"set {variable(setting)} instead" for name, setting in cls.url_settings.items()}
+            remedies |= cls.url_remedies
+            named = (f"{name} ({remedies.get(name, 'correct or remove it')})" for name in unknown)
             raise ValueError(f"has unknown parameters: {', '.join(named)}")
         for name in cls.url_files:
             path = str(url.query.get(name, "system"))

@@ -66,19 +66,15 @@ class Settings(pool.Settings):
     # Those of libpq, except what has a setting, and `pgbouncer`, which is the service's own.
     url_parameters: ClassVar = (
         frozenset(option.keyword.decode() for option in Conninfo.get_defaults()) | {"pgbouncer"}
-    ) - {"connect_timeout", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"}
+    ) - set(pool.Settings.url_settings)
     url_files: ClassVar = ("sslrootcert", "sslcert", "sslkey")
     url_remedies: ClassVar = {
-        **pool.Settings.url_remedies,
         "schema": "add options=-csearch_path=NAME instead",
         **dict.fromkeys(("ssl", "ssl-mode", "ssl_mode", "sslaccept"), "add sslmode=require instead"),
         **dict.fromkeys(
             ("prepare_threshold", "prepared_statements", "prepared_statement_cache_size", "statement_cache_size"),
             "for PgBouncer, add pgbouncer=true instead",
         ),
-        "keepalives_idle": "set DATABASE_KEEPALIVE_IDLE_SECONDS instead",
-        "keepalives_interval": "set DATABASE_KEEPALIVE_INTERVAL_SECONDS instead",
-        "keepalives_count": "set DATABASE_KEEPALIVE_COUNT instead",
     }
 
     @classmethod
