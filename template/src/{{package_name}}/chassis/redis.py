@@ -114,7 +114,8 @@ class RedisConnection:
             cause_of=cause_of,
         )
         # Without names for the connection and library, and RESP 3: an ACL may reject the commands CLIENT and HELLO.
-        self._options: dict[str, Any] = {"max_connections": settings.redis_pool_size, "protocol": 2, "driver_info": None}
+        options: dict[str, Any] = {"max_connections": settings.redis_pool_size, "protocol": 2, "driver_info": None}
+        self._options = options
         self._url = settings.redis_url.get_secret_value()
         # A semaphore and a plain pool cost 20 us less CPU per call than the client's own blocking pool.
         self._slots = asyncio.Semaphore(settings.redis_pool_size)

@@ -12,8 +12,8 @@ from ..database import postgresql
 from . import BackupError, DatabaseBackup, tools
 
 _PACKAGE = "postgresql-client"
-# Drops large objects, and everything in the schema `public` that does not belong to an extension. All statements are made
-# before the first is executed: an object that was dropped with another one has no name any more.
+# Drops large objects, and everything in the schema `public` that does not belong to an extension. All statements are
+# written before the first is executed, because an object that was dropped with another one has no name any more.
 _CLEAR = """
 DO $$
 DECLARE statement text; statements text[];
