@@ -233,6 +233,31 @@ def test_a_warning_of_a_library_fails_no_test(stack: Path, installed: Path, tmp_
     assert "1 passed" in said, said
 
 
+REQUIRED_SETTINGS = """
+    api_key: SecretStr = Field(description="Key of the shop.")
+    signing_secret: SecretStr = Field(min_length=10, description="Signs cookies.")
+    workers: int = Field(description="How many.")
+"""
+
+
+@pytest.mark.only_stacks("fastapi-sqlite", "flask-none")
+def test_required_settings_of_an_owner_fail_no_test(stack: Path, package: str, installed: Path, tmp_path: Path) -> None:
+    """Their values in `tests/settings.env` reach the tests and `make smoke`, and both forms list them."""
+    service = copy_of(stack, tmp_path / "copy")
+    connect(service, installed)
+    settings = service / "src" / package / "settings.py"
+    text = settings.read_text(encoding="utf-8").replace("import Field", "import Field, SecretStr")
+    settings.write_text(text + REQUIRED_SETTINGS, encoding="utf-8")
+    with (service / "tests/settings.env").open("a", encoding="utf-8") as values:
+        values.write("API_KEY=0123456789\nSIGNING_SECRET=0123456789\nWORKERS=4\n")
+    run("make", "settings-docs", cwd=service)
+    for form in (".env.example", ".env.production.example"):
+        assert "\nAPI_KEY=\n" in (service / form).read_text(encoding="utf-8")
+    tests = [f"tests/chassis/test_{name}.py" for name in ("settings", "settings_docs", "smoke")]
+    run(".venv/bin/python", "-m", "pytest", "-q", *tests, cwd=service)
+    assert "--env-file" in (service / "tests/chassis/smoke.sh").read_text(encoding="utf-8")
+
+
 @pytest.mark.only_stacks("flask-postgresql")
 def test_make_validate_looks_at_settings_and_schema(stack: Path, tmp_path: Path) -> None:
     """It fails before the database is migrated and passes afterwards; a bad setting is named."""

@@ -53,13 +53,12 @@ class LogSink:
         with suppress(OSError, ValueError):
             _write_all(self._stream or sys.stdout.buffer, entries)
         if self._file is not None:
-            self._file.handle(_record(entries.decode("utf-8", "replace").rstrip("\n")))
+            text = entries.decode("utf-8", "replace").rstrip("\n")
+            self._file.handle(LogRecord("", 0, "", 0, text, None, None))
 
     def msg(self, entry: bytes) -> None:
-        """Write one rendered entry; structlog calls this method for every level."""
+        """Write one rendered entry."""
         self.write(entry + b"\n")
-
-    debug = info = warning = error = critical = exception = fatal = log = msg
 
 
 def _write_all(stream: IO[bytes], entries: bytes) -> None:
@@ -72,10 +71,6 @@ def _write_all(stream: IO[bytes], entries: bytes) -> None:
             time.sleep(0.01)
         left = left[written or 0 :]
     stream.flush()
-
-
-def _record(text: str) -> LogRecord:
-    return LogRecord("", 0, "", 0, text, None, None)
 
 
 SINK = LogSink()
