@@ -153,6 +153,14 @@ def test_migrate_through_pgbouncer_holds_the_lock(
     assert rows("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == [0]
 
 
+def test_migration_lock_does_not_block_an_index_that_is_created_concurrently(folder: Path) -> None:
+    """Such a statement waits for all older transactions, so the lock must not belong to one."""
+    run("CREATE TABLE things (number integer)")()
+    with engine() as opened, backend.migration_lock(opened, 1), opened.connect() as connected:
+        connected.execution_options(isolation_level="AUTOCOMMIT")
+        connected.execute(text("CREATE INDEX CONCURRENTLY by_number ON things (number)"))
+
+
 def test_pgbouncer_that_the_url_does_not_mention_is_named(url: Url, through: Callable[[str], str]) -> None:
     with engine(database_url=through(url())) as opened, pytest.raises(DBAPIError) as caught:
         opened.connect()

@@ -230,12 +230,22 @@ def scratch(url: URL, _folder: Path) -> AbstractContextManager[URL]:
 
 @contextmanager
 def migration_lock(engine: Engine, timeout_seconds: float) -> Iterator[None]:
-    """Take an advisory lock in a separate transaction, which keeps its connection to the server in PgBouncer too."""
-    with engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
-        connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
-        try_lock = text("SELECT pg_try_advisory_xact_lock(:key)").bindparams(key=_MIGRATION_LOCK)
+    """Take an advisory lock on a separate connection; the server releases it when that connection ends.
+
+    In PgBouncer only an open transaction keeps a lock, and CREATE INDEX CONCURRENTLY would wait for its end.
+    """
+    pooled = is_pooled(engine.url)
+    level, scope = ("READ COMMITTED", "_xact") if pooled else ("AUTOCOMMIT", "")
+    with engine.connect().execution_options(isolation_level=level) as connection:
+        if pooled:
+            connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+        try_lock = text(f"SELECT pg_try_advisory{scope}_lock(:key)").bindparams(key=_MIGRATION_LOCK)
         wait_for_lock(lambda: bool(connection.scalar(try_lock)), timeout_seconds)
-        yield
+        try:
+            yield
+        finally:
+            if not pooled:
+                connection.execute(text("SELECT pg_advisory_unlock(:key)").bindparams(key=_MIGRATION_LOCK))
 
 
 def ping(connection: SqlConnection) -> None:
