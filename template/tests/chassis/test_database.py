@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta, timezone
 from importlib import import_module
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import pytest
@@ -18,13 +19,14 @@ from sqlalchemy import Column, Integer, MetaData, String, Table, event, insert, 
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from .. import servers
 from ..package import ROOT, module, program
 from .conftest import Logs, Start
-from .process import PATIENCE_SECONDS, serving
-from .sql import backend, engine, rows, run, tables
+from .process import PATIENCE_SECONDS, serving, until
+from .sql import backend, engine, rows, run, server, tables
 from .sql_server import TABLE
 from .test_errors import assert_is_problem
-from .unit_of_work import Database, bind, overrun, sessions
+from .unit_of_work import Database, bind, in_request, overrun, sessions
 
 cli = module("chassis.cli")
 errors = module("chassis.errors")
@@ -59,6 +61,26 @@ def test_database_check_details_show_the_pool(start: Start) -> None:
     details = start().get("/health").json()["checks"]["database"]["details"]
     assert (details["in_use"], details["overflow"]) == (0, 0)
     assert details["idle"] == 1 <= details["pool_size"]
+
+
+def test_full_disk_is_unavailable_and_unhealthy_until_there_is_space(start: Start, folder: Path) -> None:
+    """Health names the cause in every response, also when no request writes any more."""
+    chassis: list[Any] = []
+    with server.on_small_disk(folder) as (url, disk):
+        run("CREATE TABLE filled (words VARCHAR(4000))", database_url=url)()
+        write = {"write": lambda: in_request(chassis[0], f"INSERT INTO filled VALUES ('{token_hex(1500)}')")}
+        client = start(write, install=chassis.append, database_url=url, health_check_cache_seconds=0.01)
+        assert client.get("/api/here/write").status_code == 200
+        filler = servers.fill(disk)
+        until(lambda: client.get("/api/here/write").status_code != 200)
+        for _ in range(5):
+            assert_is_problem(client.get("/api/here/write"), 503, "UNAVAILABLE")
+            until(lambda: client.get("/health/ready").status_code == 503)
+        reports = [client.get("/health").json()["checks"]["database"].get("error") for _ in range(20)]
+        assert reports == ["the disk of the database is full"] * 20
+        filler.unlink()
+        until(lambda: client.get("/health/ready").status_code == 200)
+        assert client.get("/api/here/write").status_code == 200
 
 
 # -- the unit of work --------------------------------------------------------------------------------------------------

@@ -68,7 +68,7 @@ def test_read_only_server_makes_the_service_unready(start: Start) -> None:
             cursor.execute("SET GLOBAL read_only = 1")
             until(lambda: client.get("/health/ready").status_code == 503)
             check = client.get("/health").json()["checks"]["database"]
-            assert check["error"] == "the database does not accept writes"
+            assert check["error"] == "the database is read-only"
             cursor.execute("SET GLOBAL read_only = 0")
             until(lambda: client.get("/health/ready").status_code == 200)
     finally:

@@ -31,7 +31,7 @@ def test_read_only_database_makes_the_service_unready(start: Start) -> None:
     try:
         until(lambda: client.get("/health/ready").status_code == 503)
         check = client.get("/health").json()["checks"]["database"]
-        assert check["error"] == "the database does not accept writes"
+        assert check["error"] == "the database is read-only"
     finally:
         run("SET TRANSACTION READ WRITE", f'ALTER DATABASE "{name}" RESET default_transaction_read_only')()
     until(lambda: client.get("/health/ready").status_code == 200)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -53,19 +52,6 @@ def test_unreadable_file_makes_the_service_unready(start: Start, folder: Path, f
     until(lambda: client.get("/health/ready").status_code == 503)
     assert client.get("/health").json()["checks"]["database"]["details"]["pool_size"] >= 1
     assert file.exists() == (fate == "overwritten")
-
-
-def test_full_disk_makes_the_service_unready(start: Start, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reads would still succeed on a full disk."""
-    client = start(health_check_cache_seconds=0.01)
-    assert client.get("/health/ready").status_code == 200
-    usage = shutil.disk_usage(folder)._replace(free=0)
-    with monkeypatch.context() as patch:
-        patch.setattr(shutil, "disk_usage", lambda _path: usage)
-        until(lambda: client.get("/health/ready").status_code == 503)
-        check = client.get("/health").json()["checks"]["database"]
-        assert check["error"] == "the database does not accept writes"
-    until(lambda: client.get("/health/ready").status_code == 200)
 
 
 def test_lost_file_is_not_replaced_by_an_empty_one(start: Start, folder: Path) -> None:

@@ -17,8 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -179,6 +179,29 @@ class Server:
             self._watcher.kill()
             self._watcher.communicate()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[None]:
+    """Mount a small disk at a folder, with its owner. If this user may not mount, the test is skipped."""
+    owner, size = folder.stat(), f"size={megabytes}m"
+    options = f"{size},mode=700,uid={owner.st_uid},gid={owner.st_gid}"
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, check=False)
+    if done.returncode != 0:
+        pytest.skip("this user may not mount a disk")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Use up the space of a disk, and return the file to delete."""
+    file = folder / "filler"
+    with file.open("wb", buffering=0) as opened, suppress(OSError):
+        while opened.write(bytes(4096)):
+            pass
+    return file
 
 
 def free_port() -> int:

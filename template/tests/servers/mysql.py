@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pymysql
+import pytest
 from sqlalchemy import URL, make_url
 
-from . import PATIENCE_SECONDS, Server, find, given_server, program
+from . import PATIENCE_SECONDS, Server, find, given_server, program, small_disk
 
 _PLACES = ("usr/sbin", "usr/libexec", "opt/homebrew/opt/mariadb/bin")
 # The data is deleted after the tests, so it need not survive a power failure.
@@ -127,6 +128,19 @@ def _certify(here: Server, name: str, *options: str) -> None:
         program("openssl", "openssl", ()), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
         "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.pem", *options,
     )  # fmt: skip
+
+
+@contextmanager
+def on_small_disk(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Provide the URL of a database on a small disk, and the folder of that disk."""
+    if given_server():
+        pytest.skip("the disk of a server that was given is not for tests")
+    where = make_url(url(folder))
+    with connect(where) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT @@datadir")
+        disk = Path(cursor.fetchone()[0]) / str(where.database)
+    with small_disk(disk, 16):
+        yield where.render_as_string(hide_password=False), disk
 
 
 @contextmanager

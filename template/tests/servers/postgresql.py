@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -16,7 +17,7 @@ import pytest
 from psycopg import sql
 from sqlalchemy import URL, make_url
 
-from . import PATIENCE_SECONDS, Server, given_server, program
+from . import PATIENCE_SECONDS, Server, given_server, program, small_disk
 
 _PLACES = ("usr/lib/postgresql/*/bin", "opt/homebrew/opt/postgresql*/bin")
 # The data is deleted after the tests, so it need not survive a power failure.
@@ -132,6 +133,26 @@ def start(*options: str) -> tuple[Any, str]:
     with psycopg.connect(maintenance, autocommit=True, connect_timeout=PATIENCE_SECONDS) as connection:
         connection.execute("CREATE DATABASE test")
     return here, f"postgresql://test@127.0.0.1:{here.port}/test"
+
+
+@contextmanager
+def on_small_disk(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Provide the URL of a database on a small disk, and the folder of that disk."""
+    if given_server():
+        pytest.skip("the disk of a server that was given is not for tests")
+    where = make_url(server())
+    with psycopg.connect(server()) as connection:
+        data = connection.execute("SHOW data_directory").fetchone()
+    assert data
+    disk = Path(data[0]).with_name("disk")
+    disk.mkdir()
+    shutil.chown(disk, Path(data[0]).owner())
+    with small_disk(disk, 16):
+        _execute(f"CREATE TABLESPACE small LOCATION '{disk}'", "CREATE DATABASE small TABLESPACE small")
+        try:
+            yield where.set(database="small").render_as_string(hide_password=False), disk
+        finally:
+            _execute("DROP DATABASE small WITH (FORCE)", "DROP TABLESPACE small")
 
 
 @contextmanager

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from . import small_disk
 
 # Features of other databases that this one lacks.
 LACKS = frozenset[str]()
@@ -17,6 +21,15 @@ def url(folder: Path) -> str:
 
 def settings(folder: Path) -> dict[str, str]:
     return {"DATABASE_URL": url(folder)}
+
+
+@contextmanager
+def on_small_disk(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Provide the URL of a database on a small disk, and the folder of that disk."""
+    disk = folder / "disk"
+    disk.mkdir()
+    with small_disk(disk, 8):
+        yield url(disk), disk
 
 
 def remove(_folder: Path) -> None:

@@ -25,8 +25,15 @@ class MigrationError(MaintenanceError):
 class ReadOnlyError(CheckFailedError):
     """The database responds but rejects writes."""
 
+    def __init__(self, reason: str = "the database is read-only") -> None:
+        super().__init__(reason)
+
+
+class DiskFullError(ReadOnlyError):
+    """The database responds but has no space for more data."""
+
     def __init__(self) -> None:
-        super().__init__("the database does not accept writes")
+        super().__init__("the disk of the database is full")
 
 
 def wait_for_lock(try_to_lock: Callable[[], bool], timeout_seconds: float) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -143,6 +145,8 @@ def ping(connection: Connection) -> None:
 
 def is_transient(error: Exception) -> bool:
     cause = getattr(error, "orig", None)
+    if isinstance(cause, duckdb.Error) and os.strerror(errno.ENOSPC).lower() in str(cause).lower():
+        return True
     if isinstance(cause, duckdb.TransactionException):
         return "conflict" in str(cause).lower()  # another transaction changed the same row
     return _is_open_elsewhere(error) or isinstance(

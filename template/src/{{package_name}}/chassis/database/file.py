@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, Any
 
 from sqlalchemy import URL, Engine
 
-from .backend import ReadOnlyError, wait_for_lock
+from .backend import DiskFullError, ReadOnlyError, wait_for_lock
+
+# The space that a database needs to go on: a few pages and their entries in its log.
+_PROBE = bytes(65_536)
 
 
 def pool_options(pool_size: int, pool_timeout_seconds: float) -> dict[str, Any]:
@@ -26,11 +30,23 @@ def path_of(url: URL) -> Path | None:
 
 
 def check_writable(path: Path) -> None:
-    """Raise an exception if the file is missing, cannot be written, or has no space left on its disk."""
-    if not os.access(path, os.R_OK | os.W_OK):
+    """Raise an exception if the file is missing, cannot be written, or has no space left on its disk.
+
+    A small temporary file next to it shows a full quota and a folder in which no log can be created as well.
+    """
+    if not os.access(path, os.R_OK):
         raise OSError("the database file is missing or not accessible")
-    if shutil.disk_usage(path).free == 0:
+    if not os.access(path, os.W_OK):
         raise ReadOnlyError
+    try:
+        with TemporaryFile(dir=path.parent, buffering=0) as probe:
+            is_full = probe.write(_PROBE) < len(_PROBE)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise ReadOnlyError from error
+        is_full = True
+    if is_full:
+        raise DiskFullError
 
 
 def prepare(url: URL) -> None:

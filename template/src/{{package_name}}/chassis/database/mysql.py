@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, ClassVar
 
 import pymysql  # type: ignore[import-untyped]
@@ -24,18 +25,23 @@ from sqlalchemy.ext.compiler import compiles
 
 from . import pool
 from .backend import MigrationError, ReadOnlyError, connect_with, wait_for_lock
+from .disk_space import require_disk_space
 
 ASYNC_DRIVER = "mysql+aiomysql"
 SYNC_DRIVER = "mysql+pymysql"
 
 # https://mariadb.com/kb/en/mariadb-error-code-reference/; codes from 2000 on come from the client.
 _DUPLICATE = (1062, 1586)
+_DISK_FULL = (1021, 1114)
+# Creates a file of 64 KB or more in the folder of the database. A server has no statement that needs less.
+_SPACE_TABLE = f"disk_space_{token_hex(4)}"
+_SPACE_PROBE = (f"CREATE TABLE {_SPACE_TABLE} (id INT)", f"DROP TABLE {_SPACE_TABLE}")
 _TRANSIENT = frozenset({
     1040, 1203, 1226,  # too many connections
     1053, 1077, 1129, 1158, 1159, 1160, 1161, 1317, 1927, 3169,  # shutting down, connection lost or killed
     1205, 1213,  # lock wait, deadlock
     1290, 1836,  # read-only, as a standby is
-    1021, 1114,  # the disk is full
+    *_DISK_FULL,
     1969, 3024,  # the statement took too long: MariaDB, MySQL
     2002, 2003, 2006, 2013, 2014, 2055, 4031,  # unreachable, connection lost
 })  # fmt: skip
@@ -275,6 +281,7 @@ def ping(connection: Connection) -> None:
     """Raise an exception if the server does not accept writes, as a replica does."""
     if connection.scalar(text("SELECT @@global.read_only")):
         raise ReadOnlyError
+    require_disk_space(connection, lambda error: bool(error.args) and error.args[0] in _DISK_FULL, *_SPACE_PROBE)
 
 
 def is_transient(error: Exception) -> bool:

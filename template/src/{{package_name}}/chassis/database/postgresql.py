@@ -19,6 +19,7 @@ from sqlalchemy import Connection as SqlConnection
 
 from . import pool
 from .backend import ReadOnlyError, connect_with, wait_for_lock
+from .disk_space import require_disk_space
 
 # psycopg logs warnings for errors that it also raises.
 logging.getLogger("psycopg").setLevel(logging.ERROR)
@@ -28,6 +29,9 @@ SYNC_DRIVER = "postgresql+psycopg"
 
 # Any number will do, as long as every release of this service uses the same one.
 _MIGRATION_LOCK = 5_391_417
+# Writes a temporary file of 300 KB to the disk of the database.
+_SPACE_PROBE = ("SET LOCAL work_mem = '64kB'", "SELECT count(*) FROM generate_series(1, 20000)")
+_DISK_FULL = "53100"
 _UNIQUE_VIOLATION, _EXCLUSION_VIOLATION = "23505", "23P01"
 # https://www.postgresql.org/docs/current/errcodes-appendix.html: whole classes first, then single codes.
 _TRANSIENT_CLASSES = ("08", "53", "57")  # connection exception, insufficient resources, operator intervention
@@ -252,6 +256,7 @@ def ping(connection: SqlConnection) -> None:
     """Raise an exception if the server does not accept writes, as a standby does, or a primary with a full disk."""
     if connection.scalar(text("SELECT current_setting('transaction_read_only')")) == "on":
         raise ReadOnlyError
+    require_disk_space(connection, lambda error: getattr(error, "sqlstate", None) == _DISK_FULL, *_SPACE_PROBE)
 
 
 def is_transient(error: Exception) -> bool:
