@@ -59,7 +59,7 @@ def running(service: Path, scratch: Path, settings: Mapping[str, str]) -> Iterat
         variables = environment(**{**settings, "PORT": str(port)})
         process = subprocess.Popen(
             ["make", "run"], cwd=service, env=variables, stdout=output, stderr=subprocess.STDOUT,
-            process_group=0, preexec_fn=_hear_ctrl_c,
+            process_group=0, preexec_fn=hear_ctrl_c,
         )  # fmt: skip
         try:
             yield Live(f"http://127.0.0.1:{port}", process, log)
@@ -67,7 +67,7 @@ def running(service: Path, scratch: Path, settings: Mapping[str, str]) -> Iterat
             interrupt(process)
 
 
-def _hear_ctrl_c() -> None:
+def hear_ctrl_c() -> None:
     """Restore Ctrl-C, which a shell that runs the tests in the background makes all its processes ignore."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 

@@ -9,10 +9,11 @@ if [ "$(id -u)" = 0 ]; then
 fi
 offline() { # a command, while the server runs without a network
     mariadbd --skip-networking --skip-grant-tables &
+    local server=$!
     until mariadb-admin ping >/dev/null 2>&1; do sleep 0.2; done
     "$@"
     mariadb-admin shutdown
-    wait %1
+    wait "$server"
 }
 create() {
     mariadb <<SQL
