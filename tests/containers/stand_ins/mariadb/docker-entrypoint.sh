@@ -12,7 +12,7 @@ offline() { # a command, while the server runs without a network
     local server=$!
     until mariadb-admin ping >/dev/null 2>&1; do sleep 0.2; done
     "$@"
-    mariadb-admin shutdown
+    kill "$server"
     wait "$server"
 }
 create() {
