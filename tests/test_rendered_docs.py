@@ -54,7 +54,7 @@ def test_a_row_of_the_checklist_stands_under_its_heading(renders: list[Render]) 
     """Options add rows to the section of the checklist that they concern."""
     for render in renders:
         checklist = render.files()["docs/production-checklist.md"].decode()
-        passed = "- [ ] The branch `main` is protected: it accepts a merge only after CI has passed."
+        passed = "- The branch `main` is protected: it accepts a merge only after CI has passed."
         assert (passed in rows_of(checklist, "Code")) == (render.answers["ci"] == "github")
 
 

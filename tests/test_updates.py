@@ -161,6 +161,16 @@ def test_an_edit_of_the_chassis_s_tests_shows_in_drift(
     assert "+MINE = True" in said
 
 
+def test_records_of_the_owner_and_a_changed_checklist_do_not_conflict(hardened: Releases, service: Service) -> None:
+    """The checklist is the template's; the page on which the owner records what was checked is the owner's."""
+    project = service(hardened.path, hardened.old[0])
+    swap("docs/production-readiness.md", "| Network | | | |", "| Network | today | me | |")(project)
+    assert "[ ]" not in (project / "docs/production-checklist.md").read_text(encoding="utf-8")
+    after = update(project, hardened.new)
+    assert conflicts(after) == []
+    assert b"| Network | today | me | |" in after["docs/production-readiness.md"]
+
+
 def test_edits_of_shared_files_show_in_drift_and_are_no_fault(
     releases: Releases, service: Service, drift: Callable[[Path], tuple[int, str]]
 ) -> None:
