@@ -8,8 +8,8 @@ from pathspec import GitIgnoreSpec
 from questions import ROOT, questions
 from rendering import Render
 
-# Names in documents that are not settings: a variable of a make target, and a constant in migrations/env.py.
-NO_SETTINGS = {"ENV_FILE", "IGNORED_TABLES"}
+# Names in documents that are not settings: of make, of migrations/env.py, and values of `ssl-mode`.
+NO_SETTINGS = {"ENV_FILE", "IGNORED_TABLES", "VERIFY_CA", "VERIFY_IDENTITY"}
 WHOSE = ("yours", "chassis")
 
 

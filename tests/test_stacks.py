@@ -224,6 +224,16 @@ def test_make_setup_installs_in_a_workspace_and_elsewhere(place: str, stack: Pat
 
 
 @pytest.mark.only_stacks("fastapi-sqlite")
+def test_tests_of_a_service_that_lacks_the_settings_of_tests_run(stack: Path, installed: Path, tmp_path: Path) -> None:
+    """An update does not bring `tests/settings.env`, which is the owner's."""
+    service = copy_of(stack, tmp_path / "copy")
+    connect(service, installed)
+    (service / "tests/settings.env").unlink()
+    said = run(".venv/bin/python", "-m", "pytest", "-q", "tests/notes/test_notes.py", "-k", "read_back", cwd=service)
+    assert "1 passed" in said, said
+
+
+@pytest.mark.only_stacks("fastapi-sqlite")
 def test_a_warning_of_a_library_fails_no_test(stack: Path, installed: Path, tmp_path: Path) -> None:
     """The test client of Starlette, which warns when it is imported, can be used."""
     service = copy_of(stack, tmp_path / "copy")

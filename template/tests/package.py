@@ -13,10 +13,11 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = next((ROOT / "src").glob("*/chassis")).parent.name
 CHASSIS = ROOT / "src" / PACKAGE / "chassis"
 
-# The values in `tests/settings.env`, which `make smoke` reads as well.
+# The values in `tests/settings.env`, which `make smoke` reads as well. A service that is older than the file lacks it.
+_VALUES = ROOT / "tests" / "settings.env"
 ENVIRONMENT = dict(
     line.split("=", 1)
-    for line in (ROOT / "tests" / "settings.env").read_text(encoding="utf-8").splitlines()
+    for line in (_VALUES.read_text(encoding="utf-8") if _VALUES.is_file() else "").splitlines()
     if line and not line.startswith("#")
 )
 # No test may fail because the machine is busy. Tests of limits and timeouts set their own values.
