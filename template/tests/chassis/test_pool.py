@@ -206,9 +206,8 @@ def test_hanging_server_makes_the_service_unready_within_two_seconds(
     until(lambda: client.get("/health/ready").status_code == 200)
     own[0].freeze()
     try:
-        began = time.monotonic()
-        assert client.get("/health/ready").status_code == 503
-        assert time.monotonic() - began < 20
+        # Until the check has timed out, readiness is answered with its last result.
+        until(lambda: client.get("/health/ready").status_code == 503, 20)
         assert "no result within 0.8 s" in [entry["error"] for entry in logs("health_check_failed")]
         details = client.get("/health").json()["checks"]["database"]["details"]
         assert details["pool_size"] == LIMITS["database_pool_size"]
