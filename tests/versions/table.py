@@ -27,9 +27,9 @@ CHANGELOG = ROOT / "CHANGELOG.md"
 SUITES = {
     suite.name: suite
     for suite in (
-        Suite("bookworm", ("3.11",), ("postgresql-15", "mariadb-server", "redis-server")),
-        Suite("trixie", ("3.13",), ("postgresql-17", "mariadb-server", "valkey-server")),
-        Suite("sid", ("3.14", "3.15"), ("postgresql-18", "mysql-server", "redis-server")),
+        Suite("bookworm", ("3.11",), ("postgresql-15", "pgbouncer", "mariadb-server", "redis-server")),
+        Suite("trixie", ("3.13",), ("postgresql-17", "pgbouncer", "mariadb-server", "valkey-server")),
+        Suite("sid", ("3.14", "3.15"), ("postgresql-18", "pgbouncer", "mysql-server", "redis-server")),
     )
 }
 # The whole contract, without a server, at the ends of what is offered. CI runs it on the default Python.
@@ -69,11 +69,11 @@ class Run:
 
 def runs(here: Machine, suite: Suite, renderer: Renderer) -> Iterator[Run]:
     """Yield the results of a suite."""
-    for python in (python for python in suite.pythons if python in ENDS):
-        yield tested(here, here.install(CONTRACT, answers(CONTRACT), renderer, python), CONTRACT, ["tests"])
     for stack in WITH_SERVERS:
         folder = here.install(stack, answers(stack), renderer, suite.pythons[0])
         yield tested(here, folder, stack, with_servers(here.path(folder)))
+    for python in (python for python in suite.pythons if python in ENDS):
+        yield tested(here, here.install(CONTRACT, answers(CONTRACT), renderer, python), CONTRACT, ["tests"])
 
 
 def with_servers(service: Path) -> list[str]:
@@ -140,7 +140,7 @@ def main() -> None:
             for run in runs(machine(SUITES[name], options.folder), SUITES[name], renderer):
                 print(run.line(), end="", flush=True)
                 found.append(asdict(run))
-            (options.folder / f"{name}.json").write_text(json.dumps(found), encoding="utf-8")
+                (options.folder / f"{name}.json").write_text(json.dumps(found), encoding="utf-8")
     stored = [path for path in (options.folder / f"{name}.json" for name in SUITES) if path.exists()]
     every = [Run(**run) for path in stored for run in json.loads(path.read_text(encoding="utf-8"))]
     if len(stored) == len(SUITES):
