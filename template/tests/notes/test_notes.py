@@ -189,6 +189,12 @@ def test_list_with_invalid_parameters_is_rejected(client: httpx.Client, paramete
     assert (response.status_code, response.json()["error_code"]) == (400, "BAD_REQUEST")
 
 
+def test_cursor_of_the_documented_form_is_accepted(client: httpx.Client) -> None:
+    """Its pattern ends at the largest id that a database can store."""
+    assert titles(client.get(NOTES, params={"cursor": "7fffffffffffffff"})) == []
+    assert client.get(NOTES, params={"cursor": "8000000000000000"}).status_code == 400
+
+
 def test_page_has_twenty_notes_by_default(client: httpx.Client) -> None:
     for number in range(21):
         create(client, f"Note {number}")

@@ -3,10 +3,9 @@
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from ..chassis.app import Chassis
-from ..chassis.errors import BadRequestError
 from ..chassis.web.fastapi import get_chassis
 from .repository import open_repository
 from .schemas import NoteChanges, NoteIn, NoteOut, NotePage, NotePath, NoteQuery, decode_cursor, encode_cursor
@@ -26,19 +25,15 @@ Notes = Annotated[NoteService, Depends(note_service, scope="function")]
 
 
 @router.post("", status_code=201)
-async def create_note(note: NoteIn, notes: Notes, response: Response) -> NoteOut:
+async def create_note(note: NoteIn, notes: Notes, request: Request, response: Response) -> NoteOut:
     created = await notes.create(note.title, note.body, note.tag)
-    response.headers["location"] = f"/api/v1/notes/{created.id}"
+    response.headers["location"] = request.url_for("read_note", note_id=created.id).path
     return NoteOut.model_validate(created)
 
 
 @router.get("")
 async def list_notes(query: Annotated[NoteQuery, Query()], notes: Notes) -> NotePage:
-    try:
-        after_id = decode_cursor(query.cursor) if query.cursor else 0
-    except ValueError:
-        raise BadRequestError("The cursor is not valid; use `next_cursor` of the previous page.") from None
-    found, has_more = await notes.page(after_id, query.limit, query.tag)
+    found, has_more = await notes.page(decode_cursor(query.cursor), query.limit, query.tag)
     items = [NoteOut.model_validate(note) for note in found]
     return NotePage(items=items, next_cursor=encode_cursor(items[-1].id) if has_more else None)
 

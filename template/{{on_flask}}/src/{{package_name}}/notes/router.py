@@ -3,9 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, url_for
 
-from ..chassis.errors import BadRequestError
 from ..chassis.web.flask import current_chassis, json_response, read_json, read_path, read_query
 from .repository import open_repository
 from .schemas import NoteChanges, NoteIn, NoteOut, NotePage, NotePath, NoteQuery, decode_cursor, encode_cursor
@@ -26,18 +25,14 @@ def create_note() -> Response:
     note = read_json(NoteIn)
     with note_service() as notes:
         created = NoteOut.model_validate(notes.create(note.title, note.body, note.tag))
-    return json_response(created, 201, {"location": f"/api/v1/notes/{created.id}"})
+    return json_response(created, 201, {"location": url_for(".read_note", note_id=created.id)})
 
 
 @blueprint.get("")
 def list_notes() -> Response:
     query = read_query(NoteQuery)
-    try:
-        after_id = decode_cursor(query.cursor) if query.cursor else 0
-    except ValueError:
-        raise BadRequestError("The cursor is not valid; use `next_cursor` of the previous page.") from None
     with note_service() as notes:
-        found, has_more = notes.page(after_id, query.limit, query.tag)
+        found, has_more = notes.page(decode_cursor(query.cursor), query.limit, query.tag)
         items = [NoteOut.model_validate(note) for note in found]
     return json_response(NotePage(items=items, next_cursor=encode_cursor(items[-1].id) if has_more else None))
 
