@@ -112,6 +112,8 @@ def start(*options: str, tls: bool = False) -> tuple[Any, str]:
         _certify(here, "server", "-CA", "ca.pem", "-CAkey", "ca.key", "-addext", "subjectAltName=IP:127.0.0.1")
         files = {"ca": "ca.pem", "cert": "server.pem", "key": "server.key"}
         own += [f"ssl-{name}={here.folder}/{file}" for name, file in files.items()]
+    elif not IS_MYSQL:
+        own.append("skip-ssl")  # MariaDB 11.4 and newer create a certificate at the start
     url = f"mysql://root@127.0.0.1:{here.port}/test"
     here.start(
         program("mysqld" if IS_MYSQL else "mariadbd", "mariadb-server", _PLACES), "--no-defaults",
