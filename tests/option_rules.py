@@ -33,11 +33,12 @@ METADATA: dict[str, dict[str, type]] = {
     "database": LABELS
     | {"storage": str, "file": bool, "replicas": str, "exclusive": bool, "requirements": dict, "url?": str}
     | {"services": dict, "packages": list, "clients": list, "docs?": str}
-    | {"port?": int, "development?": list, "client_source?": dict},
+    | {"port?": int, "development?": list, "client_source?": dict, "tested?": list},
     "python_version": LABELS,
     "features": LABELS | {"requirements": list, "adds": str, "paths": list, "page?": str, "disabled?": str},
     "cache": LABELS
-    | {"requirements": list, "environment": dict, "services": dict, "packages": list, "docs?": str, "port?": int},
+    | {"requirements": list, "environment": dict, "services": dict, "packages": list, "docs?": str, "port?": int}
+    | {"tested?": list},
     "deployment": LABELS | {"paths": list, "docs": str},
     "ci": LABELS | {"paths?": list, "docs?": str, "disabled?": str},
     "license": LABELS | {"spdx": str},

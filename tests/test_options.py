@@ -2,6 +2,7 @@
 
 import json
 import keyword
+import re
 import subprocess
 import sys
 import tomllib
@@ -14,7 +15,7 @@ import option_rules
 import pytest
 import yaml
 from planting import Plant, Rule, put, seen, swap
-from questions import asked, included, metadata, questions, read_yaml, values
+from questions import ROOT, asked, included, metadata, questions, read_yaml, values
 from rendering import Renderer, factors, offered
 from suites import STACKS, answers, features
 
@@ -168,3 +169,14 @@ def _pairs(rows: Iterable[Mapping[str, Any]]) -> set[Any]:
             choices["cache used"] = row["cache"]
         found |= set(combinations(sorted(choices.items()), 2))
     return found
+
+
+def test_tested_servers_are_those_that_the_document_records() -> None:
+    """`make versions` writes docs/versions.md. A server without a row there was not tested."""
+    page = (ROOT / "docs/versions.md").read_text(encoding="utf-8")
+    rows = re.findall(r"\| ([^|]+) \| \d+ \| passed \|", page)
+    recorded = {server for row in rows for server in row.split(", ")} - {"none"}
+    rows_of_metadata = (row for question in ("database", "cache") for row in metadata(question).values())
+    tested = {server for row in rows_of_metadata for server in row.get("tested", ())}
+    assert {server for server in tested if not any(f"{found}.".startswith(f"{server}.") for found in recorded)} == set()
+    assert {found for found in recorded if not any(f"{found}.".startswith(f"{server}.") for server in tested)} == set()
