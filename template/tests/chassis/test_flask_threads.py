@@ -167,9 +167,12 @@ def test_call_on_close_runs_after_the_response_and_outside_of_the_deadline(logs:
 
 
 def test_call_on_close_that_fails_is_logged_and_leaves_the_response(start: Start, logs: Logs) -> None:
-    assert start({"fail": lambda: 1 // 0}).get("/api/close/fail").status_code == 200
-    (entry,) = logs("request_failed")
-    assert "ZeroDivisionError" in entry["exception"]
+    """The thread fails before or after the event loop sends the response; many requests meet both."""
+    client = start({"fail": lambda: 1 // 0})
+    assert {client.get("/api/close/fail").status_code for _ in range(20)} == {200}
+    entries = logs("request_failed")
+    assert len(entries) == 20
+    assert all("ZeroDivisionError" in entry["exception"] for entry in entries)
 
 
 def test_many_requests_on_few_threads_are_all_served(start: Start, callers: ThreadPoolExecutor) -> None:

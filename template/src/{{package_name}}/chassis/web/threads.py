@@ -68,7 +68,7 @@ class _Job:
 
     __slots__ = (
         "_app", "_context", "_credit", "_environ", "_loop", "body", "ended", "errors", "headers", "is_abandoned",
-        "is_ended", "ready", "status", "stream", "thread_id",
+        "is_complete", "is_ended", "ready", "status", "stream", "thread_id",
     )  # fmt: skip
 
     def __init__(self, app: WSGIApp, environ: Environ, loop: asyncio.AbstractEventLoop) -> None:
@@ -77,7 +77,7 @@ class _Job:
         self._loop = loop
         self._context = contextvars.copy_context()
         self._credit: threading.Semaphore | None = None  # for the next part of a stream
-        self.is_abandoned = self.is_ended = False
+        self.is_abandoned = self.is_complete = self.is_ended = False
         self.thread_id = 0  # while it waits for a thread
         # Resolved when the response is complete, when a stream begins, or when the application fails.
         self.ready: asyncio.Future[None] = loop.create_future()
@@ -130,6 +130,7 @@ class _Job:
                 self._stream(iter(body))
             if not self.status:
                 raise RuntimeError("the WSGI application did not call start_response")
+            self.is_complete = True  # whatever fails from now on leaves the response
             report(self)
         finally:
             # Called when the response is complete (PEP 3333). Flask runs the functions of `call_on_close` here.
@@ -329,7 +330,7 @@ class WSGIBridge:
         job = self._pool.submit(self._app, environ)
         try:
             await job.ready
-            if job.errors:
+            if job.errors and not job.is_complete:
                 raise job.errors.pop()
             await send({"type": "http.response.start", "status": job.status, "headers": job.headers})
             if job.stream is None:
@@ -352,7 +353,7 @@ async def _send_stream(job: _Job, parts: asyncio.Queue[bytes | None], receive: R
             job.request_part()
     finally:
         watcher.cancel()
-    if not job.errors:
+    if job.is_complete or not job.errors:
         await send({"type": "http.response.body", "body": b""})
 
 
