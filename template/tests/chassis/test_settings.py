@@ -235,6 +235,13 @@ def test_value_in_quotes_is_rejected(monkeypatch: pytest.MonkeyPatch, variable: 
         assert ("hunter2" in sentence) == (variable != "CHASSIS_TEST_KEY")
 
 
+@pytest.mark.parametrize("value", ["'self' 'none'", '"a" or "b"', "it's", '"', "'a\""])
+def test_value_that_only_contains_quotes_is_accepted(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("CHASSIS_TEST_KEY", value)
+    settings = chassis_settings.load(Demanding, chassis_test_secret="hunter2hunter2")
+    assert settings.chassis_test_key.get_secret_value() == value
+
+
 def test_item_of_a_list_in_quotes_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALLOWED_HOSTS", """api.example.com, "www.example.com" """)
     assert [sentence.partition(":")[0] for sentence in faults()] == ["ALLOWED_HOSTS"]
@@ -318,6 +325,11 @@ def test_command_with_an_unreadable_file_exits_with_78(
         ("PASSWORD=pa#word", False),
         ("PASSWORD='pa # word'", False),
         ("# PASSWORD=pa$word", False),
+        ("PASSWORD=word # costs $5", False),
+        ('PASSWORD="word" # costs $5', False),
+        ("PASSWORD= # costs $5", True),
+        ('PASSWORD="word # costs $5"', True),
+        ('PASSWORD="a\\" # costs $5"', True),
         ("OTHER_PROGRAM=$HOME", False),
     ],
 )
@@ -333,6 +345,7 @@ def test_value_that_compose_reads_differently_is_rejected(folder: Path, line: st
 @pytest.mark.skipif(shutil.which("docker") is None, reason="Compose is not installed")
 def test_values_that_are_accepted_mean_the_same_to_compose(folder: Path) -> None:
     lines = ["'pa$word'", "pa#word", "'pa # word'", "INFO # loud", "two words  ", "a\\nb", '"a\\nb"', "'it\\'s'"]
+    lines += ["INFO # costs $5", '"INFO" # costs $5']
     (folder / ".env").write_text("".join(f"VALUE_{number}={line}\n" for number, line in enumerate(lines)))
     (folder / "compose.yaml").write_text("services: {app: {image: any, env_file: [.env]}}\n")
     command = ["docker", "compose", "config", "--format", "json"]

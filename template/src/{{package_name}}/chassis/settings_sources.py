@@ -10,7 +10,9 @@ from pathlib import Path
 
 # A line of `.env`: the name, and the value with its quotes and its comment.
 _LINE = re.compile(r"^[ \t]*(?:export[ \t]+)?(\w+)[ \t]*=[ \t]*(.*?)[ \t]*$", re.MULTILINE)
-_QUOTED = re.compile(r"""(["']).*\1(\s+#.*)?""", re.DOTALL)
+# A value that is one quoted text, and one with a comment behind it.
+_QUOTED = re.compile(r"""(["'])(?:(?!\1).)*\1(\s+#.*)?""", re.DOTALL)
+_COMMENTED = re.compile(r"""^(((["'])(?:\\.|(?!\3).)*\3)?+.*?)\s+#.*""")
 
 
 def without_quotes(value: str) -> str:
@@ -52,7 +54,9 @@ def ambiguous(names: Collection[str], env_file: Path | None) -> list[str]:
     return [
         f"{name}: Compose replaces `$` in {env_file}; write the value in single quotes, without `${{`"
         for name, value in _lines(env_file)
-        if name in names and "$" in value and not (value.startswith("'") and "${" not in value)
+        if name in names
+        and "$" in _COMMENTED.sub(r"\1", value, 1)
+        and not (value.startswith("'") and "${" not in value)
     ]
 
 
@@ -61,7 +65,7 @@ def warnings(names: Collection[str], env_file: Path | None) -> list[str]:
     found = [
         f"{name} in {env_file}: `docker run --env-file` takes the comment as part of the value; move it to its own line"
         for name, value in _lines(env_file)
-        if name in names and re.search(r"\s#", re.sub(r"""^(["']).*?\1""", "", value))
+        if name in names and _COMMENTED.match(value)
     ]
     in_file = {name for name, _ in _lines(env_file)} - set(names)
     for name in sorted(in_file):
