@@ -31,15 +31,15 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave a test that is marked `only_stacks` to these: what it shows does not depend on the others' databases.
+    """Run a test that is marked `only_stacks` on these stacks only. Its result does not depend on other databases.
 
-    The longest groups come first, so that at the end no worker is alone with one. It needs `--no-loadscope-reorder`.
+    The longest groups come first, so that at the end no worker runs one alone. This needs `--no-loadscope-reorder`.
     """
     items[:] = sorted(filter(_is_wanted, items), key=_turn)
 
 
 def _turn(item: pytest.Item) -> int:
-    """Return when a test starts: the whole suite of a framework takes minutes, a test without a group seconds."""
+    """Return the rank of a test. The whole suite of a framework takes minutes, and a test without a group seconds."""
     group = item.get_closest_marker("xdist_group")
     if group is None:
         return LONGEST_FIRST.index("update") if item.get_closest_marker("update") else len(LONGEST_FIRST)

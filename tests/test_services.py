@@ -1,4 +1,4 @@
-"""The commands of a service's documents that start its servers in containers, run as they stand and in their order."""
+"""The commands of a service's documents that start its servers in containers, run unchanged and in order."""
 
 import re
 import subprocess
@@ -20,7 +20,7 @@ STACKS = {
     "postgresql": {"framework": "flask", "database": "postgresql", "cache": "redis"},
     "mysql": {"framework": "fastapi", "database": "mysql"},
 }
-# The compose file wants a value, whatever it is.
+# The compose file requires a value, but any value will do.
 SECRET = {"DATABASE_PASSWORD": "ballast"}
 Make = Callable[[str], Path]
 

@@ -162,7 +162,7 @@ def test_an_edit_of_the_chassis_s_tests_shows_in_drift(
 
 
 def test_records_of_the_owner_and_a_changed_checklist_do_not_conflict(hardened: Releases, service: Service) -> None:
-    """The checklist is the template's; the page on which the owner records what was checked is the owner's."""
+    """The checklist belongs to the template. The page with the owner's records belongs to the owner."""
     project = service(hardened.path, hardened.old[0])
     swap("docs/production-readiness.md", "| Network | | | |", "| Network | today | me | |")(project)
     assert "[ ]" not in (project / "docs/production-checklist.md").read_text(encoding="utf-8")
@@ -171,7 +171,7 @@ def test_records_of_the_owner_and_a_changed_checklist_do_not_conflict(hardened: 
     assert b"| Network | today | me | |" in after["docs/production-readiness.md"]
 
 
-def test_edits_of_shared_files_show_in_drift_and_are_no_fault(
+def test_edits_of_shared_files_show_in_drift_and_do_not_fail_it(
     releases: Releases, service: Service, drift: Callable[[Path], tuple[int, str]]
 ) -> None:
     """`make drift` says which lines are the owner's. It does not compare files that the owner added."""
@@ -401,7 +401,7 @@ def test_another_answer_changes_all_but_the_code(
 
 
 def test_a_workflow_of_the_owner_that_calls_a_missing_one_is_named(releases: Releases, service: Service) -> None:
-    """Without CI, the workflow of the owner stays, and the update says what is left to do, until it is gone."""
+    """Without CI, the workflow of the owner stays. Until it is deleted, each update says what is left to do."""
     project = service(releases.path, releases.new)
     workflow = ".github/workflows/ci.yml"
     for arguments in (["-d", "ci=none"], []):

@@ -27,10 +27,10 @@ QUIETLY: dict[str, Any] = {"defaults": True, "quiet": True, "overwrite": True}
 
 
 def without_repeats(patch: pytest.MonkeyPatch) -> None:
-    """Take from Copier what it does again for every file, half of its time. The renders stay the same.
+    """Skip work that Copier repeats for every file, which takes half of its time. The renders stay the same.
 
-    It compiles every path and text again, and asks git about a file mode that matters only if `core.fileMode` is off.
-    It reads the questions for each of the three renders of an update, in Python where libyaml would do.
+    Copier compiles every path and text again, and asks git about a file mode that matters only if `core.fileMode` is
+    off. It also reads the questions for each of the three renders of an update, without the faster libyaml.
     """
     compiled, known = Environment.compile, dict[Any, Any]()
 

@@ -30,11 +30,11 @@ MARKDOWN_INTRO = """\
 
 The service reads settings from environment variables, from a file `.env` in its working directory, and from files in
 `/run/secrets` that are named after variables in lower case. A variable takes precedence over `.env`, and `.env` over a
-file in `/run/secrets`. An empty value counts as not set, and spaces around a value do not count.
+file in `/run/secrets`. An empty value counts as not set, and spaces around a value are ignored.
 
 In `.env`, write values without quotes, and put comments on separate lines. Put a value with `$` in single quotes,
 because Compose replaces `$`. With `docker run --env-file`, quotes and comments become part of the value. The service
-rejects values in quotes, and warns of comments and of names that look like a misspelt setting.
+rejects values in quotes, and warns about comments and about names that look like a misspelt setting.
 
 The service validates all settings once, at start. If some are invalid, it prints every problem with its remedy, and its
 exit code is 78. `make validate` does the same without a start.

@@ -1,6 +1,6 @@
-"""A machine with other versions: a folder with a suite of Debian in it, which commands are run in by `chroot`.
+"""A machine with other versions: a folder with a suite of Debian, in which `chroot` runs commands.
 
-It needs root, `mmdebstrap` and a Debian mirror. No engine and no image registry is needed.
+It needs root, `mmdebstrap` and a Debian mirror, but no container engine and no image registry.
 """
 
 import os
@@ -87,13 +87,13 @@ def machine(suite: Suite, folder: Path) -> Machine:
     if not done.exists():
         shutil.rmtree(root, ignore_errors=True)
         packages = [*TOOLS, *(f"python{version}-venv" for version in suite.pythons), *suite.servers]
-        # A mirror that is a snapshot has an expired list, and its packages are the ones that are wanted.
+        # The package list of a snapshot mirror has expired, but its packages are the wanted ones.
         options = ["Acquire::Retries 5", "Acquire::Check-Valid-Until false"]
         command = ["mmdebstrap", "--mode=root", "--variant=minbase", f"--include={','.join(packages)}"]
         where = [suite.name, str(root), *filter(None, [MIRROR])]
         subprocess.run([*command, *(f"--aptopt={each}" for each in options), *where], check=True)
         done.touch()
-    # What this machine reaches, that one reaches too.
+    # Give it the name servers, hosts and certificates of this machine, so that it reaches the same servers.
     for name in ("etc/resolv.conf", "etc/hosts", CERTIFICATES):
         shutil.copy(Path("/", name), root / name)
     shutil.copy(ROOT / ".tools/bin/uv", root / "usr/local/bin/uv")

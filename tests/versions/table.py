@@ -32,7 +32,7 @@ SUITES = {
         Suite("sid", ("3.14", "3.15"), ("postgresql-18", "pgbouncer", "mysql-server", "redis-server")),
     )
 }
-# The whole contract, without a server, at the ends of what is offered. CI runs it on the default Python.
+# The whole contract suite, without a server, on the oldest and newest offered Python. CI covers the default one.
 CONTRACT = "fastapi-sqlite"
 ENDS = {"3.11", "3.14", "3.15"}
 # The tests that depend on the database or the store, on the first Python of a suite.

@@ -58,7 +58,7 @@ def test_resources_open_in_order_and_close_in_reverse_order(logs: Logs) -> None:
 
 
 def test_retry_at_start_is_logged_with_the_resource_and_without_the_text_of_its_error(logs: Logs) -> None:
-    """The text of a driver's error may contain a host or a user."""
+    """The text of a driver's error may contain a host or a user name."""
 
     class Unready(Pool):
         @contextmanager

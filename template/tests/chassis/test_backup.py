@@ -412,7 +412,7 @@ CRAFTED = {
 
 @pytest.mark.parametrize("content", CRAFTED.values(), ids=CRAFTED.keys())
 def test_crafted_file_is_rejected_in_little_memory(folder: Path, content: bytes) -> None:
-    """Its members are neither followed nor read as a whole, whatever sizes they claim or have."""
+    """`restore` neither follows links nor reads members as a whole, whatever sizes they claim or have."""
     file = folder / "crafted.tar.gz"
     file.write_bytes(gzip.compress(content, 1))
     tracemalloc.start()
@@ -428,7 +428,7 @@ def test_crafted_file_is_rejected_in_little_memory(folder: Path, content: bytes)
 
 
 def test_dump_that_is_larger_than_the_disk_is_rejected(folder: Path) -> None:
-    """Its members are valid, so that the sentence must not say that the file is damaged."""
+    """Its members are valid, so the error must not call the file damaged."""
     size = shutil.disk_usage(folder).free * 2
     file = folder / "large.tar.gz"
     file.write_bytes(gzip.compress(described() + member(Backup.dump_name, size)) + bytes(20))

@@ -64,7 +64,7 @@ def test_database_check_details_show_the_pool(start: Start) -> None:
 
 
 def test_full_disk_is_unavailable_and_unhealthy_until_there_is_space(start: Start, folder: Path) -> None:
-    """Health names the cause in every response, also when no request writes any more."""
+    """Health names the cause in every response, even after requests have stopped writing."""
     chassis: list[Any] = []
     with server.on_small_disk(folder) as (url, disk):
         run("CREATE TABLE filled (words VARCHAR(4000))", database_url=url)()
@@ -246,7 +246,7 @@ def test_number_beyond_the_column_is_404_in_a_query_and_422_in_a_write(folder: P
 def test_text_that_cannot_be_stored_is_invalid_input(
     start: Start, logs: Logs, things: None, statement: str, value: str, statuses: tuple[int, ...]
 ) -> None:
-    """Some databases store NUL characters; a lone surrogate has no form in UTF-8. The connection is used again."""
+    """Some databases store NUL characters. UTF-8 cannot encode a lone surrogate. The connection remains usable."""
     chassis: list[Any] = []
     client = start({"work": lambda: bind(chassis[0], statement, value)}, install=chassis.append)
     response = client.get("/api/here/work")

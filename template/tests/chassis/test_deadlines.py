@@ -111,7 +111,7 @@ def test_deadline_waits_for_a_commit_under_way(start: Start) -> None:
 
 
 def test_request_that_has_committed_gets_its_response_after_the_deadline(start: Start) -> None:
-    """A client would repeat what a 504 seems to have left undone. A second timeout bounds the request."""
+    """After a 504, a client would repeat the request. A second timeout limits its duration."""
 
     def commit_and_wait(seconds: float) -> None:
         context = request_context.current()

@@ -192,7 +192,7 @@ def test_wait_for_the_writer_ends_at_the_deadline_of_its_request(
 
 
 def test_exception_of_a_statement_is_not_reported_by_the_event_loop_as_well() -> None:
-    """Neither if the caller gets the exception nor if it was cancelled while it waited."""
+    """The caller may get the exception, or may have been cancelled while it waited."""
     reported: list[Any] = []
     began, may_end = threading.Event(), threading.Event()
 
@@ -284,7 +284,7 @@ def test_new_service_waits_until_the_old_one_has_closed_the_file(folder: Path) -
 def test_migrate_check_of_a_missing_file_does_not_create_it(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A wrong path in the settings of production must not be hidden by an empty file."""
+    """An empty file must not hide a wrong path in the settings of production."""
     monkeypatch.chdir(ROOT)
     file = folder / "sub" / "test.db"
     monkeypatch.setenv("DATABASE_URL", f"duckdb:///{file}")

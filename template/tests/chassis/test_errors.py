@@ -74,7 +74,7 @@ def test_raised_error_has_the_status_and_headers_of_the_table(
 
 
 def test_lone_surrogate_that_cannot_be_encoded_is_invalid_input(start: Start, logs: Logs) -> None:
-    """JSON can hold a lone surrogate, and UTF-8 has no form for it."""
+    """JSON can contain a lone surrogate, which UTF-8 cannot encode."""
     response = start({"encode": lambda: "a\ud800b".encode()}).get("/api/here/encode")
     assert_is_problem(response, 422, "VALIDATION_FAILED")
     assert logs("request_failed") == []

@@ -41,7 +41,7 @@ class Gate:
             assert self._entered.acquire(timeout=PATIENCE_SECONDS)
 
     def overrun(self, client: httpx.Client) -> None:
-        """Let one request run past its deadline. On a busy machine it can pass before a thread takes the request."""
+        """Let one request run past its deadline, which on a busy machine can pass before a thread takes the request."""
         while not self.inside:
             assert client.get("/api/here/gate").status_code in (503, 504)
 
@@ -138,7 +138,7 @@ def test_handler_that_calls_sys_exit_is_500_and_its_thread_serves_on(start: Star
 
 
 def test_call_on_close_runs_after_the_response_and_outside_of_the_deadline(logs: Logs) -> None:
-    """It runs as a background task does: the response does not wait for it, but a shutdown does."""
+    """Like a background task, it does not delay the response, and a shutdown waits for it."""
     is_sent = threading.Event()
     closed: list[bool] = []
 

@@ -487,7 +487,7 @@ def test_upstream_check_of_an_unreachable_service_shows_no_address() -> None:
 
 
 def test_upstream_checks_share_one_client_without_cookies(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Most of the cost of a client is to read the certificates for TLS."""
+    """Reading the certificates for TLS is most of the cost of a client."""
     contexts, create = [], ssl.create_default_context
 
     def counted(*args: Any, **kwargs: Any) -> ssl.SSLContext:

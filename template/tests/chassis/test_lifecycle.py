@@ -226,7 +226,7 @@ def test_crash_is_logged_once(running: Process) -> None:
 
 @pytest.mark.parametrize("way", ["here", "thread", "task", "background"])
 def test_handler_that_raises_system_exit_does_not_end_the_service(running: Process, way: str) -> None:
-    """On the event loop, in a thread, in a task of the handler, and after the response."""
+    """It may raise it on the event loop, in a thread, in a task that it started, or after the response."""
     assert running.get(f"/api/{way}/leave").status_code == (200 if way == "background" else 500)
     assert running.get("/api/things/7").status_code == 200
 

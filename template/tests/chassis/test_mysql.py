@@ -1,4 +1,4 @@
-"""MySQL and MariaDB: a read-only server, what a URL can say, and the private names of the drivers."""
+"""MySQL and MariaDB: a read-only server, what a URL can specify, and the private names of the drivers."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ PLAIN = [
     "charset=utf8mb4&ssl=false&program_name=orders&local_infile=0",
     "unix_socket={here}/s&ssl=false",
 ]
-# The machine does not know the certificate authority, and another one did not sign the certificate.
+# This machine does not trust the certificate authority, and the other authority did not sign the certificate.
 UNTRUSTED = ["sslaccept=strict", "ssl-mode=VERIFY_IDENTITY", "ssl-mode=VERIFY_CA", "ssl_ca={here}/server.pem"]
 
 
@@ -125,7 +125,7 @@ def test_url_decides_whether_the_connection_is_encrypted(
 
 @pytest.mark.parametrize("query", UNTRUSTED)
 def test_certificate_that_cannot_be_verified_fails_the_start(start: Start, tls: tuple[Path, URL], query: str) -> None:
-    """It is named in a sentence about `DATABASE_URL`."""
+    """One sentence about `DATABASE_URL` names the problem."""
     here, url = tls
     database = open_database(start, f"{url.render_as_string(False)}?{query.format(here=here)}")
     with pytest.raises(DBAPIError) as caught:
@@ -148,7 +148,7 @@ def test_name_that_is_not_in_the_certificate_fails_the_start(start: Start, tls: 
 def test_commands_use_the_tls_of_the_url(
     folder: Path, tls: tuple[Path, URL], monkeypatch: pytest.MonkeyPatch, query: str
 ) -> None:
-    """The tools of a backup too: the server rejects connections that are not encrypted."""
+    """So do the backup tools. The server rejects connections that are not encrypted."""
     here, url = tls
     server.program(server.DUMP_TOOL, "mariadb-client", ())
     (folder / "migrations").symlink_to(ROOT / "migrations")

@@ -1,4 +1,4 @@
-"""PostgreSQL: a database that is read-only, what a URL can say, and PgBouncer in front of the server."""
+"""PostgreSQL: a database that is read-only, what a URL can specify, and PgBouncer in front of the server."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def url(folder: Path) -> Url:
 
 @pytest.fixture(scope="module")
 def through() -> Iterator[Callable[[str], str]]:
-    """Start PgBouncer, and return a function that leads a URL through it."""
+    """Start PgBouncer, and return a function that routes a URL through it."""
     with server.pgbouncer() as lead:
         yield lead
 
@@ -141,7 +141,7 @@ def test_pgbouncer_shares_one_connection_among_clients(url: Url, through: Callab
 def test_migrate_through_pgbouncer_holds_the_lock(
     migrated: None, url: Url, through: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The lock belongs to a transaction, so that it neither gets lost nor stays in the pool."""
+    """The lock belongs to a transaction, so it is neither lost nor left in the pool."""
     monkeypatch.setenv("DATABASE_URL", through(url(pgbouncer="true")))
     assert cli.main(program(), ["migrate", "downgrade", "base"]) == 0
     with engine() as opened, engine() as other, backend.migration_lock(opened, 1):

@@ -80,7 +80,7 @@ REFUSALS: dict[str, Callable[[RedisServer], None]] = {
 def test_cause_of_an_outage_is_in_every_health_report_and_once_in_the_log(
     start: Start, server: RedisServer, logs: Logs, monkeypatch: Any, cause: str
 ) -> None:
-    """Reads or other commands succeed, and the circuit breaker keeps trying, but no report says that Redis works."""
+    """Some commands succeed, and the circuit breaker keeps trying, but no report says that Redis works."""
     monkeypatch.setattr(module("chassis.redis"), "_RECOVERY_SECONDS", 0.001)
     client = start(redis_url=server.url, health_check_cache_seconds=0)
 
@@ -98,7 +98,7 @@ def test_cause_of_an_outage_is_in_every_health_report_and_once_in_the_log(
 
 
 def test_user_with_the_documented_permissions_is_enough(start: Start, server: RedisServer) -> None:
-    """Naming the connection or the protocol is not needed, whatever the name of the service."""
+    """The service needs no permission to name its connection or protocol, whatever its own name."""
     page = (Path(__file__).parents[2] / "docs/options/redis.md").read_text(encoding="utf-8")
     server.admin(*re.findall("ACL SETUSER .+", page)[0].split())
     url = server.url.replace("//", "//orders:password@")

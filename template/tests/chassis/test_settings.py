@@ -275,12 +275,12 @@ def make_with_mark(path: Path) -> None:
 
 
 def make_endless(path: Path) -> None:
-    path.symlink_to(path.name)  # no user can read it, the superuser included
+    path.symlink_to(path.name)  # no user can read it, not even the superuser
 
 
 @pytest.mark.parametrize("make", [make_directory, make_binary, make_with_mark, make_endless])
 def test_secrets_file_that_cannot_be_read_is_named(folder: Path, make: Callable[[Path], None]) -> None:
-    """The service does not start without a secret because its file is damaged."""
+    """The service does not start if the file of a secret is damaged."""
     (folder / "run").mkdir()
     path = folder / "run" / "chassis_test_key"
     make(path)

@@ -65,7 +65,7 @@ def test_production_example_lists_your_settings() -> None:
 
 
 def test_production_example_keeps_your_lines_and_gets_new_settings() -> None:
-    """Your lines stay. A required setting is to be filled in, any other is commented out."""
+    """Your lines stay. The line of a required setting must be filled in. All others are commented out."""
     example = "ENVIRONMENT=production\n# Ours.\nBANK_KEY=\n"
     added = docs.production_example(Example, example)
     assert added.startswith(example)

@@ -80,7 +80,7 @@ def test_lost_file_is_not_replaced_by_an_empty_one(start: Start, folder: Path) -
 def test_migrate_check_of_a_missing_file_does_not_create_it(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A wrong path in the settings of production must not be hidden by an empty file."""
+    """An empty file must not hide a wrong path in the settings of production."""
     monkeypatch.chdir(ROOT)
     file = folder / "sub" / "test.db"
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{file}")

@@ -19,7 +19,7 @@ from . import PATIENCE_SECONDS, Server, find, given_server, program, small_disk
 _PLACES = ("usr/sbin", "usr/libexec", "opt/homebrew/opt/mariadb/bin")
 # The data is deleted after the tests, so it need not survive a power failure.
 _CARELESS = ("innodb-flush-log-at-trx-commit=0", "innodb-buffer-pool-size=32M", "max-connections=50")
-# A query that takes a given time. In the list of columns, MySQL's function returns when it is interrupted.
+# A query that takes a given time. In the list of columns, MySQL's SLEEP hides an interruption.
 SLEEP = "SELECT 1 FROM DUAL WHERE SLEEP({seconds})"
 _numbers = count(1)
 _made: dict[Path, URL] = {}

@@ -167,7 +167,7 @@ def filled(url: str) -> Iterator[None]:
 
 @contextmanager
 def pgbouncer() -> Iterator[Callable[[str], str]]:
-    """Start PgBouncer in transaction mode with its defaults, and yield a function that leads a URL through it."""
+    """Start PgBouncer in transaction mode with its defaults, and yield a function that routes a URL through it."""
     if given_server():
         pytest.skip("a server that was given may need a password, which PgBouncer does not have")
     here = Server("pgbouncer", signal.SIGTERM)

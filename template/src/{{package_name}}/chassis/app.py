@@ -112,7 +112,7 @@ class Chassis:
             if error is not None:
                 return error
         if isinstance(cause, UnicodeEncodeError) and cause.reason == "surrogates not allowed":
-            # JSON can hold a lone surrogate, and nothing can be done with it.
+            # JSON can contain a lone surrogate, which UTF-8 cannot encode.
             return errors.ValidationError("A text has a character that cannot be encoded.")
         return errors.InternalError()
 

@@ -63,7 +63,7 @@ def redact(value: Any, secret_names: frozenset[str] = frozenset(), default: Call
     """Return a copy of any value that `to_json` can write, with the values of sensitive keys masked at any depth.
 
     Keys are those of mappings, the fields of dataclasses and models, and the first members of pairs such as headers.
-    The copy has bounds, even if the value contains itself. It replaces whatever cannot be read by a note.
+    The copy has bounds, even if the value contains itself. A note replaces whatever cannot be read.
     """
     return _Copy(secret_names, default).of(value)
 

@@ -113,7 +113,7 @@ class RedisConnection:
             is_failure=lambda error: isinstance(error, _ERRORS),
             cause_of=cause_of,
         )
-        # Without names for the connection and library, and RESP 3: an ACL may reject the commands CLIENT and HELLO.
+        # No RESP 3 and no names of client and library, because an ACL may reject the commands HELLO and CLIENT.
         options: dict[str, Any] = {"max_connections": settings.redis_pool_size, "protocol": 2, "driver_info": None}
         self._options = options
         self._url = settings.redis_url.get_secret_value()
@@ -184,7 +184,7 @@ class RedisConnection:
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """Log why Redis is unavailable at start, which does not stop the start, and close the connections."""
+        """Log why Redis is unavailable at start, without failing the start, and close the connections at the end."""
         try:
             await self.probe()
             yield

@@ -83,10 +83,13 @@ class RequestContext:
         self.committing -= 1
 
     def expire(self) -> bool:
-        """Refuse all further commits, unless one is in progress or done: its client must not be told to repeat it."""
+        """Refuse further commits, and return whether that was possible.
+
+        During or after a commit it is not: a 504 would make the client repeat a request whose changes are saved.
+        """
         if not self.committing and not self.committed:
             self.timed_out = True
-            if self.committing or self.committed:  # in a thread, meanwhile
+            if self.committing or self.committed:  # a thread has begun a commit meanwhile
                 self.timed_out = False
         return self.timed_out
 

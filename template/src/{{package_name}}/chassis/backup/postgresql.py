@@ -75,7 +75,7 @@ class Backup(DatabaseBackup):
         """Run a tool on the database of a connection. The password goes into the environment of the tool."""
         path = self._tool(connection, program)
         if postgresql.is_pooled(connection.engine.url):
-            raise BackupError("PgBouncer does not support backups; use a DATABASE_URL that leads to the server itself")
+            raise BackupError("PgBouncer does not support backups; use a DATABASE_URL that points to the server itself")
         parameters = dict(connection.engine.dialect.create_connect_args(connection.engine.url)[1])
         password = parameters.pop("password", "")
         for name in ("context", "pgbouncer"):  # of SQLAlchemy and the service

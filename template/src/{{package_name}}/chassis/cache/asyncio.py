@@ -61,7 +61,7 @@ class Cache:
     async def delete(self, key: str) -> bool:
         """Delete a cached value and return whether it existed.
 
-        A computation of this process that is running has read the old data, so its value is not cached.
+        A computation that is running in this process may have read the old data, so its value is not cached.
         """
         self._running.pop(key, None)
         return bool(await _result(self.store.delete(key)))

@@ -60,7 +60,7 @@ class Cache:
     def delete(self, key: str) -> bool:
         """Delete a cached value and return whether it existed.
 
-        A computation of this process that is running has read the old data, so its value is not cached.
+        A computation that is running in this process may have read the old data, so its value is not cached.
         """
         with self._lock:
             self._running.pop(key, None)

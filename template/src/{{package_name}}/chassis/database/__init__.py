@@ -14,7 +14,7 @@ from ..settings import BaseChassisSettings
 class Settings(BaseChassisSettings):
     """Migrations"""
 
-    # The URL schemes of the backend, an example of a URL, and what else a form of it must say.
+    # The URL schemes of the backend, and the example and the hint that errors about a URL show.
     url_schemes: ClassVar[tuple[str, ...]]
     url_example: ClassVar[str]
     url_hint: ClassVar = ""

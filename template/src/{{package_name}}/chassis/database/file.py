@@ -15,7 +15,7 @@ from sqlalchemy import URL, Engine
 
 from .backend import DiskFullError, ReadOnlyError, wait_for_lock
 
-# The space that a database needs to go on: a few pages and their entries in its log.
+# The space that a database needs to continue: a few pages and their entries in its log.
 _PROBE = bytes(65_536)
 
 
@@ -32,7 +32,8 @@ def path_of(url: URL) -> Path | None:
 def check_writable(path: Path) -> None:
     """Raise an exception if the file is missing, cannot be written, or has no space left on its disk.
 
-    A small temporary file next to it shows a full quota and a folder in which no log can be created as well.
+    It writes a small temporary file next to the database. This also detects a full quota, and a folder in which no log
+    can be created.
     """
     if not os.access(path, os.R_OK):
         raise OSError("the database file is missing or not accessible")

@@ -42,8 +42,8 @@ class Settings(DatabaseSettings):
     """Database"""
 
     url_hint: ClassVar = "; write each of @ : / ? # % and spaces in the password as % with two hex digits, @ as %40"
-    # The URL parameters (after `?`) that the service accepts, and those of them that name a file. Of the others, that
-    # providers hand out: what to do, or which setting to use.
+    # The URL parameters (after `?`) that the service accepts, and those of them that name a file. For rejected ones
+    # that providers use: what to write instead, and which setting to use.
     url_parameters: ClassVar[frozenset[str]]
     url_files: ClassVar[tuple[str, ...]]
     url_remedies: ClassVar[Mapping[str, str]]
@@ -85,7 +85,7 @@ class Settings(DatabaseSettings):
     @classmethod
     def parse_url(cls, text: str) -> URL:
         url = super().parse_url(text)
-        # More than one @, or a % without two digits: the parser would take a part of the password for something else.
+        # More than one @, or a % without two digits: the parser would read a part of the password as something else.
         is_ambiguous = text.count("@") > 1 or re.search(r"%(?![0-9A-Fa-f]{2})|^\s|\s$", text)
         if is_ambiguous or not url.database or not 0 <= (url.port or 0) < 65_536:
             raise cls.invalid_url()

@@ -67,7 +67,7 @@ class Settings(pool.Settings):
 
     url_schemes: ClassVar = ("postgresql", "postgres")
     url_example: ClassVar = "postgresql://user:password@localhost:5432/name"
-    # Those of libpq, except what has a setting, and `pgbouncer`, which is the service's own.
+    # The parameters of libpq, except those with a setting, and `pgbouncer`, which only the service reads.
     url_parameters: ClassVar = (
         frozenset(option.keyword.decode() for option in Conninfo.get_defaults()) | {"pgbouncer"}
     ) - set(pool.Settings.url_settings)
@@ -128,7 +128,7 @@ def _timeouts(settings: Settings) -> dict[str, str]:
 
 
 def is_pooled(url: URL) -> bool:
-    """Return whether the URL leads to PgBouncer, whose connections to the server are shared by transactions."""
+    """Return whether the URL points to PgBouncer, whose connections to the server are shared by transactions."""
     return url.query.get("pgbouncer") == "true"
 
 

@@ -161,7 +161,7 @@ def _start_thread(check: Check) -> Future[tuple[Any, BaseException | None]]:
         except BaseException as error:  # even `SystemExit` is a failure: otherwise the check would never end
             future.set_result((None, error))
 
-    future.set_running_or_notify_cancel()  # from now on nothing but its end completes it
+    future.set_running_or_notify_cancel()  # from now on only its end completes it
     # A daemon thread: a hanging check must not keep the process from ending.
     Thread(target=run, name=f"health-{check.name}", daemon=True).start()
     return future

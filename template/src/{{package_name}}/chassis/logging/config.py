@@ -91,7 +91,7 @@ class _Renderer:
                 event[f"{name}_"] = event.pop(name)
             context = request_context.current()
             request_fields = context.log_fields() if context else {}
-            # The fields that every entry needs come first, because redaction cuts what is too much.
+            # The fields that every entry needs come first, because redaction cuts an entry that is too large.
             own = {name: event.pop(name) for name in ("event", "exception") if name in event}
             return self._write(redact({**entry, **request_fields, **own, **event}, self._secret_names))
         except Exception as error:  # nothing that is logged may fail a request

@@ -1,4 +1,4 @@
-"""The console format of log entries, for a person who develops: one short line an entry, in colour."""
+"""The console format of log entries, for development: one short line for each entry, in colour."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 _PACKAGE = __name__.partition(".")[0]
 _COLOURS = {"debug": 36, "info": 32, "warning": 33, "error": 31, "critical": 31}
-# On the line under another form, or the same on every line of a process.
+# Fields that the line shows in another form, or that are the same for every line of a process.
 _ELSEWHERE = {
     "timestamp", "level", "event", "logger", "service.name", "service.version", "deployment.environment.name",
     "request_id", "trace_id", "span_id", "http.request.method", "url.path", "http.route", "client.address",

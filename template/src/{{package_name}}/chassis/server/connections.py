@@ -263,7 +263,7 @@ class LimitedConnection(HttpToolsProtocol):
         if not self._is_in_head or (self.cycle is not None and not self.cycle.response_complete):
             self.abort()
             return
-        # The middleware rejects a complete head in place of the incomplete one.
+        # The middleware rejects this complete head instead of the incomplete one.
         self._is_rejected = True
         self.parser = _Parser(self)
         self.parser.feed_data(b"GET / HTTP/1.1\r\n\r\n")

@@ -168,10 +168,10 @@ def _run(server: DrainingServer, listener: socket.socket) -> None:
         loop = runner.get_loop()
         serving = loop.create_task(server.serve([listener]))
         while not serving.done():
-            # A task that raises SystemExit stops the event loop, such as one in which a framework sends a stream.
+            # A task that raises SystemExit stops the event loop, for example one in which a framework sends a stream.
             with suppress(SystemExit, KeyboardInterrupt):
                 loop.run_until_complete(serving)
-        loop.run_until_complete(serving)  # raises what ended the server
+        loop.run_until_complete(serving)  # raises the exception that ended the server
 
 
 def _config(middleware: ChassisMiddleware) -> uvicorn.Config:

@@ -137,7 +137,7 @@ def _from_validation_error(request: Request, error: RequestValidationError) -> e
 
 
 def _translate(error: BaseException) -> errors.ServiceError | None:
-    if isinstance(error, ClientDisconnect):  # before its body was complete, which is not an error of the service
+    if isinstance(error, ClientDisconnect):  # the client left before its body was complete
         return errors.BadRequestError("The request ended early.")
     if not isinstance(error, HTTPException):
         return None

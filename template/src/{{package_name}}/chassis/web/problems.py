@@ -43,7 +43,7 @@ def problem_response(chassis: Chassis, cause: BaseException, error: errors.Servi
     context = request_context.current()
     if context is not None:
         context.error = cause
-    if error.status < 400:  # a redirect, which frameworks raise like an error
+    if error.status < 400:  # a redirect, which frameworks also raise
         return RawResponse(error.status, error.headers(), b"")
     error_id = str(uuid4())
     if error.status >= 500:

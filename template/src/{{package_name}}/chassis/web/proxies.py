@@ -41,9 +41,9 @@ _WITH_PORT = re.compile(r"\[([^\]]+)\](?::\d+)?|([^:]+):\d+")
 
 @lru_cache(maxsize=4096)
 def client_ip(text: str) -> str | None:
-    """Return the one spelling of an address: without port, brackets and zone, and IPv4 if it is IPv4-mapped.
+    """Return the canonical form of an address: without port, brackets and zone, and IPv4 if it is IPv4-mapped.
 
-    None if the text is not an address. Everything that compares, counts or logs addresses gets them from here.
+    Return None if the text is not an address. All code that compares, counts or logs addresses uses this form.
     """
     match = _WITH_PORT.fullmatch(text)
     try:
@@ -73,7 +73,7 @@ class TrustedProxies:
         client = client_ip(peer)
         if client is None or not self._is_trusted(client):
             return client or peer, scheme
-        # Each proxy in a row may append its scheme. Only one that was reached over HTTPS says so.
+        # Each proxy in a row may append its scheme. If one was reached over HTTPS, the request counts as HTTPS.
         schemes = {sent.strip() for sent in headers.get(b"x-forwarded-proto", b"").lower().split(b",")}
         scheme = next((known for known in ("https", "http") if known.encode() in schemes), scheme)
         sent_addresses = headers.get(b"x-forwarded-for", b"").decode("latin-1").split(",")

@@ -86,7 +86,7 @@ class _Job:
         self.headers: list[tuple[bytes, bytes]] = []
         self.body = b""
         self.stream: asyncio.Queue[bytes | None] | None = None  # its parts, then None
-        # Taken out when it is raised: its traceback refers to this job, and a cycle would keep its memory for long.
+        # Removed when it is raised: its traceback refers to this job, and the cycle would retain memory.
         self.errors: list[Exception] = []
 
     # -- on the event loop ---------------------------------------------------------------------------------------------
@@ -210,7 +210,7 @@ class ThreadPool:
         return job
 
     async def wait_until_ended(self, job: _Job) -> None:
-        """Wait until the thread has finished what it does after the response; usually it has."""
+        """Wait until the thread has finished its work after the response. Usually it already has."""
         if job in self._outstanding:
             job.ended = asyncio.get_running_loop().create_future()
             await job.ended
@@ -218,7 +218,7 @@ class ThreadPool:
     def abandon(self, job: _Job) -> None:
         """Drop a job's response. Its thread continues and counts as overdue until it ends."""
         job.abandon()
-        if job.thread_id and job.ready.cancelled():  # the deadline has passed before the response
+        if job.thread_id and job.ready.cancelled():  # the deadline passed before the response
             frame = sys._current_frames().get(job.thread_id)  # documented, despite its name
             stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
             log.warning("thread_overdue", stack=stack)
