@@ -401,14 +401,15 @@ def test_console_format_is_coloured_text(start: Start, capsys: pytest.CaptureFix
 
 def test_console_line_has_what_a_person_needs(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
     """A line fits the width of a screen. It repeats neither the service nor the ids of the trace."""
+    elsewhere = structlog.get_logger("library.client")  # the package's own logger is not named
     client = start(
-        {"work": lambda: log.info("order_placed", order_id=7)}, environment="development", log_format="console"
+        {"work": lambda: elsewhere.info("order_placed", order_id=7)}, environment="development", log_format="console"
     )
     client.get("/api/here/work", headers={"x-request-id": "0123456789abcdef0123456789abcdef"})
     lines = [re.sub(r"\x1b\[\d+m", "", line) for line in capsys.readouterr().out.splitlines()]
     placed, finished = (next(line for line in lines if word in line) for word in ("order_placed", "request_finished"))
     assert re.fullmatch(
-        r"\d\d:\d\d:\d\d info    order_placed \[orders\] GET /api/here/work order_id=7 request=01234567", placed
+        r"\d\d:\d\d:\d\d info    order_placed \[library.client\] GET /api/here/work order_id=7 request=01234567", placed
     )
     assert re.fullmatch(
         r"\d\d:\d\d:\d\d info    request_finished GET /api/here/work 200 duration_ms=[\d.]+ request=01234567", finished

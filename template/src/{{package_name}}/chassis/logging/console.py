@@ -21,7 +21,7 @@ def to_line(entry: dict[str, Any]) -> bytes:
     level, logger = entry["level"], str(entry["logger"])
     parts = [f"{time.strftime('%H:%M:%S')} \x1b[{_COLOURS.get(level, 0)}m{level:<7}\x1b[0m"]
     parts.append(f"\x1b[1m{_printable(str(entry['event']))}\x1b[0m")
-    if logger != "access" and not logger.startswith(_PACKAGE):
+    if logger != "access" and logger.partition(".")[0] != _PACKAGE:
         parts.append(f"[{logger}]")
     if "url.path" in entry:
         parts.append(f"{entry['http.request.method']} {_value(entry['url.path'])}")
