@@ -544,7 +544,7 @@ def test_restore_rejects_a_backup_of_another_service(
 
 
 def test_restore_of_a_missing_file_names_it(rejection: Callable[..., str]) -> None:
-    assert "none.tar.gz" in rejection(Path("none.tar.gz"))
+    assert "none.tar.gz does not exist, neither here nor in backups" in rejection(Path("none.tar.gz"))
 
 
 def test_restore_that_fails_half_way_changes_nothing(rejection: Callable[..., str]) -> None:
