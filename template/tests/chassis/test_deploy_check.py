@@ -185,13 +185,13 @@ def test_command_check_gives_the_last_line_of_the_command(run: Run) -> None:
 
 
 @pytest.mark.parametrize("check", [command.warnings, command.command("check")])
-def test_check_that_needs_valid_settings_fails_without_them(
+def test_check_that_needs_valid_settings_is_not_checked_without_them(
     run: Run, monkeypatch: pytest.MonkeyPatch, check: Callable[[Any], Any]
 ) -> None:
-    """Only the check `settings` names the problem, because the others would repeat it."""
+    """Only the check `settings` fails: the others would repeat its problem, with a remedy that does not solve it."""
     monkeypatch.setenv("PORT", "http")
     result = check(command.read_context(program(), None))
-    assert result == types.CheckResult("failed", "cannot be checked before the settings are valid")
+    assert result == types.CheckResult("not_checked", "the settings are invalid")
 
 
 def test_migrations_check_of_an_old_database_fails(run: Run, folder: Path) -> None:
@@ -232,7 +232,7 @@ def test_deploy_check_with_a_failure_of_a_required_check_exits_with_1(
     assert "Remedy: copy .env.production.example to .env.production and fill it in." in output
     assert "ok          secrets: " in output
     assert "not checked elsewhere: not here" in output
-    assert output.endswith("Score: 1 of 3 checks passed.\n")
+    assert output.endswith("Score: 1 of 2 checks passed.\n")
 
 
 def test_deploy_check_with_a_failure_of_another_check_exits_with_0(

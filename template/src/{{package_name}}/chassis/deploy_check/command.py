@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _TIMEOUT_SECONDS = 3600  # long enough for the backup of a large database
 _MIN_SECRET_LENGTH = 8
 _PLACEHOLDER = re.compile(r"change.?me|example|placeholder|^<.*>$", re.IGNORECASE)
-_NEEDS_VALID_SETTINGS = result_of(False, "cannot be checked before the settings are valid")
+_NEEDS_VALID_SETTINGS = CheckResult("not_checked", "the settings are invalid")
 
 Check = Callable[[CheckContext], CheckResult]
 
