@@ -213,13 +213,14 @@ def test_days_without_a_note_degrade_health(migrated: None, monkeypatch: pytest.
     with open_client(app) as client:
 
         def health() -> tuple[str, list[str]]:
-            body = client.get("/health").json()
-            return body["status"], body["checks"]["notes"]["details"]["missing_days"]
+            notes = client.get("/health").json()["checks"]["notes"]
+            return notes["status"], notes["details"]["missing_days"]
 
-        assert health() == ("healthy", [])
+        assert health() == ("ok", [])
         today = datetime.fromisoformat(create(client, "Groceries")["created_at"])
         check.now = lambda: today + timedelta(days=3)
         missing = [(today + timedelta(days=days)).date().isoformat() for days in (1, 2)]
-        until(lambda: health() != ("healthy", []))
-        assert health() == ("degraded", missing)
+        until(lambda: health() != ("ok", []))
+        assert health() == ("warning", missing)
+        assert client.get("/health").json()["status"] == "degraded"
         assert client.get("/health/ready").status_code == 200
