@@ -112,7 +112,7 @@ FILES = {
         name: rf"/chassis/{name}/(?!tools|service_socket)|/test_{name}(_\w+)?\.py$"
         for name in ("rate_limit", "backup", "deploy_check", "http_client", "cache", "data_files")
     },
-    "sql": r"/chassis/database/(?!pool|circuit\.|file)|^migrations/",
+    "sql": r"/chassis/database/(?!pool|disk_space|file)|^migrations/",
     "compose": r"^compose\.yaml$",
     "github": r"^\.github/",
 }
