@@ -96,7 +96,7 @@ def test_deadline_waits_for_a_commit_under_way(start: Start) -> None:
 
     def commit() -> None:
         while not began.is_set():  # on a busy machine the deadline can pass before the handler begins
-            responses[:] = [client.get("/api/thread/commit")]
+            responses[:] = [client.post("/api/thread/commit")]
 
     request = threading.Thread(target=commit)
     request.start()
@@ -121,8 +121,17 @@ def test_request_that_has_committed_gets_its_response_after_the_deadline(start: 
 
     behaviours = {"late": lambda: commit_and_wait(0.8), "too-late": lambda: commit_and_wait(3)}
     client = start(behaviours, request_timeout_seconds=0.5)
-    assert client.get("/api/thread/late").status_code == 200
-    assert_is_problem(client.get("/api/thread/too-late"), 504, "DEADLINE_EXCEEDED")
+    assert client.post("/api/thread/late").status_code == 200
+    assert_is_problem(client.post("/api/thread/too-late"), 504, "DEADLINE_EXCEEDED")
+
+
+@pytest.mark.parametrize(("method", "expires"), [("GET", True), ("HEAD", True), ("POST", False), ("DELETE", False)])
+def test_deadline_after_a_commit_expires_if_the_method_is_safe(method: str, expires: bool) -> None:
+    """A unit of work that only read is committed as well. A client may repeat its GET."""
+    context = request_context.new_context(method, "/", client_address="127.0.0.1", scheme="http")
+    context.begin_commit()
+    context.end_commit()
+    assert context.expire() is expires
 
 
 @pytest.mark.skipif(not (CHASSIS / "database").is_dir(), reason="the service has no database")

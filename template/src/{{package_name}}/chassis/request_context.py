@@ -12,6 +12,7 @@ from typing import ParamSpec, TypeVar
 
 from .errors import DeadlineExceededError
 
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 # version-traceid-parentid-flags. All-zero ids and version ff are invalid (W3C Trace Context, 3.2). Version 00 must end
 # after the flags; later versions may append fields (4.3).
@@ -78,8 +79,11 @@ class RequestContext:
             raise DeadlineExceededError
 
     def end_commit(self) -> None:
-        """Tell the deadline that the commit has ended."""
-        self.committed = True
+        """Tell the deadline that the commit has ended.
+
+        A request with a safe method (RFC 9110, 9.2.1) may be repeated, so its deadline stays the same.
+        """
+        self.committed = self.method not in _SAFE_METHODS
         self.committing -= 1
 
     def expire(self) -> bool:

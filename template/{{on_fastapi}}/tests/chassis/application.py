@@ -66,6 +66,7 @@ def _ways(behaviours: Behaviours) -> APIRouter:
         return await result if inspect.isawaitable(result) else result
 
     @router.get("/thread/{name}")
+    @router.post("/thread/{name}")
     def thread(name: str) -> Any:
         return behaviours[name]()
 

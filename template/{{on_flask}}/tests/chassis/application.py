@@ -66,6 +66,7 @@ def _ways(behaviours: Behaviours) -> Blueprint:
 
     @blueprint.get("/here/<name>")
     @blueprint.get("/thread/<name>")  # every handler runs in a thread
+    @blueprint.post("/thread/<name>")
     def here(name: str) -> Response:
         return jsonify(behaviours[name]())
 

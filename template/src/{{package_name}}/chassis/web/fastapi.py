@@ -157,7 +157,7 @@ class _RouteTable:
             yield getattr(route, "path_format", "").partition("{")[0], getattr(route, "endpoint", None)
 
     def resolve(self, method: str, path: str) -> object | None:
-        scope = {"type": "http", "method": method, "path": path, "root_path": "", "headers": []}
+        scope = {"type": "http", "method": method, "path": path, "root_path": self._app.root_path, "headers": []}
         return next((getattr(r, "endpoint", None) for r in self._routes() if r.matches(scope)[0] is Match.FULL), None)
 
     def _routes(self) -> Iterator[Any]:
