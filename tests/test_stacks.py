@@ -306,10 +306,10 @@ def test_make_servers_installs_what_the_tests_start(stack: Path, tmp_path: Path)
     """It names what it installs, and installs that alone."""
     folder = targets.recorder(tmp_path / "bin")
     said = run("make", "servers", cwd=stack, PATH=os.pathsep.join([str(folder), os.environ["PATH"]]))
-    wanted = "postgresql" if stack.name == "flask-postgresql" else ""
-    assert f"The tests need {wanted or 'no server'}." in said
+    wanted = ["postgresql", "pgbouncer"] if stack.name == "flask-postgresql" else []
+    assert f"The tests need {', '.join(wanted) or 'no server'}." in said
     called = (folder / "called").read_text(encoding="utf-8").splitlines()
-    assert [call.split()[-1] for call in called if " install " in call] == wanted.split()
+    assert [call.split()[-1] for call in called if " install " in call] == wanted
 
 
 @pytest.mark.only_stacks("fastapi-sqlite")
