@@ -1,14 +1,13 @@
-"""Every promise of the contract has a mutation that breaks it, and a test of the chassis that detects the mutation."""
+"""Every promise of the contract has a mutation that still fits the chassis, and names a test that exists.
+
+`test_faults.py` applies the mutations.
+"""
 
 import ast
-from collections.abc import Callable
-from functools import cache
-from pathlib import Path
 
 import pytest
-from mutation_runner import CHASSIS, Mutation, MutationError, declare_version, mutated, mutations, run_tests
+from mutation_runner import CHASSIS, Mutation, MutationError, mutations
 from questions import ROOT
-from rendering import Renderer
 
 SECTIONS = [
     "health", "ids", "errors", "bounds", "deadlines", "bodies", "connections", "logs", "security", "settings",
@@ -16,12 +15,6 @@ SECTIONS = [
 ]  # fmt: skip
 FRAMEWORKS = ("fastapi", "flask")
 LARGEST = 80
-
-Service = Callable[[str], Path]
-
-
-def name(mutation: Mutation) -> str:
-    return f"{mutation.section}-{mutation.symbol.replace('::', ':')}-{mutation.test.rpartition('::')[2]}"
 
 
 # -- the table ---------------------------------------------------------------------------------------------------------
@@ -126,38 +119,3 @@ def test_mutation_is_applied_whatever_the_format(mutation: Mutation, gone: str, 
 def test_mutation_that_no_longer_fits_says_so(mutation: Mutation, reason: str) -> None:
     with pytest.raises(MutationError, match=reason):
         mutation.apply(SOURCE)
-
-
-# -- the runs ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="session")
-def service(renderer: Renderer, tmp_path_factory: pytest.TempPathFactory) -> Service:
-    """Return a function that returns a service of a framework, rendered once for each worker."""
-
-    @cache
-    def render(framework: str) -> Path:
-        path = renderer(tmp_path_factory.mktemp("services") / framework, {"framework": framework}).path
-        declare_version(path)
-        return path
-
-    return render
-
-
-FILES = sorted({(mutation.framework, mutation.test.partition("::")[0]) for mutation in mutations()})
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize(("framework", "file"), FILES)
-def test_named_tests_pass_without_a_mutation(service: Service, framework: str, file: str) -> None:
-    named = {mutation.test for mutation in mutations() if mutation.framework == framework}
-    outcome = run_tests(service(framework), sorted(test for test in named if test.startswith(f"{file}::")))
-    assert outcome.verdict == "passed", outcome.output
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize("mutation", mutations(), ids=name)
-def test_mutation_is_detected_by_its_test(service: Service, mutation: Mutation, tmp_path: Path) -> None:
-    """The test fails by what it asserts, not because the service cannot be imported."""
-    outcome = run_tests(mutated(service(mutation.framework), mutation, tmp_path / "service"), [mutation.test])
-    assert outcome.verdict == "failed", f"{mutation.promise}\n{outcome.verdict}\n{outcome.output}"
