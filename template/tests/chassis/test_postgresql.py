@@ -10,12 +10,14 @@ import pytest
 from sqlalchemy import Engine, make_url, text
 from sqlalchemy.exc import DBAPIError
 
-from ..package import CHASSIS, module, program
+from ..package import CHASSIS, ROOT, module, program
 from ..servers import postgresql as server
 from .conftest import Start, settings_for_tests
 from .process import until
 from .sql import backend, engine, rows, run, tables
-from .unit_of_work import sessions
+from .sql_server import TABLE
+from .test_errors import assert_is_problem
+from .unit_of_work import in_request, sessions
 
 cli = module("chassis.cli")
 Url = Callable[..., str]
@@ -35,6 +37,39 @@ def test_read_only_database_makes_the_service_unready(start: Start) -> None:
     finally:
         run("SET TRANSACTION READ WRITE", f'ALTER DATABASE "{name}" RESET default_transaction_read_only')()
     until(lambda: client.get("/health/ready").status_code == 200)
+
+
+def test_standby_is_unready_and_rejects_writes_until_it_is_promoted(
+    start: Start, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A standby answers queries, so a service that only reads would not notice a failover."""
+    chassis: list[Any] = []
+    behaviours = {
+        "read": lambda: in_request(chassis[0], "SELECT count(*) FROM written"),
+        "write": lambda: in_request(chassis[0], "INSERT INTO written (number) VALUES (1)"),
+    }
+    here, url = server.start()
+    try:
+        run(TABLE, database_url=url)()
+        client = start(behaviours, install=chassis.append, database_url=url, health_check_cache_seconds=0.01)
+        assert client.get("/api/here/write").status_code == 200
+        server.make_standby(here)
+
+        until(lambda: client.get("/health").json()["checks"]["database"].get("error") == "the database is read-only")
+        assert client.get("/health/ready").status_code == 503
+        assert client.get("/api/here/read").status_code == 200
+        assert_is_problem(client.get("/api/here/write"), 503, "UNAVAILABLE")
+        (folder / "migrations").symlink_to(ROOT / "migrations")
+        monkeypatch.setenv("DATABASE_URL", url)
+        assert cli.main(program(), ["migrate"]) == 69
+        failure = "The migration was not run: the database is unavailable: cannot execute CREATE TABLE in a read-only"
+        assert capsys.readouterr().err == f"{failure} transaction\n"
+
+        run("SELECT pg_promote()", database_url=url)()
+        until(lambda: client.get("/health/ready").status_code == 200)
+        assert client.get("/api/here/write").status_code == 200
+    finally:
+        here.remove()
 
 
 @pytest.fixture

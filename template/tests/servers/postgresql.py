@@ -135,6 +135,15 @@ def start(*options: str) -> tuple[Any, str]:
     return here, f"postgresql://test@127.0.0.1:{here.port}/test"
 
 
+def make_standby(here: Server) -> None:
+    """Restart a private server as a hot standby, which only answers queries until `SELECT pg_promote()`."""
+    assert here.process
+    here.process.send_signal(signal.SIGINT)  # it writes everything to the disk, unlike `stop`
+    here.process.wait(PATIENCE_SECONDS)
+    (here.folder / "data" / "standby.signal").touch()
+    here.bring_back()
+
+
 @contextmanager
 def on_small_disk(folder: Path) -> Iterator[tuple[str, Path]]:
     """Provide the URL of a database on a small disk, and the folder of that disk."""
