@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from ..package import module
 from .sql import rows, run
 from .test_backup import backup, content, crew, database, rejection, repack, restore
@@ -65,6 +67,20 @@ def test_restore_leaves_extensions_and_other_schemas_alone(crew: Path) -> None:
     assert restore(file, "--replace") == 1
     assert content() == before
     assert rows("SELECT id FROM theirs.rows") == [1]
+
+
+def test_table_of_an_extension_is_not_content_of_the_service(crew: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """PostGIS creates `spatial_ref_sys` with thousands of rows, in a new database as well."""
+    run(
+        "CREATE EXTENSION citext",
+        "CREATE TABLE spatial_ref_sys (srid integer)",
+        "INSERT INTO spatial_ref_sys VALUES (4326)",
+        "ALTER EXTENSION citext ADD TABLE spatial_ref_sys",
+    )()
+    before, file = content(), backup("--verify")
+    run("DROP TABLE boats, captains, ports, alembic_version CASCADE")()
+    assert restore(file) == 0, capsys.readouterr().err
+    assert content() == before
 
 
 def test_large_objects_are_restored(crew: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, SecretStr, field_validator
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect
 
 from .. import database
 from ..app import Chassis
@@ -79,6 +79,10 @@ class DatabaseBackup(ABC):
     def server_version(self, _connection: Connection) -> str:
         """Return the version of the database, which is that of the tool where it is a library."""
         return self.tool_version()
+
+    def table_names(self, connection: Connection) -> set[str]:
+        """Return the tables in the default schema, except those that the database itself fills."""
+        return set(inspect(connection).get_table_names())
 
     @abstractmethod
     def dump(self, connection: Connection, target: Path, timeout_seconds: float) -> None:

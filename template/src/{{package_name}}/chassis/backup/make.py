@@ -63,7 +63,7 @@ def _manifest(settings: Settings, backup: DatabaseBackup, connection: Connection
         created=moment.isoformat(timespec="milliseconds"),
         database=connection.dialect.name,
         revision=revision_of(connection),
-        tables=table_names(connection),
+        tables=table_names(connection, backup),
         tool=backup.tool_version(),
         server=backup.server_version(connection),
     )
@@ -82,7 +82,7 @@ def verify(path: Path, settings: Settings, backup: DatabaseBackup) -> None:
     with _scratch_settings(settings, backup) as scratch:
         manifest = restore(path, scratch, backup, replace=True)
         with maintenance_connection(scratch, backup.backend, settings.backup_timeout_seconds) as connection:
-            restored = table_names(connection)
+            restored = table_names(connection, backup)
     if restored != manifest.tables:
         raise BackupError(f"{path} was restored with the tables {restored} instead of {manifest.tables}")
 

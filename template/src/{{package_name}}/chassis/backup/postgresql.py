@@ -39,6 +39,11 @@ BEGIN
 END $$;
 """
 
+_TABLES_OF_EXTENSIONS = """
+SELECT relname FROM pg_class JOIN pg_depend ON (classid, objid, deptype) = (pg_class.tableoid, pg_class.oid, 'e')
+  WHERE pg_table_is_visible(pg_class.oid)
+"""
+
 
 class Backup(DatabaseBackup):
     """Backs up the database in the custom format of `pg_dump`, without owners and privileges."""
@@ -51,6 +56,9 @@ class Backup(DatabaseBackup):
 
     def server_version(self, connection: Connection) -> str:
         return f"PostgreSQL {connection.scalar(text('SHOW server_version'))}"
+
+    def table_names(self, connection: Connection) -> set[str]:
+        return super().table_names(connection) - set(connection.scalars(text(_TABLES_OF_EXTENSIONS)))
 
     def dump(self, connection: Connection, target: Path, timeout_seconds: float) -> None:
         # The archive compresses the dump.

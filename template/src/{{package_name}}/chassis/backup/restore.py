@@ -40,7 +40,7 @@ def restore(path: Path, settings: Settings, backup: DatabaseBackup, *, replace: 
             if manifest.database != connection.dialect.name:
                 raise BackupError(f"{path} is a backup of another database, {manifest.database}")
             _require_known_revision(connection, manifest)
-            _require_permission(connection, replace)
+            _require_permission(connection, backup, replace)
             connection.rollback()
             backup.restore(connection, dump, timeout_seconds)
     return manifest
@@ -58,9 +58,9 @@ def revision_of(connection: Connection) -> str:
     return ",".join(sorted(connection.scalars(text(f"SELECT version_num FROM {_REVISIONS}"))))
 
 
-def table_names(connection: Connection) -> list[str]:
-    """Return the tables in the default schema, without Alembic's own."""
-    return sorted(set(inspect(connection).get_table_names()) - {_REVISIONS})
+def table_names(connection: Connection, backup: DatabaseBackup) -> list[str]:
+    """Return the tables of the service, without Alembic's own."""
+    return sorted(backup.table_names(connection) - {_REVISIONS})
 
 
 def _require_known_revision(connection: Connection, manifest: archive.Manifest) -> None:
@@ -74,9 +74,9 @@ def _require_known_revision(connection: Connection, manifest: archive.Manifest) 
         )
 
 
-def _require_permission(connection: Connection, replace: bool) -> None:
+def _require_permission(connection: Connection, backup: DatabaseBackup, replace: bool) -> None:
     """Refuse to delete rows without permission, and tables that may belong to another application."""
-    tables = table_names(connection)
+    tables = table_names(connection, backup)
     if tables and not revision_of(connection):
         raise BackupError("the database has tables that no migration of this service made; use an empty database")
     has_rows = any(connection.execute(select(1).select_from(table(name)).limit(1)).first() for name in tables)
