@@ -8,19 +8,21 @@ from collections.abc import Iterator
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import pytest
 from sqlalchemy import URL, make_url, text
 from sqlalchemy.exc import DBAPIError
 
+from .. import servers
 from ..package import CHASSIS, PACKAGE, ROOT, module, program
 from ..servers import GIVEN_URL
 from ..servers import mysql as server
 from .conftest import Start
 from .process import until
-from .sql import backend, engine
-from .unit_of_work import Database
+from .sql import backend, engine, run
+from .unit_of_work import Database, in_request
 
 IS_ASYNC = find_spec(f"{PACKAGE}.chassis.database.asyncio") is not None
 
@@ -73,6 +75,35 @@ def test_read_only_server_makes_the_service_unready(start: Start) -> None:
             until(lambda: client.get("/health/ready").status_code == 200)
     finally:
         here.remove()
+
+
+def test_full_disk_of_a_user_who_may_not_create_tables_is_reported_until_there_is_space(
+    start: Start, folder: Path
+) -> None:
+    """Such a user cannot test for space, so the next write that fails reports the full disk again."""
+    chassis: list[Any] = []
+    with server.on_small_disk(folder) as (url, disk):
+        run("CREATE TABLE filled (words VARCHAR(4000))", database_url=url)()
+        with server.connect(make_url(url)) as connection, connection.cursor() as cursor:
+            cursor.execute("CREATE USER writer@'%'")
+            cursor.execute("GRANT SELECT, INSERT ON *.* TO writer@'%'")
+        try:
+            there = make_url(url).set(username="writer").render_as_string()
+            write = {"write": lambda: in_request(chassis[0], f"INSERT INTO filled VALUES ('{token_hex(1500)}')")}
+            client = start(write, install=chassis.append, database_url=there, health_check_cache_seconds=0.01)
+            filler = servers.fill(disk)
+
+            def is_reported() -> bool:
+                is_rejected = client.get("/api/here/write").status_code == 503
+                found = client.get("/health").json()["checks"]["database"]
+                return is_rejected and found.get("error") == "the disk of the database is full"
+
+            for _ in range(3):
+                until(is_reported)
+            filler.unlink()
+            until(lambda: client.get("/health/ready").status_code == 200)
+        finally:
+            server.drop_user("writer")
 
 
 # -- what a URL can say, the same for both drivers ---------------------------------------------------------------------

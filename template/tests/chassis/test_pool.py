@@ -16,8 +16,10 @@ from ..package import CHASSIS, ROOT, module, program
 from ..servers import GIVEN_URL, Server
 from .conftest import FAULTS, Logs, Start, settings_for_tests
 from .process import Process, until
-from .sql import backend, connection, server
-from .unit_of_work import Database, sessions
+from .sql import backend, connection, run, server
+from .sql_server import TABLE
+from .test_errors import assert_is_problem
+from .unit_of_work import Database, in_request, sessions
 
 QUERY = ["SELECT 1"]
 # Short, so that the tests are fast.
@@ -359,3 +361,36 @@ def test_process_with_a_wrong_password_exits_with_78_and_one_sentence(folder: Pa
     assert failed["cause"].startswith("DATABASE_URL: ")
     assert "Traceback" not in str(failed)
     assert process.stderr == ""
+
+
+def test_user_that_is_rejected_later_makes_the_service_unready_with_the_cause(
+    reader: URL, start: Start, logs: Logs
+) -> None:
+    """The response of the health check is public, so only the log has the name of the user."""
+    assert server is not None
+    url = reader.render_as_string(hide_password=False)
+    client = start(database_url=url, health_check_cache_seconds=0.01, database_pool_recycle_seconds=1)
+    assert client.get("/health/ready").status_code == 200
+    server.drop_user("reader")
+    until(lambda: client.get("/health/ready").status_code == 503)
+    assert client.get("/health").json()["checks"]["database"]["error"] == "the settings are rejected"
+    (cause,) = {entry["cause"] for entry in logs("health_check_failed")}
+    assert re.fullmatch(r"DATABASE_URL: .*reader.*; [^\n]+", cause)
+    assert "hunter2" not in cause
+
+
+def test_statement_without_privilege_is_an_internal_error_with_the_cause_in_the_log(
+    reader: URL, start: Start, logs: Logs
+) -> None:
+    """A missing GRANT is a fault of the deployment: a retry does not help, and the service can do other work."""
+    chassis: list[Any] = []
+    run(TABLE)()
+    client = start(
+        {"write": lambda: in_request(chassis[0], "INSERT INTO written (number) VALUES (1)")},
+        install=chassis.append,
+        database_url=reader.render_as_string(hide_password=False),
+    )
+    assert_is_problem(client.get("/api/here/write"), 500, "INTERNAL")
+    (failed,) = logs("request_failed")
+    assert re.search("(permission|command) denied", failed["exception"])
+    assert client.get("/health/ready").status_code == 200

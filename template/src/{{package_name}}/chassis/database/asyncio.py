@@ -43,9 +43,10 @@ class Database:
             await asyncio.shield(_call(hooks))
 
     async def ping(self) -> None:
-        """Raise an exception if the database is unavailable."""
-        async with self.engine.connect() as connection:
-            await connection.run_sync(self._backend.ping)
+        """Raise an exception if the database is unavailable, or rejects the user."""
+        with as_settings_error(self._backend):
+            async with self.engine.connect() as connection:
+                await connection.run_sync(self._backend.ping)
 
     def pool_details(self) -> dict[str, int]:
         """Return the usage of the connection pool."""
@@ -55,8 +56,7 @@ class Database:
     async def lifespan(self) -> AsyncIterator[None]:
         """Connect before the service starts, and close all connections when it stops."""
         try:
-            with as_settings_error(self._backend):
-                await self.ping()
+            await self.ping()
             yield
         finally:
             await self.engine.dispose()

@@ -19,30 +19,41 @@ from .backend import DiskFullError
 _is_full: WeakKeyDictionary[Engine, bool] = WeakKeyDictionary()
 
 
-def require_disk_space(connection: Connection, is_disk_full: Callable[[Any], bool], *probe: str) -> None:
+def require_disk_space(
+    connection: Connection,
+    is_disk_full: Callable[[Any], bool],
+    *probe: str,
+    is_forbidden: Callable[[Any], bool] = lambda _error: False,
+) -> None:
     """Check that no write has failed for lack of space, or that the server has space again.
 
     Args:
         connection: A connection of the engine to watch.
         is_disk_full: Returns whether an exception of the driver means that the disk is full.
         probe: Statements that need disk space and leave nothing behind.
+        is_forbidden: Returns whether the user lacks a privilege for the probe; then only writes tell.
 
     Raises:
         DiskFullError: The disk of the server is full.
     """
     engine = connection.engine
     if engine not in _is_full:
-        _is_full[engine] = False
+        _watch(engine, is_disk_full)
+    if not _is_full[engine]:
+        return
+    try:
+        for statement in probe:
+            connection.execute(text(statement))
+    except DBAPIError as error:
+        _is_full[engine] = not is_forbidden(error.orig)
+        raise DiskFullError from None
+    _is_full[engine] = False
 
-        @event.listens_for(engine, "handle_error")
-        def _(context: Any) -> None:
-            if is_disk_full(context.original_exception):
-                _is_full[context.engine] = True
 
-    if _is_full[engine]:
-        try:
-            for statement in probe:
-                connection.execute(text(statement))
-        except DBAPIError:
-            raise DiskFullError from None
-        _is_full[engine] = False
+def _watch(engine: Engine, is_disk_full: Callable[[Any], bool]) -> None:
+    _is_full[engine] = False
+
+    @event.listens_for(engine, "handle_error")
+    def _(context: Any) -> None:
+        if is_disk_full(context.original_exception):
+            _is_full[context.engine] = True

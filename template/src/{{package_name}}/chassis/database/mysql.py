@@ -11,7 +11,7 @@ import asyncio
 import math
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -33,6 +33,7 @@ SYNC_DRIVER = "mysql+pymysql"
 # https://mariadb.com/kb/en/mariadb-error-code-reference/; codes from 2000 on come from the client.
 _DUPLICATE = (1062, 1586)
 _DISK_FULL = (1021, 1114)
+_NO_PRIVILEGE = (1044, 1142, 1143, 1227, 1370)
 # Creates a file of 64 KB or more in the folder of the database. A server has no statement that needs less.
 _SPACE_TABLE = f"disk_space_{token_hex(4)}"
 _SPACE_PROBE = (f"CREATE TABLE {_SPACE_TABLE} (id INT)", f"DROP TABLE {_SPACE_TABLE}")
@@ -63,7 +64,7 @@ _TLS_MODES = {
 # Remedies for a wrong URL or user, by the code of the error.
 _REMEDIES = {
     **dict.fromkeys((1045, 1130, 1698), "correct the user or the password, and allow the user to connect from here"),
-    **dict.fromkeys((1044, 1142, 1143, 1227, 1370), "grant the user this privilege"),
+    **dict.fromkeys(_NO_PRIVILEGE, "grant the user this privilege"),
     1049: "correct the name, or create the database",
     **dict.fromkeys((1251, 2059), "change how the server authenticates the user"),
     **dict.fromkeys((1820, 1862, 3118, 4151), "renew the password, or unlock the user"),
@@ -281,7 +282,11 @@ def ping(connection: Connection) -> None:
     """Raise an exception if the server does not accept writes, as a replica does."""
     if connection.scalar(text("SELECT @@global.read_only")):
         raise ReadOnlyError
-    require_disk_space(connection, lambda error: bool(error.args) and error.args[0] in _DISK_FULL, *_SPACE_PROBE)
+
+    def has_code(codes: Sequence[int]) -> Callable[[Any], bool]:
+        return lambda error: bool(error.args) and error.args[0] in codes
+
+    require_disk_space(connection, has_code(_DISK_FULL), *_SPACE_PROBE, is_forbidden=has_code(_NO_PRIVILEGE))
 
 
 def is_transient(error: Exception) -> bool:

@@ -45,8 +45,8 @@ class Database:
                 log.exception("after_commit_failed")
 
     def ping(self) -> None:
-        """Raise an exception if the database is unavailable."""
-        with self.engine.connect() as connection:
+        """Raise an exception if the database is unavailable, or rejects the user."""
+        with as_settings_error(self._backend), self.engine.connect() as connection:
             self._backend.ping(connection)
 
     def pool_details(self) -> dict[str, int]:
@@ -57,8 +57,7 @@ class Database:
     def lifespan(self) -> Iterator[None]:
         """Connect before the service starts, and close all connections when it stops."""
         try:
-            with as_settings_error(self._backend):
-                self.ping()
+            self.ping()
             yield
         finally:
             self.engine.dispose()

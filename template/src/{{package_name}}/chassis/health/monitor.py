@@ -15,7 +15,7 @@ import structlog
 
 from ..formats import to_json, utc_now
 from ..lifecycle import Lifecycle
-from ..settings import ServiceSettings
+from ..settings import ServiceSettings, SettingsError
 from .checks import Check, CheckFailedError, HealthRegistry, Outcome, Result, Settings, overall
 
 log = structlog.get_logger(__name__)
@@ -173,7 +173,8 @@ def _outcome(check: Check, value: Any, failure: BaseException | None, timeout_se
     except Exception as error:
         failure, outcome = error, _failed(error, timeout_seconds)
     if failure:
-        log.warning("health_check_failed", check=check.name, error=outcome.error, cause=type(failure).__name__)
+        cause = str(failure) if isinstance(failure, SettingsError) else type(failure).__name__
+        log.warning("health_check_failed", check=check.name, error=outcome.error, cause=cause)
     try:
         return replace(outcome, details={**check.details(), **outcome.details})
     except Exception as error:
@@ -187,4 +188,6 @@ def _failed(failure: BaseException, timeout_seconds: float) -> Outcome:
         return Outcome("error", str(failure))
     if isinstance(failure, TimeoutError):
         return Outcome("timeout", f"no result within {timeout_seconds:g} s")
+    if isinstance(failure, SettingsError):
+        return Outcome("error", "the settings are rejected")
     return Outcome("error", "the check failed")
