@@ -21,7 +21,7 @@ TEMPLATED_PYTHON = {f"{PACKAGE}/{name}.py.jinja" for name in ("__init__", "__mai
 # Derived properties that a condition may ask about, in addition to the questions.
 DERIVED = {"containers", "handlers", "replicas", "storage", "store"}
 # A template may ask whether one of these was chosen, for a passage about that value alone.
-NAMED_IN_TEMPLATES = {"deployment", "ci", "features"}
+NAMED_IN_TEMPLATES = {"deployment", "ci", "features", "monitoring"}
 # No value of these has its own files, except the text of a license.
 WITHOUT_FILES = {"python_version", "license"}
 

@@ -19,6 +19,7 @@ REGISTRIES = {
     "python_version": "pythons",
     "features": "available_features",
     "cache": "stores",
+    "monitoring": "monitorings",
     "deployment": "deployments",
     "ci": "cis",
     "license": "licenses",

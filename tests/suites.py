@@ -26,9 +26,14 @@ def answers(stack: str) -> Mapping[str, Any]:
 
 
 def features(stack: str) -> set[str]:
-    """The features of a named stack."""
+    """The features of a named stack, and its ways to watch the service."""
     default = ["rate-limit", "backup", "deploy-check", "http-client"]
-    return set(answers(stack).get("features", default))
+    return {*answers(stack).get("features", default), *answers(stack).get("monitoring", ["prometheus"])}
+
+
+def _optional() -> set[str]:
+    """The values of which a stack may have any number."""
+    return {*values()["features"], *values()["monitoring"]}
 
 
 def having(feature: str) -> list[str]:
@@ -43,7 +48,7 @@ def dependencies(name: str) -> tuple[str, ...] | None:
         return ("framework", "database")
     if words & set(values()["cache"]) or name.startswith(("cache", "rate_limit")):
         return ("framework", "cache")
-    return ("framework",) if name in {value.replace("-", "_") for value in values()["features"]} | {"retry"} else None
+    return ("framework",) if name in {value.replace("-", "_") for value in _optional()} | {"retry"} else None
 
 
 def option_tests(stack: str, service: Path) -> list[str]:
@@ -67,4 +72,4 @@ def _same(stack: str, other: str, depends: tuple[str, ...], name: str) -> bool:
 def _brought_by(name: str) -> set[str]:
     """The feature that brings `test_<name>.py`, if one does."""
     owner = "http-client" if name == "retry" else name.replace("_", "-")
-    return {value for value in values()["features"] if owner == value or owner.startswith(f"{value}-")}
+    return {value for value in _optional() if owner == value or owner.startswith(f"{value}-")}

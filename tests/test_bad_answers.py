@@ -50,6 +50,7 @@ BAD: list[tuple[dict[str, Any], list[str]]] = [
     ({"domain_storage": "disk"}, ["domain_storage", "disk", "sql"]),
     ({"features": ["backup"], "database": "none"}, ["'features'", "backup needs a database"]),
     ({"features": ["cache", "billing"]}, ["features", "billing", "data-files"]),
+    ({"monitoring": ["prometheus", "statsd"]}, ["monitoring", "statsd", "sentry"]),
     ({"cache": "memcached"}, ["cache", "memcached", "memory"]),
     ({"python_version": "3.10"}, ["python_version", "3.10", "3.11"]),
     ({"deployment": ["compose", "ecs"]}, ["deployment", "ecs", "compose"]),

@@ -154,8 +154,12 @@ def test_the_named_stacks_hold_every_pair_of_stack_and_features() -> None:
     assert all(stack.startswith(f"{answers(stack)['framework']}-{answers(stack)['database']}") for stack in STACKS)
     axes = {name: factors()[name] for name in ("framework", "database", "cache", "features")}
     every = (dict(zip(axes, row, strict=True)) for row in product(*axes.values()))
-    wanted = _pairs(row for row in every if offered(row | {"ci": "none", "repository": ""}))
-    named = _pairs({"cache": "memory", **answers(stack), "features": features(stack)} for stack in STACKS)
+    rows = [row for row in every if offered(row | {"ci": "none", "repository": ""})]
+    # Any monitoring goes with any stack.
+    watched = product(rows, factors()["monitoring"])
+    wanted = _pairs(row | {"chosen": {*row["features"], *monitoring}} for row, monitoring in watched)
+    stacks = ({"cache": "memory", **answers(stack), "chosen": features(stack)} for stack in STACKS)
+    named = _pairs(stacks)
     assert wanted - named == set()
 
 
@@ -163,7 +167,8 @@ def _pairs(rows: Iterable[Mapping[str, Any]]) -> set[Any]:
     """Each two choices of a row. A store is one only where a feature uses it."""
     found = set()
     for row in rows:
-        choices = {value: value in row["features"] for value in values()["features"]}
+        optional = values()["features"] + values()["monitoring"]
+        choices = {value: value in row["chosen"] for value in optional}
         choices |= {name: row[name] for name in ("framework", "database")}
         if choices["rate-limit"] or choices["cache"]:
             choices["cache used"] = row["cache"]

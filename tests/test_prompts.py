@@ -103,6 +103,7 @@ def test_a_person_answers_with_the_arrow_keys(prompts: Terminal, tmp_path: Path)
         "database": [UP, ENTER],
         "python_version": [UP, ENTER],
         "features": [" ", DOWN, DOWN, " ", ENTER],
+        "monitoring": [" ", DOWN, " ", ENTER],
         "deployment": [" ", ENTER],
         "ci": [ENTER],
         "license": [DOWN, DOWN, ENTER],
@@ -110,7 +111,7 @@ def test_a_person_answers_with_the_arrow_keys(prompts: Terminal, tmp_path: Path)
         prompts.wait(ask(name), *(f"{row['label']} - {row['summary']}" for row in metadata(name).values()))
         prompts.press(*keys)
     chosen = prompts.wait("make setup")
-    assert "Order Book: Flask, No database, Deploy check, Python 3.12" in chosen
+    assert "Order Book: Flask, No database, Deploy check, Sentry, Python 3.12" in chosen
     assert "the image alone, GitHub Actions, BSD 3-Clause License" in chosen
     assert prompts.finish() == 0
     recorded = read_yaml(tmp_path / "service/.copier-answers.yml")
@@ -121,6 +122,7 @@ def test_a_person_answers_with_the_arrow_keys(prompts: Terminal, tmp_path: Path)
             "framework": "flask",
             "database": "none",
             "features": ["deploy-check"],
+            "monitoring": ["sentry"],
             "python_version": "3.12",
             "deployment": [],
             "ci": "github",
@@ -136,7 +138,7 @@ def test_a_disabled_entry_shows_its_reason(prompts: Terminal, tmp_path: Path) ->
         prompts.press(ENTER)
     prompts.wait(ask("repository"), "your-team/my-service")
     prompts.press(CLEAR, ENTER)
-    for name in ("framework", "database", "python_version", "features", "cache", "deployment"):
+    for name in ("framework", "database", "python_version", "features", "cache", "monitoring", "deployment"):
         prompts.wait(ask(name))
         prompts.press(ENTER)
     prompts.wait(ask("ci"), "GitHub Actions - checks every push (github needs repository as owner/name)")

@@ -142,10 +142,10 @@ def test_reply_that_comes_too_late_is_not_read_by_another_call(server: RedisServ
         async with connection.lifespan():
 
             async def get(key: str) -> Any:
-                return await connection.call(lambda: connection.client.get(key), None)
+                return await connection.call("GET", lambda: connection.client.get(key), None)
 
             for key in ("one", "two"):
-                await eventually(lambda key=key: connection.call(lambda: connection.client.set(key, key), False))
+                await eventually(lambda key=key: connection.call("SET", lambda: connection.client.set(key, key), False))
             server.freeze()
             assert await get("one") is None
             server.restore()
@@ -161,7 +161,7 @@ def test_connections_close_at_shutdown_and_after_an_outage(server: RedisServer) 
         connection = new_connection(server)
         async with connection.lifespan():
             assert await connection.probe()
-            assert connection.call_sync(connection.sync_client.ping, False)
+            assert connection.call_sync("PING", connection.sync_client.ping, False)
             assert connections(server.url) == 2
 
     async def survive_outages() -> None:
@@ -170,7 +170,7 @@ def test_connections_close_at_shutdown_and_after_an_outage(server: RedisServer) 
             for _ in range(3):
                 server.freeze()
                 for _ in range(20):
-                    await connection.call(lambda: connection.client.get("key"), None)
+                    await connection.call("GET", lambda: connection.client.get("key"), None)
                     await asyncio.sleep(0.05)
                 server.restore()
                 await eventually(connection.probe)
@@ -194,7 +194,7 @@ def test_waiting_for_a_connection_is_not_an_outage(server: RedisServer) -> None:
                 return bool(await connection.client.ping())
 
             began = time.monotonic()
-            found = await asyncio.gather(*(connection.call(slow, None) for _ in range(20)))
+            found = await asyncio.gather(*(connection.call("slow", slow, None) for _ in range(20)))
             assert time.monotonic() - began > 0.9
             return found
 
@@ -212,7 +212,7 @@ def test_busy_event_loop_is_not_an_outage(server: RedisServer) -> None:
         async with connection.lifespan():
             assert await connection.probe()  # the connection is open
             # Redis replies after 0.2 s, with 0.
-            call = asyncio.create_task(connection.call(lambda: connection.client.wait(1, 200), None))
+            call = asyncio.create_task(connection.call("WAIT", lambda: connection.client.wait(1, 200), None))
             await asyncio.sleep(0.05)  # the command is sent
             block()
             assert await call == 0

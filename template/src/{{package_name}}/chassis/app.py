@@ -16,6 +16,7 @@ from stamina.instrumentation import set_on_retry_hooks
 
 from . import errors
 from .health.checks import HealthRegistry
+from .instrumentation import MeasurementSource, OperationObserver
 from .lifecycle import Lifecycle, Lifespan, log_retry
 from .request_context import RequestContext
 from .settings import BaseChassisSettings, ServiceSettings, view
@@ -67,6 +68,8 @@ class Chassis:
     request_limiters: list[BeforeRequest] = field(default_factory=list)
     before_request: list[BeforeRequest] = field(default_factory=list)
     request_observers: list[RequestObserver] = field(default_factory=list)
+    operation_observers: list[OperationObserver] = field(default_factory=list)
+    measurements: list[MeasurementSource] = field(default_factory=list)
     response_headers: dict[str, str] = field(default_factory=dict)
     https_response_headers: dict[str, str] = field(default_factory=dict)
     routes: RouteTable | None = None

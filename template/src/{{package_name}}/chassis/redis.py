@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from redis.retry import Retry
 from .app import Chassis
 from .circuit_breaker import CircuitBreaker, CircuitOpenError
 from .health.checks import Check, Outcome
+from .instrumentation import Operation, OperationObserver, observed
 from .settings import BaseChassisSettings, ServiceSettings
 
 T = TypeVar("T")
@@ -100,12 +101,13 @@ class RedisConnection:
     opens the circuit, so that an outage costs one timeout per half second and not one per call.
     """
 
-    def __init__(self, settings: Settings, service_name: str) -> None:
+    def __init__(self, settings: Settings, service_name: str, observers: Sequence[OperationObserver] = ()) -> None:
         self.namespace = settings.redis_namespace or service_name
         # The commands that the features need. A trial call of the circuit and the health check run all of them,
         # because a server that answers a ping or a read may reject a write or a script.
         self.probes: list[tuple[Any, ...]] = []
         self._timeout_seconds = settings.redis_timeout_seconds
+        self._observers = observers
         self._circuit = CircuitBreaker(
             "redis",
             failure_threshold=1,
@@ -143,12 +145,21 @@ class RedisConnection:
         # In a cluster, calls for the keys of this server succeed. The others still fail.
         return None if self._circuit.state == "closed" and problem != _CLUSTER else problem
 
-    async def call(self, command: Callable[[], Awaitable[T]], default: T) -> T:
-        """Return the result of a command of `client`, or `default` if Redis is unavailable."""
+    def _observed(self, name: str) -> AbstractContextManager[None]:
+        if not self._observers:
+            return nullcontext()
+        attributes: dict[str, str | int] = {"db.system.name": "redis", "db.operation.name": name}
+        return observed(Operation("db", name, attributes), self._observers)
+
+    async def call(self, name: str, command: Callable[[], Awaitable[T]], default: T) -> T:
+        """Return the result of a command of `client`, or `default` if Redis is unavailable.
+
+        `name` is the name of the command, for metrics and traces.
+        """
         # Waiting for a slot is not counted as a failure of Redis: in a flood of requests the process itself is slow.
         async with self._slots:
             try:
-                with self._circuit.guard():
+                with self._circuit.guard(), self._observed(name):
                     async with _BusyLoopTimeout(self._timeout_seconds):
                         if self._circuit.state == "half_open":
                             await self._run_probes()
@@ -156,10 +167,10 @@ class RedisConnection:
             except _UNAVAILABLE:
                 return default
 
-    def call_sync(self, command: Callable[[], T], default: T) -> T:
+    def call_sync(self, name: str, command: Callable[[], T], default: T) -> T:
         """Return the result of a command of `sync_client`, or `default` if Redis is unavailable."""
         try:
-            with self._circuit.guard():
+            with self._circuit.guard(), self._observed(name):
                 if self._circuit.state == "half_open":
                     execute: Callable[..., Any] = self.sync_client.execute_command
                     for probe in self.probes:
@@ -170,7 +181,7 @@ class RedisConnection:
 
     async def probe(self) -> bool:
         """Return whether Redis executes all commands that the service needs."""
-        return await self.call(self._run_probes, False)
+        return await self.call("probe", self._run_probes, False)
 
     async def _run_probes(self) -> bool:
         execute: Callable[..., Any] = self.client.execute_command
@@ -240,7 +251,8 @@ class RedisCheck(Check):
 
 
 def install(chassis: Chassis) -> None:
-    connection = RedisConnection(chassis.settings_as(Settings), chassis.settings_as(ServiceSettings).service_name)
+    service_name = chassis.settings_as(ServiceSettings).service_name
+    connection = RedisConnection(chassis.settings_as(Settings), service_name, chassis.operation_observers)
     chassis.provide(connection)
     chassis.health.add(RedisCheck(connection))
     chassis.lifespans.append(("redis", connection.lifespan))

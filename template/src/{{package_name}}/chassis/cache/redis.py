@@ -31,14 +31,14 @@ class RedisStore:
         connection.probes += [("SET", probe, b"", "PX", 60_000), ("GET", probe), ("DEL", probe)]
 
     def get(self, key: str) -> Any:
-        return self._call(lambda: self._client.get(self._prefix + key), None)
+        return self._call("GET", lambda: self._client.get(self._prefix + key), None)
 
     def set(self, key: str, value: bytes, ttl_seconds: float) -> Any:
         milliseconds = max(1, int(ttl_seconds * 1000))
-        return self._call(lambda: self._client.set(self._prefix + key, value, px=milliseconds), False)
+        return self._call("SET", lambda: self._client.set(self._prefix + key, value, px=milliseconds), False)
 
     def delete(self, key: str) -> Any:
-        return self._call(lambda: self._client.delete(self._prefix + key), 0)
+        return self._call("DEL", lambda: self._client.delete(self._prefix + key), 0)
 
 
 def open_store(chassis: Chassis, *, blocking: bool) -> RedisStore:

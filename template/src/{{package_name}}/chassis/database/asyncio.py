@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Generic
 
@@ -12,10 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from ..app import Chassis
 from ..health.checks import QUICK, Check
+from ..instrumentation import OperationObserver
 from . import migrations
 from .backend import DatabaseBackend, SettingsT
 from .connection import as_settings_error, engine_options, error_translator, pool_details, url_for
 from .session import UnitOfWork, hooks_after_commit
+from .statements import observe_statements
 
 log = structlog.get_logger(__name__)
 
@@ -25,6 +27,8 @@ class Database:
 
     def __init__(self, engine: AsyncEngine, backend: DatabaseBackend[Any]) -> None:
         self.engine = engine
+        # Told of each statement, from the start of the service on.
+        self.operation_observers: Sequence[OperationObserver] = ()
         self._backend = backend
         self._sessions = async_sessionmaker(engine, expire_on_commit=False, sync_session_class=UnitOfWork)
 
@@ -55,6 +59,8 @@ class Database:
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """Connect before the service starts, and close all connections when it stops."""
+        if self.operation_observers:
+            observe_statements(self.engine.sync_engine, self.operation_observers)
         try:
             await self.ping()
             yield
@@ -85,6 +91,7 @@ class DatabaseFeature(Generic[SettingsT]):
 
     def install(self, chassis: Chassis) -> None:
         database = open_database(chassis.settings_as(self._backend.Settings), self._backend)
+        database.operation_observers = chassis.operation_observers
         chassis.provide(database)
         chassis.error_translators.append(error_translator(self._backend))
         details = database.pool_details

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Generic
 
@@ -12,10 +12,12 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from ..app import Chassis
 from ..health.checks import QUICK, Check
+from ..instrumentation import OperationObserver
 from . import migrations
 from .backend import DatabaseBackend, SettingsT
 from .connection import as_settings_error, error_translator, open_engine, pool_details
 from .session import UnitOfWork, hooks_after_commit
+from .statements import observe_statements
 
 log = structlog.get_logger(__name__)
 
@@ -25,6 +27,8 @@ class Database:
 
     def __init__(self, engine: Engine, backend: DatabaseBackend[Any]) -> None:
         self.engine = engine
+        # Told of each statement, from the start of the service on.
+        self.operation_observers: Sequence[OperationObserver] = ()
         self._backend = backend
         self._sessions = sessionmaker(engine, expire_on_commit=False, class_=UnitOfWork)
 
@@ -56,6 +60,8 @@ class Database:
     @contextmanager
     def lifespan(self) -> Iterator[None]:
         """Connect before the service starts, and close all connections when it stops."""
+        if self.operation_observers:
+            observe_statements(self.engine, self.operation_observers)
         try:
             self.ping()
             yield
@@ -72,6 +78,7 @@ class DatabaseFeature(Generic[SettingsT]):
     def install(self, chassis: Chassis) -> None:
         engine = open_engine(chassis.settings_as(self._backend.Settings), self._backend)
         database = Database(engine, self._backend)
+        database.operation_observers = chassis.operation_observers
         chassis.provide(database)
         chassis.error_translators.append(error_translator(self._backend))
         details = database.pool_details

@@ -14,6 +14,7 @@ import httpx
 
 from .. import errors, request_context
 from ..app import Chassis
+from ..instrumentation import Operation, observed
 from . import TRANSIENT_STATUSES, Settings, circuit_breaker, is_transient, translate
 from .retry import Retry
 
@@ -46,6 +47,7 @@ class BaseHttpClient(ABC, Generic[ResponseT]):
         clients = chassis.get_or_provide(_Clients)
         self.name = name
         self._base_url = httpx.URL(base_url)
+        self._observers = chassis.operation_observers
         self._timeout_seconds = settings.http_client_timeout_seconds
         if name in clients:
             raise ValueError(f"an HTTP client named {name!r} already exists; choose another name")
@@ -110,19 +112,25 @@ class BaseHttpClient(ABC, Generic[ResponseT]):
         request = self._client.build_request(method, url, **content)
         if not self._is_within(request.url):
             raise ValueError(f"the client of {self.name} calls {self._base_url} only; create another client")
-        for name, value in _tracing_headers().items():
+        operation = Operation("http", method.upper(), self._attributes(method))
+        for name, value in _tracing_headers(operation.span_id).items():
             request.headers.setdefault(name, value)
         # A try may take as long as its own time limit, or as long as the time left for all tries.
         seconds = min(self._timeout_seconds, deadline - time.monotonic())
-        with self.breaker.guard():
+        with self.breaker.guard(), observed(operation, self._observers):
             try:
                 async with asyncio.timeout(seconds):
                     response = await self._send(request)
             except TimeoutError:
                 raise httpx.ReadTimeout("the response was not complete in time", request=request) from None
+            operation.attributes["http.response.status_code"] = response.status_code
             if response.status_code in TRANSIENT_STATUSES:
                 raise httpx.HTTPStatusError(str(response.status_code), request=request, response=response)
             return response
+
+    def _attributes(self, method: str) -> dict[str, str | int]:
+        port = self._base_url.port or {"http": 80, "https": 443}.get(self._base_url.scheme, 0)
+        return {"http.request.method": method.upper(), "server.address": self._base_url.host, "server.port": port}
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
         response = await self._client.send(request)
@@ -169,10 +177,10 @@ def _defaults(settings: Settings, base_url: str) -> dict[str, Any]:
     }
 
 
-def _tracing_headers() -> dict[str, str]:
+def _tracing_headers(span_id: str) -> dict[str, str]:
     """Return the headers that connect the logs of both services (W3C Trace Context, 3.2)."""
     context = request_context.current()
     if context is None:
         return {}
-    parent = f"00-{context.trace_id}-{request_context.new_span_id()}-{context.trace_flags}"
+    parent = f"00-{context.trace_id}-{span_id}-{context.trace_flags}"
     return {"x-request-id": context.request_id, "traceparent": parent}

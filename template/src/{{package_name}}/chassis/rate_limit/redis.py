@@ -51,7 +51,7 @@ class RedisStore:
 
     async def hit(self, client: str, limit: Limit) -> RateLimitResult | None:
         key, arguments = f"{self._prefix}{limit.name}:{client}", [limit.count, limit.seconds * 1000]
-        reply = await self._connection.call(lambda: self._run(key, arguments), None)
+        reply = await self._connection.call("EVALSHA", lambda: self._run(key, arguments), None)
         return None if reply is None else RateLimitResult(reply[0] == 1, reply[1], reply[2] / 1000)
 
     def _run(self, key: str, arguments: list[int]) -> Awaitable[list[int] | None]:

@@ -1,0 +1,89 @@
+"""The data that features offer to monitoring: numbers read at scrape time, and calls to dependencies that have ended.
+
+Names and attributes follow OpenTelemetry's semantic conventions (https://opentelemetry.io/docs/specs/semconv/).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+import structlog
+
+from .request_context import new_span_id
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One number of a feature, such as the connections in use.
+
+    Args:
+        name: Its name with dots and without a unit, such as `db.client.connection.count`.
+        description: One sentence for the documents and for Prometheus.
+        value: The number. A counter only grows.
+        attributes: Attributes that tell it from others of this name. Each must have few values.
+        unit: `s` for seconds, `By` for bytes, or empty for a count.
+        kind: Whether it is a gauge or a counter.
+    """
+
+    name: str
+    description: str
+    value: float
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    unit: Literal["", "s", "By"] = ""
+    kind: Literal["gauge", "counter"] = "gauge"
+
+
+# Called on the event loop whenever the numbers are read. It must not block.
+MeasurementSource = Callable[[], Iterable[Measurement] | Awaitable[Iterable[Measurement]]]
+
+
+@dataclass(slots=True)
+class Operation:
+    """One call to a dependency: a statement, a command of Redis, or one try of a call to another service.
+
+    Args:
+        kind: `db` for a database or Redis, `http` for another service.
+        name: The operation without values: `SELECT`, `GET`.
+        attributes: OpenTelemetry's attributes of the call. A statement contains placeholders instead of values.
+        span_id: The id that the dependency gets as its parent (W3C Trace Context, 3.2).
+    """
+
+    kind: Literal["db", "http"]
+    name: str
+    attributes: dict[str, str | int]
+    span_id: str = field(default_factory=new_span_id)
+    started: float = field(default_factory=time.perf_counter)
+    duration_seconds: float = 0.0
+    error: BaseException | None = None
+
+
+# Called once when an operation has ended, in the task or thread that called the dependency. It must not block.
+OperationObserver = Callable[[Operation], None]
+
+
+def end(operation: Operation, observers: Sequence[OperationObserver]) -> None:
+    """Record the duration of an operation and tell the observers."""
+    operation.duration_seconds = time.perf_counter() - operation.started
+    for observe in observers:
+        try:
+            observe(operation)
+        except Exception:
+            log.exception("operation_observer_failed")
+
+
+@contextmanager
+def observed(operation: Operation, observers: Sequence[OperationObserver]) -> Iterator[None]:
+    """Run a block as one operation: `with observed(operation, chassis.operation_observers): ...`."""
+    try:
+        yield
+    except BaseException as error:
+        operation.error = error
+        raise
+    finally:
+        end(operation, observers)
