@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Engine, event
 
 from ..package import ROOT, module, program
 from .conftest import Start
@@ -75,6 +77,37 @@ def test_lost_file_is_not_replaced_by_an_empty_one(start: Start, folder: Path) -
     assert not file.exists()
     (folder / "elsewhere").rename(file)
     assert statuses() == {200}
+
+
+def test_file_with_its_maximum_of_pages_makes_the_service_unready_until_rows_are_deleted(
+    start: Start, folder: Path
+) -> None:
+    """`PRAGMA max_page_count` limits each connection, so only a connection of the service knows it."""
+    chassis: list[Any] = []
+    run("CREATE TABLE filled (words TEXT)")()
+    behaviours = {
+        "write": lambda: in_request(chassis[0], f"INSERT INTO filled VALUES ('{'word' * 1000}')"),
+        "delete": lambda: in_request(chassis[0], "DELETE FROM filled"),
+    }
+
+    def limit_pages(connection: Any, *_: Any) -> None:
+        connection.execute("PRAGMA max_page_count = 50").close()
+
+    with listening(Engine, "connect", limit_pages):
+        client = start(behaviours, install=chassis.append, health_check_cache_seconds=0.01)
+        assert client.get("/health/ready").status_code == 200
+        until(lambda: client.get("/api/here/write").status_code == 503)
+        until(lambda: client.get("/health/ready").status_code == 503)
+        assert client.get("/health").json()["checks"]["database"]["error"] == "the database has reached max_page_count"
+        assert client.get("/api/here/delete").status_code == 200
+        until(lambda: client.get("/health/ready").status_code == 200)
+
+
+@contextmanager
+def listening(target: Any, name: str, listener: Callable[..., None]) -> Iterator[None]:
+    event.listen(target, name, listener)
+    yield
+    event.remove(target, name, listener)
 
 
 def test_migrate_check_of_a_missing_file_does_not_create_it(

@@ -16,7 +16,7 @@ from sqlalchemy import URL, Engine
 from .backend import DiskFullError, ReadOnlyError, wait_for_lock
 
 # The space that a database needs to continue: a few pages and their entries in its log.
-_PROBE = bytes(65_536)
+PROBE_BYTES = 65_536
 
 
 def pool_options(pool_size: int, pool_timeout_seconds: float) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def check_writable(path: Path) -> None:
         raise ReadOnlyError
     try:
         with TemporaryFile(dir=path.parent, buffering=0) as probe:
-            is_full = probe.write(_PROBE) < len(_PROBE)
+            is_full = probe.write(bytes(PROBE_BYTES)) < PROBE_BYTES
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise ReadOnlyError from error

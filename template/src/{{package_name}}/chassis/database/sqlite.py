@@ -13,6 +13,7 @@ from sqlalchemy.ext.compiler import compiles
 
 from . import Settings as DatabaseSettings
 from . import file
+from .backend import ReadOnlyError
 
 ASYNC_DRIVER = "sqlite+aiosqlite"
 SYNC_DRIVER = "sqlite+pysqlite"
@@ -28,6 +29,7 @@ _TRANSIENT = (
     "database is locked", "database table is locked", "unable to open database file", "disk i/o error",
     "database or disk is full", "attempt to write a readonly database",
 )  # fmt: skip
+_PAGES = ("page_size", "page_count", "freelist_count", "max_page_count")
 
 
 class Settings(DatabaseSettings):
@@ -97,6 +99,9 @@ def ping(connection: Connection) -> None:
         connection.scalar(text("SELECT count(*) FROM ping.sqlite_master"))
     finally:
         connection.execute(text("DETACH DATABASE ping"))
+    size, pages, free, limit = (connection.scalar(text(f"PRAGMA {name}")) or 0 for name in _PAGES)
+    if (limit - pages + free) * size < file.PROBE_BYTES:
+        raise ReadOnlyError("the database has reached max_page_count")
 
 
 def is_transient(error: Exception) -> bool:
