@@ -12,6 +12,8 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -23,7 +25,7 @@ import uvicorn
 from ..package import PACKAGE, ROOT, environment, module
 from ..servers import free_port
 from .application import create_app
-from .conftest import FAULTS, Logs, settings_for_tests
+from .conftest import FAULTS, Logs, Start, settings_for_tests
 from .process import PATIENCE_SECONDS, SOURCES, START_SECONDS, Process, read_all, serving, until
 
 FIELDS = {"timestamp", "level", "event", "logger", "service.name", "service.version", "deployment.environment.name"}
@@ -194,6 +196,37 @@ def test_service_is_served_by_another_asgi_server(folder: Path) -> None:
         response = process.get("/nowhere", {"X-Request-ID": "other-server-1"})
         assert (response.status_code, response.json()["request_id"]) == (404, "other-server-1")
         assert process.finished("other-server-1")["http.response.status_code"] == 404
+
+
+def test_invalid_settings_end_another_asgi_server_with_one_sentence(folder: Path) -> None:
+    process = Process(folder, "uvicorn", f"{PACKAGE}.asgi:app", PORT="many")
+    assert process.exit_code() == 78
+    assert re.fullmatch(r"The settings have 1 problem:\n  PORT: [^\n]+\n", process.stderr)
+
+
+@pytest.mark.parametrize("error", ["SettingsError", "UnavailableError"])
+def test_failed_start_under_another_asgi_server_is_one_entry_without_traceback(
+    start: Start, logs: Logs, error: str
+) -> None:
+    """The dependency rejects its settings, or stays unavailable."""
+    fault = {
+        "SettingsError": module("chassis.settings").SettingsError(["DATABASE_URL: it is wrong; correct it"]),
+        "UnavailableError": module("chassis.errors").UnavailableError(),
+    }[error]
+
+    @contextmanager
+    def fail() -> Iterator[None]:
+        raise fault
+        yield
+
+    def install(chassis: Any) -> None:
+        chassis.lifespans.append(("faulty", fail))
+
+    with pytest.raises(AssertionError, match=r"startup\.failed"):
+        start(install=install, startup_timeout_seconds=0.01)
+    (failed,) = [entry for entry in logs() if entry["level"] == "error"]
+    assert (failed["event"], failed["cause"]) == ("startup_failed", str(fault))
+    assert "exception" not in failed
 
 
 def test_service_with_fewer_descriptors_than_connections_warns(folder: Path) -> None:

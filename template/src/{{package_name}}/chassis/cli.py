@@ -14,7 +14,7 @@ from typing import Any
 
 from . import settings as chassis_settings
 from .app import Feature
-from .lifecycle import EX_CONFIG
+from .lifecycle import EX_CONFIG, flush_stdout
 from .settings import BaseChassisSettings, SettingsError
 
 
@@ -34,16 +34,25 @@ class Program:
 
 def main(program: Program, arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, or 78 if the settings are invalid."""
-    options = _parser(program).parse_args(arguments)
     try:
+        options = _parser(program).parse_args(arguments)
         code: int = options.run(program, options)
     except SettingsError as error:
-        count = len(error.problems)
-        print(f"The settings have {count} problem{'s' if count > 1 else ''}:", file=sys.stderr)
-        for sentence in error.problems:
-            print(f"  {sentence}", file=sys.stderr)
-        return EX_CONFIG
+        return print_problems(error)
+    except BrokenPipeError:  # the reader of the output, such as `head`, has ended
+        return 1
+    finally:
+        flush_stdout()
     return code
+
+
+def print_problems(error: SettingsError) -> int:
+    """Print each problem in a line on stderr, and return the exit code."""
+    count = len(error.problems)
+    print(f"The settings have {count} problem{'s' if count > 1 else ''}:", file=sys.stderr)
+    for sentence in error.problems:
+        print(f"  {sentence}", file=sys.stderr)
+    return EX_CONFIG
 
 
 def _parser(program: Program) -> argparse.ArgumentParser:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -53,6 +55,14 @@ class Lifecycle:
     def mark_stopped(self) -> None:
         self.started_at = None
         log.info("service_stopped", uptime_seconds=round(self.uptime_seconds, 3))
+
+
+def flush_stdout() -> None:
+    """Write what is buffered. If that fails because stdout is closed, Python must not try again and exit with 120."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def log_retry(details: stamina.instrumentation.RetryDetails) -> None:

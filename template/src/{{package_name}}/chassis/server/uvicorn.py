@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import socket
-import sys
 import threading
 import time
 from asyncio import CancelledError
@@ -23,9 +22,8 @@ import uvicorn
 from pydantic import Field
 
 from ..app import Chassis, chassis_of
-from ..errors import UnavailableError
-from ..lifecycle import EX_CONFIG, EX_UNAVAILABLE
-from ..settings import BaseChassisSettings, ServiceSettings, SettingsError
+from ..lifecycle import EX_UNAVAILABLE, flush_stdout
+from ..settings import BaseChassisSettings, ServiceSettings
 from ..web.middleware import ChassisMiddleware
 from ..web.timeouts import Settings as TimeoutSettings
 from .connections import ConnectionLimits, limited
@@ -101,19 +99,8 @@ class DrainingServer(uvicorn.Server):
             if self._lifecycle.started:
                 log.exception("shutdown_failed")
             elif not self._lifecycle.draining:
-                self.exit_code = self._log_failed_start(error)
+                self.exit_code = self._middleware.log_failed_start(error)
             self.should_exit = True
-
-    def _log_failed_start(self, error: Exception) -> int:
-        """Log why the start failed, with a traceback only for an unexpected error, and return the exit code."""
-        if isinstance(error, SettingsError):
-            log.error("startup_failed", cause=str(error))
-            return EX_CONFIG
-        if isinstance(self._middleware.chassis.to_service_error(error), UnavailableError):
-            log.error("startup_failed", cause=str(error).partition("\n")[0])
-        else:
-            log.exception("startup_failed")
-        return EX_UNAVAILABLE
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # A signal handler may interrupt any code, a write to the log included: it only schedules.
@@ -150,7 +137,6 @@ def serve(create_app: Callable[[], Any], _settings: BaseChassisSettings) -> int:
     chassis.lifecycle.opening = True
     server = DrainingServer(_config(middleware), middleware, service.shutdown_timeout_seconds)
     _run(server, listener)
-    _flush_stdout()
     return server.exit_code
 
 
@@ -212,16 +198,8 @@ def _is_news(record: logging.LogRecord) -> bool:
 def _abandon(code: int) -> None:
     threads = [thread.name for thread in threading.enumerate() if not thread.daemon]
     log.warning("threads_abandoned", threads=threads)
-    _flush_stdout()
+    flush_stdout()
     os._exit(code)
-
-
-def _flush_stdout() -> None:
-    """Write what is buffered. If that fails because stdout is closed, Python must not try again and exit with 120."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -18,9 +18,10 @@ from .. import errors, request_context
 from ..app import ASGIApp, Chassis, Receive, Scope, Send
 from ..health.checks import Settings as HealthSettings
 from ..health.monitor import HEADERS, PATHS, HealthEndpoints, HealthMonitor
+from ..lifecycle import EX_CONFIG, EX_UNAVAILABLE
 from ..logging.access_log import AccessLog
 from ..request_context import RequestContext
-from ..settings import ServiceSettings
+from ..settings import ServiceSettings, SettingsError
 from .headers import ResponseHeaders
 from .policy import Request, RequestPolicy
 from .problems import RawResponse
@@ -188,6 +189,17 @@ class ChassisMiddleware:
             yield
         lifecycle.mark_stopped()
 
+    def log_failed_start(self, error: Exception) -> int:
+        """Log why the start failed, with a traceback only for an unexpected error, and return the exit code."""
+        if isinstance(error, SettingsError):
+            log.error("startup_failed", cause=str(error))
+            return EX_CONFIG
+        if isinstance(self.chassis.to_service_error(error), errors.UnavailableError):
+            log.error("startup_failed", cause=str(error).partition("\n")[0])
+        else:
+            log.exception("startup_failed")
+        return EX_UNAVAILABLE
+
     async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
         """Speak the ASGI lifespan protocol, for servers and tests."""
         await receive()
@@ -197,9 +209,9 @@ class ChassisMiddleware:
                 await send({"type": "lifespan.startup.complete"})
                 phase = "shutdown"
                 await receive()
-        except Exception:
+        except Exception as error:
             if phase == "startup":
-                log.exception("startup_failed")
+                self.log_failed_start(error)
             else:
                 log.exception("shutdown_failed")
             await send({"type": f"lifespan.{phase}.failed", "message": ""})
