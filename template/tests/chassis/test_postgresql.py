@@ -11,6 +11,7 @@ from sqlalchemy import Engine, make_url, text
 from sqlalchemy.exc import DBAPIError
 
 from ..package import CHASSIS, ROOT, module, program
+from ..servers import free_port
 from ..servers import postgresql as server
 from .conftest import Start, settings_for_tests
 from .process import until
@@ -104,6 +105,7 @@ def show(opened: Engine, name: str) -> Any:
         "pgbouncer=true",
         "application_name=orders&target_session_attrs=read-write",
         "host=/run/postgresql",
+        "application_name=me@host",
     ],
 )
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+asyncpg"])
@@ -133,6 +135,25 @@ def test_url_that_would_fail_later_is_rejected_by_name(
     output = capsys.readouterr().err
     assert error in output
     assert "hunter2" not in output
+
+
+def test_url_with_several_ports_is_rejected_with_the_form_to_use(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """libpq accepts both forms, but only one of them is a URL."""
+    monkeypatch.setenv("DATABASE_URL", "postgresql://user:hunter2@one:5432,two:5433/name")
+    assert cli.main(program(), ["check"]) == 78
+    output = capsys.readouterr().err
+    assert "DATABASE_URL: has several hosts; use the form postgresql://user:password@/name?host=" in output
+    assert "hunter2" not in output
+
+
+def test_url_with_several_hosts_uses_the_one_that_accepts_writes(url: Url) -> None:
+    there = make_url(url())
+    hosts = (f"127.0.0.1:{free_port()}", f"{there.host}:{there.port}")
+    several = there.set(host=None, port=None, query={"host": hosts, "target_session_attrs": "read-write"})
+    with engine(database_url=several.render_as_string(hide_password=False)) as opened:
+        assert show(opened, "port") == str(there.port)
 
 
 @pytest.mark.parametrize("pooled", [False, True], ids=["directly", "through PgBouncer"])

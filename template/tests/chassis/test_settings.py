@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -235,7 +236,7 @@ def test_value_in_quotes_is_rejected(monkeypatch: pytest.MonkeyPatch, variable: 
         assert ("hunter2" in sentence) == (variable != "CHASSIS_TEST_KEY")
 
 
-@pytest.mark.parametrize("value", ["'self' 'none'", '"a" or "b"', "it's", '"', "'a\""])
+@pytest.mark.parametrize("value", ["'self'", "'none'", "'self' 'none'", '"a" or "b"', "it's", '"', "'a\""])
 def test_value_that_only_contains_quotes_is_accepted(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("CHASSIS_TEST_KEY", value)
     settings = chassis_settings.load(Demanding, chassis_test_secret="hunter2hunter2")
@@ -245,6 +246,20 @@ def test_value_that_only_contains_quotes_is_accepted(monkeypatch: pytest.MonkeyP
 def test_item_of_a_list_in_quotes_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALLOWED_HOSTS", """api.example.com, "www.example.com" """)
     assert [sentence.partition(":")[0] for sentence in faults()] == ["ALLOWED_HOSTS"]
+
+
+@pytest.mark.parametrize(
+    "value", ["a.example,b.example", '["a.example", "b.example"]', ' [ "a.example",\n"b.example"] ']
+)
+def test_list_is_written_with_commas_or_as_json(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("ALLOWED_HOSTS", value)
+    assert chassis_settings.load(Demanding, **SECRETS).allowed_hosts == ["a.example", "b.example"]
+
+
+def test_list_in_invalid_json_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALLOWED_HOSTS", '["a.example", "b.example"')
+    (sentence,) = faults()
+    assert sentence.startswith("ALLOWED_HOSTS: is not valid JSON; ")
 
 
 def test_spaces_around_a_value_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -393,6 +408,8 @@ def test_comment_behind_a_value_in_env_file_is_named(folder: Path, capsys: pytes
     """`docker run --env-file` takes it as part of the value."""
     (folder / ".env").write_text("PORT=9000 # mine\nSERVICE_NAME='a # b'\nLOG_LEVEL='INFO' # loud\n# PORT=1 # x\n")
     assert [sentence.partition(" ")[0] for sentence in warned(capsys)] == ["PORT", "LOG_LEVEL"]
+    (folder / ".env").write_text("LOG_FILE= # none\nSERVICE_VERSION=#1\n")
+    assert [sentence.partition(" ")[0] for sentence in warned(capsys)] == ["LOG_FILE"]
 
 
 # -- production --------------------------------------------------------------------------------------------------------
@@ -472,6 +489,24 @@ def test_settings_command_prints_the_effective_settings(
     assert shown.keys() == {name.upper() for name in program().settings.model_fields}
     assert shown["ALLOWED_HOSTS"] == "a.example,b.example"
     assert (shown["DEBUG"], shown["PORT"], shown["LOG_FILE"]) == ("false", "8000", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "is_buffered", "code"),
+    [(["settings"], True, 0), (["settings"], False, 1), (["--help"], True, 0)],
+    ids=["settings", "settings without a buffer", "help"],
+)
+def test_command_whose_output_is_not_read_prints_no_error(
+    folder: Path, arguments: list[str], is_buffered: bool, code: int
+) -> None:
+    """`| head` closes the pipe before the command has ended."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", PACKAGE, *arguments]
+    environ = environment(folder, PYTHONPATH=SOURCES, PYTHONUNBUFFERED="" if is_buffered else "1")
+    done = subprocess.run(command, cwd=folder, env=environ, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (code, b"")
 
 
 def test_unknown_command_is_rejected_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:

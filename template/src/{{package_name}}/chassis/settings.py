@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -17,8 +19,15 @@ SECRETS_DIR = Path("/run/secrets")
 
 
 def _split(value: object) -> object:
-    """Turn `a, b` into `["a", "b"]`, so that lists in the environment need no quotes and brackets."""
+    """Turn `a, b` into `["a", "b"]`, so that lists in the environment need no quotes and brackets; JSON works too."""
     if isinstance(value, str):
+        if re.match(r'\s*\[\s*"', value):
+            try:
+                return json.loads(value)
+            except ValueError:
+                raise ValueError(
+                    "is not valid JSON; write the items with commas between them, without quotes"
+                ) from None
         return [settings_sources.without_quotes(item) for item in value.split(",") if item.strip()]
     return value
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 # A line of `.env`: the name, and the value with its quotes and its comment.
 _LINE = re.compile(r"^[ \t]*(?:export[ \t]+)?(\w+)[ \t]*=[ \t]*(.*?)[ \t]*$", re.MULTILINE)
-# A value that is one quoted text, and one with a comment behind it.
-_QUOTED = re.compile(r"""(["'])(?:(?!\1).)*\1(\s+#.*)?""", re.DOTALL)
+# A value that is one quoted text, except a keyword of a Content-Security-Policy, and one with a comment behind it.
+_QUOTED = re.compile(r"""(?!'(?:self|none)'$)(["'])(?:(?!\1).)*\1(\s+#.*)?""", re.DOTALL)
 _COMMENTED = re.compile(r"""^(((["'])(?:\\.|(?!\3).)*\3)?+.*?)\s+#.*""")
 
 
@@ -65,7 +65,7 @@ def warnings(names: Collection[str], env_file: Path | None) -> list[str]:
     found = [
         f"{name} in {env_file}: `docker run --env-file` takes the comment as part of the value; move it to its own line"
         for name, value in _lines(env_file)
-        if name in names and _COMMENTED.match(value)
+        if name in names and (_COMMENTED.match(value) or value.startswith("# "))
     ]
     in_file = {name for name, _ in _lines(env_file)} - set(names)
     for name in sorted(in_file):

@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import structlog
 
 from ..database import maintenance
+from ..database.connection import as_settings_error
+from ..lifecycle import EX_CONFIG
 from ..logging import config as logging
-from ..settings import load, view
+from ..settings import SettingsError, load, view
 from . import BackupError, DatabaseBackup, Settings, archive
 
 if TYPE_CHECKING:
@@ -62,7 +64,7 @@ def _backup(program: Program, options: argparse.Namespace, backup: DatabaseBacku
     settings = view(load(program.settings), Settings)
     if options.daily_at:
         _exit_at_sigterm(0)
-        _every_day(settings, program, options.daily_at, backup)
+        return _every_day(settings, program, options.daily_at, backup)
 
     def work() -> None:
         made = backup.make(settings)
@@ -78,11 +80,15 @@ def _backup(program: Program, options: argparse.Namespace, backup: DatabaseBacku
     return _run(work, "The backup failed", backup)
 
 
-def _every_day(settings: Settings, program: Program, at: time_of_day, backup: DatabaseBackup) -> None:
-    """Make a backup every day until SIGTERM, and log in the same format as the service."""
+def _every_day(settings: Settings, program: Program, at: time_of_day, backup: DatabaseBackup) -> int:
+    """Make a backup every day until SIGTERM, and log in the same format as the service.
+
+    It ends with 78 if the database rejects the URL, because only a new process reads corrected settings.
+    """
 
     def make() -> None:
-        made = backup.make(settings)
+        with as_settings_error(backup.backend):
+            made = backup.make(settings)
         seconds = round(made.seconds, 3)
         log.info("backup_made", file=str(made.path), size_bytes=made.size_bytes, seconds=seconds, deleted=made.deleted)
 
@@ -90,7 +96,11 @@ def _every_day(settings: Settings, program: Program, at: time_of_day, backup: Da
         return [moment for moment, _ in archive.found(settings.backup_directory, settings.service_name)]
 
     logging.configure(view(load(program.settings), logging.Settings))
-    daily(make, times, at, lambda: datetime.now(UTC), time.sleep)
+    try:
+        daily(make, times, at, lambda: datetime.now(UTC), time.sleep)
+    except SettingsError as error:
+        log.error("backup_failed", error=str(error))
+        return EX_CONFIG
 
 
 def due(times: Iterable[datetime], at: time_of_day, now: datetime) -> datetime:
@@ -112,7 +122,11 @@ def daily(
     clock: Callable[[], datetime],
     sleep: Callable[[float], object],
 ) -> NoReturn:
-    """Call `make` whenever a backup is due, and again after `RETRY_SECONDS` if it raises."""
+    """Call `make` whenever a backup is due, and again after `RETRY_SECONDS` if it fails.
+
+    Raises:
+        SettingsError: The settings must be corrected first.
+    """
     announced = None
     while True:
         now = clock()
@@ -125,8 +139,10 @@ def daily(
             continue
         try:
             make()
+        except SettingsError:
+            raise
         except Exception as error:
-            log.error("backup_failed", error=str(error), retry_seconds=RETRY_SECONDS)
+            log.error("backup_failed", error=str(error).partition("\n")[0], retry_seconds=RETRY_SECONDS)
             sleep(RETRY_SECONDS)
 
 

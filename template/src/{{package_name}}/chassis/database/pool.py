@@ -86,11 +86,16 @@ class Settings(DatabaseSettings):
     def parse_url(cls, text: str) -> URL:
         url = super().parse_url(text)
         # More than one @, or a % without two digits: the parser would read a part of the password as something else.
-        is_ambiguous = text.count("@") > 1 or re.search(r"%(?![0-9A-Fa-f]{2})|^\s|\s$", text)
-        if is_ambiguous or not url.database or not 0 <= (url.port or 0) < 65_536:
+        is_ambiguous = text.partition("?")[0].count("@") > 1 or "@" in f"{url.host}{url.database}"
+        is_invalid = not 0 <= (url.port or 0) < 65_536 or re.search(r"%(?![0-9A-Fa-f]{2})|^\s|\s$", text)
+        if is_ambiguous or is_invalid:
             raise cls.invalid_url()
         url = cls.translate(url)
         unknown = sorted(set(url.query) - cls.url_parameters)
+        if unknown and text.count("@") > 1:
+            raise cls.invalid_url()
+        if not url.database:
+            raise ValueError(f"names no database; use the form {cls.url_example}")
         if unknown:
             remedies = {name: f"set {variable(setting)} instead" for name, setting in cls.url_settings.items()}
             remedies |= cls.url_remedies

@@ -82,6 +82,13 @@ class Settings(pool.Settings):
     }
 
     @classmethod
+    def parse_url(cls, text: str) -> URL:
+        if re.search(r"@[^/?@]*:[^/?@]*,", text):
+            form = "postgresql://user:password@/name?host=HOST:PORT&host=HOST:PORT"
+            raise ValueError(f"has several hosts; use the form {form}")
+        return super().parse_url(text)
+
+    @classmethod
     def translate(cls, url: URL) -> URL:
         if url.query.get("pgbouncer", "true") not in ("true", "false"):
             raise ValueError("has an invalid value for pgbouncer; use true or false")
