@@ -11,7 +11,8 @@ from copier import run_copy, run_recopy
 from owner import develop
 from planting import each, put, swap
 from questions import ROOT, read_yaml
-from releases import Releases, commit, git, starting_points
+from releases import Releases, commit, git, recorded, starting_points
+from suites import WHOLE
 from updating import (
     DEFAULTS,
     QUIETLY,
@@ -63,9 +64,14 @@ def hardened(releases: Releases, tmp_path_factory: pytest.TempPathFactory) -> Re
 
 
 def stacks_of_releases() -> Iterator[Any]:
-    """Every release with the answers of each named stack that it had; a question that came later gets its default."""
+    """The newest release with the answers of each named stack that it had, and every other one with those of two.
+
+    A question that came later gets its default.
+    """
+    newest = f"v{list(recorded())[-1]}"
     for version, name in starting_points().items():
-        for path in git(ROOT, "ls-tree", "--name-only", name, "tests/answers/").splitlines():
+        listed = git(ROOT, "ls-tree", "--name-only", name, "tests/answers/").splitlines()
+        for path in listed if version == newest else [path for path in listed if Path(path).stem in WHOLE]:
             answers = yaml.safe_load(git(ROOT, "show", f"{name}:{path}"))
             yield pytest.param(version, answers, id=f"{version}-{Path(path).stem}")
 
@@ -82,8 +88,9 @@ def test_an_untouched_service_becomes_a_fresh_render(
     after = update(project, releases.new)
     may_rename = not git(releases.path, "ls-tree", version, "hooks/releases/0.3.0.toml")
     assert may_rename or sorted(before.keys() - after.keys()) == []
-    features = read_yaml(project / ".copier-answers.yml")["features"]
-    fresh = files(services(releases.path, releases.new, {**answers, "features": features}))
+    added = read_yaml(project / ".copier-answers.yml")
+    kept = {question: added[question] for question in ("features", "monitoring")}
+    fresh = files(services(releases.path, releases.new, {**answers, **kept}))
     assert differences(territory(after, yours=False), territory(fresh, yours=False)) == []
     assert differences(territory(after, yours=True), territory(before, yours=True)) == []
 

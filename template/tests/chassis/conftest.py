@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from types import SimpleNamespace
@@ -14,6 +13,7 @@ import pytest
 from ..package import module
 from .application import create_app
 from .in_process import open_client
+from .log_entries import parse
 from .process import Process, serving
 
 # The commands of the service, with the application of the tests instead of yours.
@@ -61,7 +61,7 @@ def logs(capsys: pytest.CaptureFixture[str]) -> Iterator[Logs]:
     entries: list[dict[str, Any]] = []
 
     def read(event: str | None = None) -> list[dict[str, Any]]:
-        entries.extend(json.loads(line) for line in capsys.readouterr().out.splitlines())
+        entries.extend(parse(line) for line in capsys.readouterr().out.splitlines())
         return [entry for entry in entries if event in (None, entry["event"])]
 
     yield read

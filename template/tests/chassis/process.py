@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -20,6 +19,7 @@ import httpx
 
 from ..package import PACKAGE, ROOT, environment
 from ..servers import free_port
+from .log_entries import parse
 
 # How long one step may take before its test fails: long, so that no test fails on a busy machine.
 PATIENCE_SECONDS = 60
@@ -63,11 +63,11 @@ class Process:
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        """The log entries so far. A line that is not JSON fails the test."""
+        """The log entries so far. A line that does not match docs/log-schema.json fails the test."""
         has_ended = self.popen.poll() is not None
         *whole, last = self._stdout.read_bytes().split(b"\n")
         # The last line of a running process may be incomplete.
-        return [json.loads(line) for line in (*whole, *([last] if last and has_ended else []))]
+        return [parse(line) for line in (*whole, *([last] if last and has_ended else []))]
 
     @property
     def stderr(self) -> str:
