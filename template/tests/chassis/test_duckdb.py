@@ -20,7 +20,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.util import greenlet_spawn
 
-from ..package import PACKAGE, ROOT, environment, module, program
+from ..package import PACKAGE, ROOT, environment, module
 from .conftest import Start
 from .process import PATIENCE_SECONDS, serving, until
 from .sql import backend, engine, rows, run
@@ -279,15 +279,3 @@ def test_new_service_waits_until_the_old_one_has_closed_the_file(folder: Path) -
             opened.dispose()
             process.wait_until_started()
             assert "database" in [entry["dependency"] for entry in process.events("dependency_opened")]
-
-
-def test_migrate_check_of_a_missing_file_does_not_create_it(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """An empty file must not hide a wrong path in the settings of production."""
-    monkeypatch.chdir(ROOT)
-    file = folder / "sub" / "test.db"
-    monkeypatch.setenv("DATABASE_URL", f"duckdb:///{file}")
-    assert module("chassis.cli").main(program(), ["migrate", "check"]) == 1
-    assert f"the database {file} does not exist; run migrate" in capsys.readouterr().err
-    assert not file.parent.exists()

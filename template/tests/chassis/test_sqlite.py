@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event
 
-from ..package import ROOT, module, program
+from ..package import module
 from .conftest import Start
 from .process import until
 from .sql import run
@@ -108,15 +108,3 @@ def listening(target: Any, name: str, listener: Callable[..., None]) -> Iterator
     event.listen(target, name, listener)
     yield
     event.remove(target, name, listener)
-
-
-def test_migrate_check_of_a_missing_file_does_not_create_it(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """An empty file must not hide a wrong path in the settings of production."""
-    monkeypatch.chdir(ROOT)
-    file = folder / "sub" / "test.db"
-    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{file}")
-    assert module("chassis.cli").main(program(), ["migrate", "check"]) == 1
-    assert f"the database {file} does not exist; run migrate" in capsys.readouterr().err
-    assert not file.parent.exists()
