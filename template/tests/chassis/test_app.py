@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 import stamina
 
-from ..package import module
+from ..package import CHASSIS, module
 from .application import create_app
 from .conftest import Logs, Start, settings_for_tests
 from .in_process import open_client
@@ -55,6 +57,25 @@ def test_resources_open_in_order_and_close_in_reverse_order(logs: Logs) -> None:
         assert steps[-3:] == ["pool", "client", "service_started"]
     assert events == ["pool opened", "client opened", "client closed", "pool closed"]
     assert logs()[-1]["event"] == "service_stopped"
+
+
+def test_root_path_of_the_server_is_not_part_of_the_path(logs: Logs) -> None:
+    """The path of an ASGI request contains it, but probes, routes and limits are those of the service."""
+    asgi = app_module.asgi_app(create_app(settings_for_tests(), FEATURES, {}))
+
+    async def respond() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(asgi, root_path="/shop")
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost/shop") as client:
+            paths = ("/health/live", "/api/things/7", "/api/things/rare/7")
+            return [await client.get(path) for path in paths] + [await client.delete("/api/things/7")]
+
+    live, thing, rare, deleted = asyncio.run(respond())
+    assert live.status_code == 200
+    assert thing.json()["thing_id"] == 7
+    assert set(deleted.headers["allow"].split(", ")) >= {"GET", "HEAD"}
+    assert logs("request_finished")[0]["url.path"] == "/api/things/7"
+    if (CHASSIS / "rate_limit").is_dir():
+        assert ";q=2;" in rare.headers["ratelimit-policy"]
 
 
 def test_retry_at_start_is_logged_with_the_resource_and_without_the_text_of_its_error(logs: Logs) -> None:

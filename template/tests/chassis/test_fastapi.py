@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from fastapi import APIRouter, FastAPI, HTTPException, Response
 from starlette.requests import ClientDisconnect
+from starlette.staticfiles import StaticFiles
 
 from ..package import module
 from .conftest import FAULTS, Logs, Start, settings_for_tests
@@ -104,6 +105,19 @@ def test_service_has_started_after_the_lifespans_of_the_application() -> None:
     app.include_router(APIRouter(lifespan=own))
     with open_client(app):
         assert (seen, chassis.lifecycle.started) == ([False, False], True)
+
+
+def test_allow_of_mounted_files_has_the_methods_that_they_support(folder: Path) -> None:
+    """A mounted application is one route of all methods, and `StaticFiles` names none."""
+    (folder / "page.txt").write_text("page")
+    app = FastAPI()
+    module("chassis.web.fastapi").install(app, settings_for_tests(), module("chassis.features").FEATURES)
+    app.mount("/files", StaticFiles(directory=folder))
+    with open_client(app) as client:
+        response = client.post("/files/page.txt")
+        assert_is_problem(response, 405, "METHOD_NOT_ALLOWED")
+        assert response.headers["allow"] == "GET, HEAD"
+        assert client.head("/files/page.txt").headers["content-length"] == "4"
 
 
 def test_explicit_head_route_is_used_for_head() -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 from pathlib import Path
 
-import httpx
 from flask import abort
 from werkzeug.exceptions import Forbidden
 
@@ -45,18 +43,6 @@ def test_http_exception_in_a_before_request_hook_has_its_status(start: Start, lo
     client = start(install=lambda chassis: chassis.before_request.append(refuse))
     assert_is_problem(client.get("/api/things/7"), 403, "PERMISSION_DENIED")
     assert logs("request_failed") == []
-
-
-def test_root_path_of_the_server_is_not_part_of_the_route() -> None:
-    """The path of an ASGI request contains the root path, and PATH_INFO of a WSGI request does not."""
-    asgi = module("chassis.app").asgi_app(create_app(settings_for_tests(), FEATURES, {}))
-
-    async def get() -> httpx.Response:
-        transport = httpx.ASGITransport(asgi, root_path="/shop")
-        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
-            return await client.get("/shop/api/things/7")
-
-    assert asyncio.run(get()).json()["thing_id"] == 7
 
 
 def test_error_handler_of_flask_is_used() -> None:

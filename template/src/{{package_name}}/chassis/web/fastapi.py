@@ -25,6 +25,7 @@ from .. import errors
 from ..app import ASGIApp, Chassis, Feature, Receive, RouteTable, Scope, Send, attach, build, chassis_of
 from ..settings import BaseChassisSettings, in_production
 from .middleware import ChassisMiddleware
+from .policy import route_path
 from .problems import MEDIA_TYPE, invalid_input, problem_response
 
 # The key in the scope of a HEAD request for the scope of the GET request that the application sees instead.
@@ -107,7 +108,9 @@ def _respond_with_problems(app: FastAPI, chassis: Chassis, routes: RouteTable) -
         if isinstance(cause, RequestValidationError):
             error = _from_validation_error(request, cause)
         elif isinstance(cause, HTTPException) and cause.status_code == 405:
-            error = errors.MethodNotAllowedError(_allowed_methods(routes, request.scope["path"]))
+            # A mounted application, such as `StaticFiles`, has no route here and may not name its methods.
+            allowed = _allowed_methods(routes, route_path(request.scope)) or _named_methods(cause) or ["GET", "HEAD"]
+            error = errors.MethodNotAllowedError(allowed)
         response = problem_response(chassis, cause, error)
         return Response(response.body, response.status, response.headers)
 
@@ -119,6 +122,10 @@ def _respond_with_problems(app: FastAPI, chassis: Chassis, routes: RouteTable) -
 def _allowed_methods(routes: RouteTable, path: str) -> list[str]:
     """Return every method that the path supports; the framework lists those of one route only (RFC 9110, 10.2.1)."""
     return [method for method in _METHODS if routes.resolve("GET" if method == "HEAD" else method, path) is not None]
+
+
+def _named_methods(cause: HTTPException) -> list[str]:
+    return [value for name, value in (cause.headers or {}).items() if name.lower() == "allow" and value]
 
 
 def _from_validation_error(request: Request, error: RequestValidationError) -> errors.ServiceError:
@@ -176,7 +183,7 @@ class _HeadAsGet:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         is_head = scope["type"] == "http" and scope["method"] == "HEAD"
-        if is_head and self._routes.resolve("HEAD", scope["path"]) is None:
+        if is_head and self._routes.resolve("HEAD", route_path(scope)) is None:
             # A copy: the server needs the method of the original.
             get_scope = {**scope, "method": "GET"}
             scope[_GET_SCOPE] = get_scope

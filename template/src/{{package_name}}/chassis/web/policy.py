@@ -169,6 +169,13 @@ class Cors:
         return b"*" in self._origins or origin in self._origins
 
 
+def route_path(scope: Scope) -> str:
+    """Return the path below the root path of the server, which the path of an ASGI request contains."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    return path[len(root) :] if root and path.startswith(f"{root}/") else path
+
+
 class RequestPolicy:
     """Creates the context of each request and rejects requests that must not reach the application."""
 
@@ -206,7 +213,7 @@ class RequestPolicy:
             scope["client"] = (address, 0)
         return new_context(
             scope["method"],
-            scope["path"],
+            route_path(scope),
             client_address=address,
             scheme=scope["scheme"],
             request_id=raw.get(b"x-request-id"),
