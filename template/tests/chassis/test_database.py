@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -144,6 +145,19 @@ def test_cached_value_deleted_after_the_commit_is_not_stale(start: Start, things
         with pytest.raises(LookupError):
             in_session([INSERT_ONE.replace("one", "two")], LookupError, hooks=[cached.clear])
         assert cached == {"things": ["one"]}
+
+
+def test_hook_is_called_after_the_commit_of_its_work_whatever_follows(start: Start, things: None) -> None:
+    """A unit of work may commit and roll back itself, and raise after that."""
+    chassis: list[Any] = []
+    start(install=chassis.append, started=False)
+    called: list[int] = []
+    with sessions(chassis[0]) as in_session:
+        with pytest.raises(LookupError):
+            in_session([INSERT_ONE, "COMMIT"], LookupError, hooks=[lambda: called.append(1)])
+        in_session(["DELETE FROM things", "ROLLBACK"], hooks=[lambda: called.append(2)])
+    assert rows("SELECT name FROM things") == ["one"]
+    assert called == [1]
 
 
 def test_hook_that_fails_after_the_commit_is_logged(start: Start, things: None, logs: Logs) -> None:
@@ -369,17 +383,35 @@ def migrations(folder: Path) -> Path:
     return here
 
 
-def test_migrate_brings_an_empty_database_to_the_newest_schema(migrations: Path) -> None:
+def test_migrate_brings_an_empty_database_to_the_newest_schema(
+    migrations: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A second run changes nothing."""
-    assert cli.main(program(), ["migrate"]) == 0
-    assert "things" in tables()
-    assert cli.main(program(), ["migrate"]) == 0
+    for _ in range(2):
+        assert cli.main(program(), ["migrate"]) == 0
+        assert "things" in tables()
+        assert re.fullmatch(r"The database has the revision \w+\.\n", capsys.readouterr().out)
 
 
-def test_migrate_downgrade_to_base_empties_the_schema(migrations: Path) -> None:
+def test_migrate_downgrade_to_base_empties_the_schema(migrations: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(program(), ["migrate"])
+    capsys.readouterr()
     assert cli.main(program(), ["migrate", "downgrade", "base"]) == 0
+    assert capsys.readouterr().out == "The database has no revision.\n"
     assert "things" not in tables()
+
+
+@pytest.mark.skipif(not hasattr(backend, "path_of"), reason="the database is a server")
+def test_migrate_check_of_a_missing_file_does_not_create_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An empty file must not hide a wrong path in the settings of production."""
+    monkeypatch.chdir(ROOT)
+    file = folder / "sub" / "test.db"
+    monkeypatch.setenv("DATABASE_URL", f"{backend.Settings.url_schemes[0]}:///{file}")
+    assert cli.main(program(), ["migrate", "check"]) == 1
+    assert f"the database {file} does not exist; run migrate" in capsys.readouterr().err
+    assert not file.parent.exists()
 
 
 def test_migrate_to_an_unknown_revision_fails_with_a_sentence(

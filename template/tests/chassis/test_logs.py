@@ -407,6 +407,7 @@ def test_console_line_has_what_a_person_needs(start: Start, capsys: pytest.Captu
     )
     client.get("/api/here/work", headers={"x-request-id": "0123456789abcdef0123456789abcdef"})
     lines = [re.sub(r"\x1b\[\d+m", "", line) for line in capsys.readouterr().out.splitlines()]
+    assert [line for line in lines if len(line) > 120] == []
     placed, finished = (next(line for line in lines if word in line) for word in ("order_placed", "request_finished"))
     assert re.fullmatch(
         r"\d\d:\d\d:\d\d info    order_placed \[library.client\] GET /api/here/work order_id=7 request=01234567", placed

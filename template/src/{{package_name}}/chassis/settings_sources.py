@@ -62,12 +62,13 @@ def ambiguous(names: Collection[str], env_file: Path | None) -> list[str]:
 
 def warnings(names: Collection[str], env_file: Path | None) -> list[str]:
     """Return a sentence for each variable that looks like a misspelt setting, and for each comment behind a value."""
+    lines = _lines(env_file)
     found = [
         f"{name} in {env_file}: `docker run --env-file` takes the comment as part of the value; move it to its own line"
-        for name, value in _lines(env_file)
+        for name, value in lines
         if name in names and (_COMMENTED.match(value) or value.startswith("# "))
     ]
-    in_file = {name for name, _ in _lines(env_file)} - set(names)
+    in_file = {name for name, _ in lines} - set(names)
     for name in sorted(in_file):
         longer = [known for known in names if "_" in name and known.startswith(f"{name}_")]
         found += _misspelt(f"{name} in {env_file}", longer or get_close_matches(name, names, 1, 0.85))

@@ -39,12 +39,14 @@ class Database:
         Raises:
             DeadlineExceededError: The deadline of the current request has passed; nothing is committed.
         """
-        async with self._sessions() as session:
-            yield session
-            await session.commit()
-        if hooks := hooks_after_commit(session):
-            # The deadline of the request must not cancel them: the work is committed.
-            await asyncio.shield(_call(hooks))
+        try:
+            async with self._sessions() as session:
+                yield session
+                await session.commit()
+        finally:
+            if hooks := hooks_after_commit(session):
+                # The deadline of the request must not cancel them: the work is committed.
+                await asyncio.shield(_call(hooks))
 
     async def ping(self) -> None:
         """Raise an exception if the database is unavailable, or rejects the user."""

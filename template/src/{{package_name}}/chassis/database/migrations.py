@@ -106,11 +106,18 @@ def _upgrade(command: Any, config: Config, _options: argparse.Namespace) -> None
         return
     revisions.require_one_head()
     command.upgrade(config, "head")
+    _print_revision(config)
 
 
 def _downgrade(command: Any, config: Config, options: argparse.Namespace) -> None:
     _Revisions(config).require_known()
     command.downgrade(config, options.revision)
+    _print_revision(config)
+
+
+def _print_revision(config: Config) -> None:
+    current = _Revisions(config).current
+    print(f"The database has {f'the revision {current}' if current else 'no revision'}.")
 
 
 def _revision(command: Any, config: Config, options: argparse.Namespace) -> None:

@@ -12,7 +12,8 @@ from .. import request_context
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
-_HOOKS = "after_commit"
+# The functions to call after the next commit, and those whose work has been committed.
+_PENDING, _DUE = "after_commit", "committed"
 
 
 class UnitOfWork(Session):
@@ -30,25 +31,32 @@ class UnitOfWork(Session):
         context = request_context.current()
         if context is None:
             super().commit()
-            return
-        self.flush()  # before the commit is announced, because the deadline waits for announced commits
-        context.begin_commit()
-        try:
-            super().commit()
-        finally:
-            context.end_commit()
+        else:
+            self.flush()  # before the commit is announced, because the deadline waits for announced commits
+            context.begin_commit()
+            try:
+                super().commit()
+            finally:
+                context.end_commit()
+        self.info.setdefault(_DUE, []).extend(self.info.pop(_PENDING, ()))
+
+    def rollback(self) -> None:
+        """Roll back, and forget the functions to call after the commit."""
+        self.info.pop(_PENDING, None)
+        super().rollback()
 
 
 def after_commit(session: Session | AsyncSession, hook: Callable[[], Any]) -> None:
-    """Call a function when the unit of work has committed; in asynchronous handlers it returns an awaitable.
+    """Call a function when the unit of work has ended and committed; asynchronous handlers pass a coroutine function.
 
     Delete a cached value there: before the commit, another request would read and cache the old one again. After a
-    rollback the function is not called. Its exceptions are logged, because the work is already committed.
+    rollback the function is not called. If the unit of work commits itself and raises later, it is called. Its
+    exceptions are logged, because the work is already committed.
     """
-    session.info.setdefault(_HOOKS, []).append(hook)
+    session.info.setdefault(_PENDING, []).append(hook)
 
 
 def hooks_after_commit(session: Session | AsyncSession) -> list[Callable[[], Any]]:
     """Return the functions to call, in the order in which they were added."""
-    hooks: list[Callable[[], Any]] = session.info.get(_HOOKS, [])
+    hooks: list[Callable[[], Any]] = session.info.get(_DUE, [])
     return hooks

@@ -39,14 +39,16 @@ class Database:
         Raises:
             DeadlineExceededError: The deadline of the current request has passed; nothing is committed.
         """
-        with self._sessions() as session:
-            yield session
-            session.commit()
-        for hook in hooks_after_commit(session):
-            try:
-                hook()
-            except Exception:
-                log.exception("after_commit_failed")
+        try:
+            with self._sessions() as session:
+                yield session
+                session.commit()
+        finally:
+            for hook in hooks_after_commit(session):
+                try:
+                    hook()
+                except Exception:
+                    log.exception("after_commit_failed")
 
     def ping(self) -> None:
         """Raise an exception if the database is unavailable, or rejects the user."""

@@ -13,7 +13,7 @@ _ELSEWHERE = {
     "request_id", "trace_id", "span_id", "http.request.method", "url.path", "http.route", "client.address",
     "http.response.status_code", "exception", "stack",
 }  # fmt: skip
-_MAX_CHARACTERS = 80
+_MAX_CHARACTERS = 70
 
 
 def to_line(entry: dict[str, Any]) -> bytes:
@@ -35,6 +35,8 @@ def to_line(entry: dict[str, Any]) -> bytes:
 
 
 def _value(value: object) -> str:
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        value = ",".join(value)
     text = value if isinstance(value, str) and value.isprintable() and " " not in value else repr(value)
     return text if len(text) <= _MAX_CHARACTERS else f"{text[:_MAX_CHARACTERS]}…"
 

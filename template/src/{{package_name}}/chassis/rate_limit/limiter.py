@@ -128,9 +128,8 @@ def api_key_or_ip_key(context: RequestContext, headers: Mapping[str, str]) -> st
 
 @lru_cache(maxsize=4096)
 def _ipv6_key(address: str) -> str:
-    """Return one key for all spellings of an IPv6 address. An IPv4-mapped address counts as IPv4."""
+    """Return the /64 network of an IPv6 address, which `client_ip` has converted from IPv4-mapped addresses."""
     try:
-        parsed = IPv6Address(address)
+        return f"{int(IPv6Address(address)) >> 64:x}"
     except ValueError:
         return address
-    return str(parsed.ipv4_mapped) if parsed.ipv4_mapped else f"{int(parsed) >> 64:x}"

@@ -55,7 +55,8 @@ def sessions(chassis: Any) -> Iterator[Callable[..., None]]:
             for hook in hooks:
                 after_commit(session, partial(asyncio.to_thread, hook))
             for statement in statements:
-                await session.execute(text(statement))
+                own = {"COMMIT": session.commit, "ROLLBACK": session.rollback}.get(statement)
+                await (own() if own else session.execute(text(statement)))
             if error:
                 raise error
 

@@ -54,7 +54,8 @@ def sessions(chassis: Any) -> Iterator[Callable[..., None]]:
             for hook in hooks:
                 after_commit(session, hook)
             for statement in statements:
-                session.execute(text(statement))
+                own = {"COMMIT": session.commit, "ROLLBACK": session.rollback}.get(statement)
+                (own() if own else session.execute(text(statement)))
             if error:
                 raise error
 
