@@ -26,7 +26,7 @@ TRIED_ELSEWHERE = {
     "test-chassis",
     "deploy-check",
 }
-TRIED_HERE = {"help", "run", "health", "validate", "backup", "restore", "format", "settings-docs", "servers"}
+TRIED_HERE = {"help", "run", "health", "validate", "backup", "restore", "format", "settings-docs", "servers", "load"}
 COMMANDS = ("sudo", "apt-get")
 
 

@@ -268,6 +268,20 @@ def test_required_settings_of_an_owner_fail_no_test(stack: Path, package: str, i
     assert "--env-file" in (service / "tests/chassis/smoke.sh").read_text(encoding="utf-8")
 
 
+@pytest.mark.only_stacks("fastapi-sqlite")
+def test_make_load_compares_a_service_with_its_objectives(stack: Path, package: str, tmp_path: Path) -> None:
+    """It prints a line per objective and fails if one was missed, as by a service that does not respond."""
+    with serve(stack, package, tmp_path, {"RATE_LIMIT_ENABLED": "false"}) as live:
+        done = targets.make(stack, "load", f"URL={live.url}", "RUN_TIME=3s")
+    assert re.search(r"^met    availability: 100.00 % of \d+ requests succeeded", done.stdout, re.MULTILINE), done
+    # A busy machine may be too slow for the other objective.
+    assert ("MISSED latency: 95 % within" in done.stdout) == bool(done.returncode), done
+    done = targets.make(stack, "load", f"URL={live.url}", "RUN_TIME=2s")
+    assert done.returncode == 2
+    assert "MISSED availability: 0.00 % of" in done.stdout, done
+    assert targets.sentence(targets.make(stack, "load", "PROFILE=spike")) == "PROFILE must be smoke, ramp or soak."
+
+
 @pytest.mark.only_stacks("flask-postgresql")
 def test_make_validate_looks_at_settings_and_schema(stack: Path, tmp_path: Path) -> None:
     """It fails before the database is migrated and passes afterwards; a bad setting is named."""
