@@ -125,6 +125,9 @@ class LimitedConnection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        # The parts of a body in the data at hand. A client may send chunks of one byte, so each part costs only this.
+        self._body: list[bytes] = []
+        self.on_body = self._body.append  # type: ignore[assignment]
         self.parser = _Parser(self)
         # The head, to be parsed again if it asks for an upgrade that this server ignores.
         self.head_without_upgrade: bytes | None = None
@@ -156,6 +159,7 @@ class LimitedConnection(HttpToolsProtocol):
         if self.transport.get_protocol() is not self:  # a WebSocket from now on
             self.limits.remove(self)
             return
+        self._pass_on_body()
         if not self._has_progress:
             self._stalled_bytes += self._chunk_bytes
         if self._stalled_bytes > self.limits.head_bytes and not self.transport.is_closing():
@@ -209,11 +213,14 @@ class LimitedConnection(HttpToolsProtocol):
         self.limits.idle.pop(self, None)
         super().on_headers_complete()
 
-    def on_body(self, body: bytes) -> None:
-        self._note_progress()
-        super().on_body(body)
+    def _pass_on_body(self) -> None:
+        if self._body:
+            self._note_progress()
+            super().on_body(b"".join(self._body))
+            self._body.clear()
 
     def on_message_complete(self) -> None:
+        self._pass_on_body()
         if self.head_without_upgrade is not None:
             return
         super().on_message_complete()
