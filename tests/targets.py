@@ -25,6 +25,7 @@ TRIED_ELSEWHERE = {
     "upgrade",
     "test-chassis",
     "deploy-check",
+    "slo",
 }
 TRIED_HERE = {"help", "run", "health", "validate", "backup", "restore", "format", "settings-docs", "servers", "load"}
 COMMANDS = ("sudo", "apt-get")

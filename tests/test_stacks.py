@@ -272,13 +272,13 @@ def test_required_settings_of_an_owner_fail_no_test(stack: Path, package: str, i
 def test_make_load_compares_a_service_with_its_objectives(stack: Path, package: str, tmp_path: Path) -> None:
     """It prints a line per objective and fails if one was missed, as by a service that does not respond."""
     with serve(stack, package, tmp_path, {"RATE_LIMIT_ENABLED": "false"}) as live:
-        done = targets.make(stack, "load", f"URL={live.url}", "RUN_TIME=3s")
+        done = targets.make(stack, "load", f"URL={live.url}", "RUN_TIME=20s")
     assert re.search(r"^met    availability: 100.00 % of \d+ requests succeeded", done.stdout, re.MULTILINE), done
     # A busy machine may be too slow for the other objective.
     assert ("MISSED latency: 95 % within" in done.stdout) == bool(done.returncode), done
-    done = targets.make(stack, "load", f"URL={live.url}", "RUN_TIME=2s")
+    done = targets.make(stack, "load", f"URL={live.url}", "RUN_TIME=3s")
     assert done.returncode == 2
-    assert "MISSED availability: 0.00 % of" in done.stdout, done
+    assert re.match(r"MISSED availability: 0.00 % of|No request was sent", done.stdout), done
     assert targets.sentence(targets.make(stack, "load", "PROFILE=spike")) == "PROFILE must be smoke, ramp or soak."
 
 
