@@ -15,9 +15,9 @@ from updating import QUIETLY, conflicts, differences, files, territory, update, 
 
 # The most lines of Python that chassis/ may have. Decision record 6 has the figures and the aims.
 MOST_LINES: list[tuple[int, dict[str, Any]]] = [
-    (3950, {"framework": "fastapi", "database": "none", "features": [], "monitoring": []}),
-    (5100, {"framework": "fastapi", "features": [], "monitoring": []}),
-    (7050, {"framework": "fastapi", "monitoring": []}),
+    (4150, {"framework": "fastapi", "database": "none", "features": [], "monitoring": []}),
+    (5300, {"framework": "fastapi", "features": [], "monitoring": []}),
+    (7250, {"framework": "fastapi", "monitoring": []}),
     (4400, {"framework": "flask", "database": "none", "features": [], "monitoring": []}),
     (5500, {"framework": "flask", "features": [], "monitoring": []}),
     (7450, {"framework": "flask", "monitoring": []}),

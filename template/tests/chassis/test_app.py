@@ -178,6 +178,21 @@ def test_request_observer_sees_each_request_once_with_status_and_route(start: St
     assert len(logs("request_observer_failed")) == 4
 
 
+def test_handshake_on_a_server_without_error_responses_for_websockets_is_closed() -> None:
+    """Other ASGI servers may lack the extension `websocket.http.response`, and serve WebSockets for every framework."""
+    sent: list[str] = []
+
+    async def receive() -> dict[str, str]:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+
+    asgi = module("chassis.app").asgi_app(create_app(settings_for_tests(), module("chassis.features").FEATURES, {}))
+    asyncio.run(asgi({"type": "websocket", "path": "/", "headers": [(b"host", b"localhost")]}, receive, send))
+    assert sent == ["websocket.close"]
+
+
 def test_response_header_of_a_feature_is_on_every_response(start: Start) -> None:
     """Error responses and health probes have the header as well."""
     client = start(install=lambda chassis: chassis.response_headers.update({"x-tenant": "acme"}))

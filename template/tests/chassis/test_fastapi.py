@@ -12,11 +12,12 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
-from fastapi import APIRouter, FastAPI, HTTPException, Response
+from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 
 from ..package import module
+from .application import create_app
 from .conftest import FAULTS, Logs, Start, settings_for_tests
 from .in_process import open_client
 from .process import PATIENCE_SECONDS, serving, until
@@ -46,6 +47,20 @@ def test_client_that_disconnects_is_not_a_failure_of_the_service(start: Start, l
 
     assert start({"read": read}).get("/api/here/read").status_code == 400
     assert logs("request_failed") == []
+
+
+def test_plain_route_in_an_included_router_is_logged_with_its_whole_template(logs: Logs) -> None:
+    async def plain(_request: Request) -> Response:
+        return Response()
+
+    app = create_app(settings_for_tests(), module("chassis.features").FEATURES, {})
+    router = APIRouter()
+    router.add_route("/plain/{name}", plain)
+    app.include_router(router, prefix="/api")
+    with open_client(app) as client:
+        assert client.get("/api/plain/a").status_code == 200
+    assert [entry["http.route"] for entry in logs("request_finished")] == ["/api/plain/{name}"]
+    assert app.chassis.routes.resolve("GET", "/api/plain/a") is plain
 
 
 def test_http_exception_in_a_before_request_hook_has_its_status(start: Start, logs: Logs) -> None:

@@ -33,6 +33,9 @@ _SWEEP_SECONDS = 0.5
 _MAX_HEADERS = 200
 # httptools cannot parse a longer one.
 _MAX_URL_BYTES = 65_535
+# The library websockets parses the head of a handshake again, with its own limits: 128 headers, and 8192 bytes a line.
+_MAX_HANDSHAKE_HEADERS = 128
+_MAX_HANDSHAKE_LINE_BYTES = 8000
 
 
 @dataclass(eq=False)
@@ -256,9 +259,13 @@ class LimitedConnection(HttpToolsProtocol):
         headers = dict(self.headers)
         if b"upgrade" not in headers:
             return False
-        is_handshake = headers[b"upgrade"].lower() == b"websocket" and self.parser.get_method() == b"GET"
         has_body = b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
-        return has_body or not is_handshake or self.ws_protocol_class is None
+        if has_body or self.parser.get_method() != b"GET" or not self._should_upgrade():
+            return True
+        # websockets would not answer a head over its own limits.
+        longest = max(len(self.url), *(len(name) + len(value) for name, value in self.headers))
+        self._is_rejected = longest > _MAX_HANDSHAKE_LINE_BYTES or len(self.headers) > _MAX_HANDSHAKE_HEADERS
+        return self._is_rejected
 
     def _write_head(self) -> bytes:
         lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]

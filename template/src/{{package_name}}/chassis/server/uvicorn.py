@@ -12,6 +12,7 @@ from asyncio import CancelledError
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context
+from pathlib import Path
 from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit
 from signal import SIGINT, SIGTERM, signal
 from types import FrameType
@@ -25,6 +26,7 @@ from ..app import Chassis, chassis_of
 from ..lifecycle import EX_UNAVAILABLE, flush_stdout
 from ..settings import BaseChassisSettings, ServiceSettings
 from ..web.middleware import ChassisMiddleware
+from ..web.policy import LimitSettings
 from ..web.timeouts import Settings as TimeoutSettings
 from .connections import ConnectionLimits, limited
 
@@ -179,6 +181,9 @@ def _config(middleware: ChassisMiddleware) -> uvicorn.Config:
         proxy_headers=False,
         lifespan="off",
         http=limited(limits),
+        ws="auto" if middleware.serves_websockets else "none",
+        # Like a request body, a message is received as a whole before a handler sees it.
+        ws_max_size=chassis.settings_as(LimitSettings).max_request_body_bytes,
         timeout_keep_alive=settings.keep_alive_timeout_seconds,
         timeout_graceful_shutdown=max(1, round(service.shutdown_timeout_seconds)),
         backlog=_BACKLOG,
@@ -188,11 +193,15 @@ def _config(middleware: ChassisMiddleware) -> uvicorn.Config:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Drop what the middleware has logged already, with the request's ids, and the query of a WebSocket's path."""
-    text, cause = str(record.msg), record.exc_info and record.exc_info[1]
-    if "WebSocket" in text and isinstance(record.args, tuple):
-        record.args = tuple(arg.partition("?")[0] if isinstance(arg, str) else arg for arg in record.args)
-    return not (text.startswith("ASGI callable returned without completing") or isinstance(cause, CancelledError))
+    """Drop what the middleware logs, with the request's ids, and what clients cause.
+
+    Of WebSockets, these are the modules `websockets` with entries about connections (INFO) and their content (DEBUG).
+    """
+    if record.levelno <= logging.INFO and Path(record.pathname).parent.name == "websockets":
+        return False
+    cause = record.exc_info and record.exc_info[1]
+    is_cause_known = isinstance(cause, (CancelledError, UnicodeDecodeError))  # the latter: a text that is not UTF-8
+    return not (str(record.msg).startswith("ASGI callable returned without completing") or is_cause_known)
 
 
 def _abandon(code: int) -> None:

@@ -1,8 +1,8 @@
 """The FastAPI adapter: installs a chassis in a FastAPI application, with problem responses and the API documents.
 
-FastAPI's route contexts (`effective_route_context`, `effective_route_contexts`) are not documented API: only this file
-uses them, because a nested router's route does not know its whole path otherwise. The version bound of fastapi in
-pyproject.toml goes with it.
+FastAPI's route contexts (`effective_route_context`, `effective_route_contexts`, and `starlette_route` in them) are not
+documented API: only this file uses them, because a nested router's route does not know its whole path otherwise. The
+version bound of fastapi in pyproject.toml goes with it.
 """
 
 from __future__ import annotations
@@ -14,22 +14,24 @@ from collections.abc import Awaitable, Iterator, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
+from starlette.websockets import WebSocketDisconnect
 
 from .. import errors
 from ..app import ASGIApp, Chassis, Feature, Receive, RouteTable, Scope, Send, attach, build, chassis_of
 from ..settings import BaseChassisSettings, in_production
-from .middleware import ChassisMiddleware
 from .policy import route_path
 from .problems import MEDIA_TYPE, invalid_input, problem_response
+from .websocket import WebSocketMiddleware
 
 # The key in the scope of a HEAD request for the scope of the GET request that the application sees instead.
 _GET_SCOPE = "chassis.get"
+_INVALID_PARAMETERS = "Some parameters are invalid."
 _METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 
@@ -83,7 +85,7 @@ def install(app: FastAPI, settings: BaseChassisSettings, features: Sequence[Feat
     _document_problems(app)
     _respond_with_problems(app, chassis, routes)
     served = _HeadAsGet(app, routes)
-    chassis.asgi = ChassisMiddleware(served, chassis, _route_of, lambda: app.router.lifespan_context(app))
+    chassis.asgi = WebSocketMiddleware(served, chassis, _route_of, lambda: app.router.lifespan_context(app))
     if app.openapi_url:
         _serve_docs(app)
     return chassis
@@ -99,11 +101,18 @@ def _route_of(scope: Scope) -> str | None:
     """Return the whole template of the route. FastAPI does not store the prefixes of outer routers in the route."""
     scope = scope.get(_GET_SCOPE, scope)
     included = scope.get("fastapi", {}).get("effective_route_context")
-    return getattr(included or scope.get("route"), "path", None)
+    return getattr(_whole(included) if included else scope.get("route"), "path", None)
 
 
-def _respond_with_problems(app: FastAPI, chassis: Chassis, routes: RouteTable) -> None:
+def _whole(included: Any) -> Any:
+    """Return the object that has the whole path: of a WebSocket, for example, it is a route of Starlette."""
+    return included.starlette_route or included
+
+
+def _respond_with_problems(app: FastAPI, chassis: Chassis, routes: _RouteTable) -> None:
     async def respond(request: Request, cause: Exception) -> Response:
+        if request.scope["type"] == "websocket":
+            raise cause  # to the middleware
         error = None
         if isinstance(cause, RequestValidationError):
             error = _from_validation_error(request, cause)
@@ -115,13 +124,14 @@ def _respond_with_problems(app: FastAPI, chassis: Chassis, routes: RouteTable) -
         return Response(response.body, response.status, response.headers)
 
     # The last one is for exceptions that no other handler caught, such as an HTTPException in a middleware.
-    for kind in (RequestValidationError, HTTPException, Exception):
+    for kind in (RequestValidationError, WebSocketRequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, respond)
 
 
-def _allowed_methods(routes: RouteTable, path: str) -> list[str]:
+def _allowed_methods(routes: _RouteTable, path: str) -> list[str]:
     """Return every method that the path supports; the framework lists those of one route only (RFC 9110, 10.2.1)."""
-    return [method for method in _METHODS if routes.resolve("GET" if method == "HEAD" else method, path) is not None]
+    found = {method: routes.find("http", "GET" if method == "HEAD" else method, path) for method in _METHODS}
+    return [method for method, endpoint in found.items() if endpoint is not None]
 
 
 def _named_methods(cause: HTTPException) -> list[str]:
@@ -133,7 +143,7 @@ def _from_validation_error(request: Request, error: RequestValidationError) -> e
     faults = error.errors()
     last = faults[-1]  # FastAPI validates the body last
     if last["loc"][0] != "body":
-        return invalid_input(errors.BadRequestError, "Some parameters are invalid.", faults, skip=1)
+        return invalid_input(errors.BadRequestError, _INVALID_PARAMETERS, faults, skip=1)
     if last["type"] == "json_invalid":
         return errors.BadRequestError("The body is not valid JSON.")
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -144,8 +154,10 @@ def _from_validation_error(request: Request, error: RequestValidationError) -> e
 
 
 def _translate(error: BaseException) -> errors.ServiceError | None:
-    if isinstance(error, ClientDisconnect):  # the client left before its body was complete
+    if isinstance(error, (ClientDisconnect, WebSocketDisconnect)):  # before its body was complete, or later
         return errors.BadRequestError("The request ended early.")
+    if isinstance(error, WebSocketRequestValidationError):
+        return invalid_input(errors.BadRequestError, _INVALID_PARAMETERS, error.errors(), skip=1)
     if not isinstance(error, HTTPException):
         return None
     # The framework's own description of a status is not written for callers.
@@ -164,14 +176,19 @@ class _RouteTable:
             yield getattr(route, "path_format", "").partition("{")[0], getattr(route, "endpoint", None)
 
     def resolve(self, method: str, path: str) -> object | None:
-        scope = {"type": "http", "method": method, "path": path, "root_path": self._app.root_path, "headers": []}
+        endpoint = self.find("http", method, path)
+        return self.find("websocket", method, path) if endpoint is None and method == "GET" else endpoint
+
+    def find(self, kind: str, method: str, path: str) -> object | None:
+        """Return the endpoint for a kind of ASGI scope."""
+        scope = {"type": kind, "method": method, "path": path, "root_path": self._app.root_path, "headers": []}
         return next((getattr(r, "endpoint", None) for r in self._routes() if r.matches(scope)[0] is Match.FULL), None)
 
     def _routes(self) -> Iterator[Any]:
         """Yield every route with its whole path, including the prefixes of its routers."""
         for route in self._app.router.routes:
             included = getattr(route, "effective_route_contexts", None)
-            yield from included() if included else (route,)
+            yield from map(_whole, included()) if included else (route,)
 
 
 class _HeadAsGet:

@@ -44,6 +44,9 @@ class ChassisMiddleware:
         app_lifespan: The application's own lifespan, opened last and closed first; it may yield the requests' state.
     """
 
+    # Otherwise the server ignores `Upgrade` headers, so that a WebSocket handshake is served like any GET request.
+    serves_websockets = False
+
     def __init__(
         self,
         app: ASGIApp,
@@ -71,18 +74,25 @@ class ChassisMiddleware:
         return ResponseHeaders(self.chassis)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
+        if scope["type"] == "http":
+            request = self._policy.begin(scope)
+            headers, cors = self._response_headers, request.cors_headers
+            writer = ResponseWriter(self.chassis, request.context, headers, cors, send, self._end)
+            await self._serve_request(self._app, scope, receive, request, writer)
+        elif scope["type"] == "lifespan":
             await self._serve_lifespan(receive, send)
-        elif scope["type"] == "http":
-            await self._serve_http(scope, receive, send)
         else:
-            await self._app(scope, receive, send)
+            await self._serve_websocket(scope, receive, send)
 
-    async def _serve_http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = self._policy.begin(scope)
+    async def _serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Reject a handshake. The server of the chassis does not offer any: see `serves_websockets`."""
+        await send({"type": "websocket.close"})
+
+    async def _serve_request(
+        self, app: ASGIApp, scope: Scope, receive: Receive, request: Request, writer: ResponseWriter
+    ) -> None:
         context = request.context
         context.find_route = partial(self._route_of, scope)
-        writer = ResponseWriter(self.chassis, context, self._response_headers, request.cors_headers, send, self._end)
         token = request_context.bind(context)
         try:
             if context.path in PATHS:
@@ -91,13 +101,15 @@ class ChassisMiddleware:
             elif self.chassis.lifecycle.opening:
                 await writer.send_error(errors.UnavailableError("The service is starting."))
             else:
-                await self._serve(scope, receive, request, writer)
+                await self._serve(app, scope, receive, request, writer)
         finally:
             if not context.ended:  # the response broke off
                 self._end(context)
             request_context.reset(token)
 
-    async def _serve(self, scope: Scope, receive: Receive, request: Request, writer: ResponseWriter) -> None:
+    async def _serve(
+        self, app: ASGIApp, scope: Scope, receive: Receive, request: Request, writer: ResponseWriter
+    ) -> None:
         """Run the hooks and the application under the deadline; whatever they raise becomes a response."""
         body, raw = None, request.headers.raw
         if request.rejection is None and (b"content-length" in raw or b"transfer-encoding" in raw):
@@ -109,7 +121,7 @@ class ChassisMiddleware:
         timeout = writer.timeout = self._timeouts.start(writer.context)
         timeout.on_ignored = partial(self._respond_late, writer)
         try:
-            await self._respond(scope, receive, request, writer)
+            await self._respond(app, scope, receive, request, writer)
         except asyncio.CancelledError as cancelled:
             error: errors.ServiceError = errors.InternalError()  # the handler awaited a task that was cancelled
             if timeout.take_back_cancellation():
@@ -126,7 +138,9 @@ class ChassisMiddleware:
         except Exception as failed:
             await writer.send_error(failed)
 
-    async def _respond(self, scope: Scope, receive: Receive, request: Request, writer: ResponseWriter) -> None:
+    async def _respond(
+        self, app: ASGIApp, scope: Scope, receive: Receive, request: Request, writer: ResponseWriter
+    ) -> None:
         rejection = request.rejection
         try:
             for hook in self.chassis.request_limiters + ([] if rejection else self.chassis.before_request):
@@ -134,7 +148,7 @@ class ChassisMiddleware:
                 if pending is not None:
                     await pending
             if rejection is None:
-                await self._app(scope, receive, writer.send)
+                await app(scope, receive, writer.send)
             elif isinstance(rejection, RawResponse):
                 await writer.send_response(rejection)
             else:

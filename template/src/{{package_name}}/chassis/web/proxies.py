@@ -38,6 +38,9 @@ class Settings(BaseChassisSettings):
 # An address with its port, or an IPv6 address in brackets, as proxies write them.
 _WITH_PORT = re.compile(r"\[([^\]]+)\](?::\d+)?|([^:]+):\d+")
 
+# Some proxies name the scheme of a WebSocket.
+_SCHEMES = {b"https": "https", b"wss": "https", b"http": "http", b"ws": "http"}
+
 
 @lru_cache(maxsize=4096)
 def client_ip(text: str) -> str | None:
@@ -75,7 +78,7 @@ class TrustedProxies:
             return client or peer, scheme
         # Each proxy in a row may append its scheme. If one was reached over HTTPS, the request counts as HTTPS.
         schemes = {sent.strip() for sent in headers.get(b"x-forwarded-proto", b"").lower().split(b",")}
-        scheme = next((known for known in ("https", "http") if known.encode() in schemes), scheme)
+        scheme = next((known for sent, known in _SCHEMES.items() if sent in schemes), scheme)
         sent_addresses = headers.get(b"x-forwarded-for", b"").decode("latin-1").split(",")
         for sent in filter(None, map(str.strip, reversed(sent_addresses))):
             address = client_ip(sent)

@@ -42,7 +42,7 @@ class ResponseWriter:
     def send(self, message: Message) -> Awaitable[None]:
         """Pass on a message of the application. Not a coroutine: one per message would cost more than its work."""
         if self._is_replaced:
-            return _nothing()
+            return nothing()
         if message["type"] != "http.response.start":
             if not message.get("more_body", False) and not self.context.ended:
                 self._on_end(self.context)
@@ -146,5 +146,5 @@ class RequestBody:
         return error
 
 
-async def _nothing() -> None:
+async def nothing() -> None:
     """Ignore a message of a response that was replaced."""

@@ -322,9 +322,6 @@ class WSGIBridge:
             self._pool.stop()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            await send({"type": "websocket.close"})  # rejects the handshake: WSGI has no WebSockets
-            return
         body = await _whole_body(scope, receive)
         environ = scope[ENVIRON] = _environ(scope, body)
         job = self._pool.submit(self._app, environ)
