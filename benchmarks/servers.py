@@ -76,6 +76,7 @@ def environment(service: Path, port: int = 0) -> dict[str, str]:
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(service / "src"),
         "PORT": str(port),
+        "METRICS_PORT": "0",
         "SERVICE_VERSION": "0.1.0",  # the package is not installed, so its version is not known
         "SHUTDOWN_DRAIN_SECONDS": "0",
         "RATE_LIMIT_DEFAULT": "100000000/minute",  # counts as usual, rejects no request

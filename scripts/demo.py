@@ -39,7 +39,7 @@ def main() -> int:
 
 def serve(port: int) -> int:
     """Start the service, show it, stop it, and return its exit code."""
-    environment = os.environ | {"PORT": str(port), "SHUTDOWN_DRAIN_SECONDS": "0"}
+    environment = os.environ | {"PORT": str(port), "METRICS_PORT": "0", "SHUTDOWN_DRAIN_SECONDS": "0"}
     python = SERVICE / ".venv" / "bin" / "python"
     with (SERVICE / "demo.log").open("wb") as log:
         server = subprocess.Popen([python, "-m", "my_service", "serve"], cwd=SERVICE, env=environment, stdout=log)

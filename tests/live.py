@@ -102,7 +102,7 @@ def serve(service: Path, package: str, scratch: Path, settings: Mapping[str, str
     command = [str(service / ".venv" / "bin" / "python"), "-m", package]
     log = scratch / "service.log"
     with private_servers.reserved_port() as port, log.open("wb") as output:
-        variables = PATIENT | {"PORT": str(port), "SHUTDOWN_DRAIN_SECONDS": "0"}
+        variables = PATIENT | {"PORT": str(port), "METRICS_PORT": "0", "SHUTDOWN_DRAIN_SECONDS": "0"}
         variables |= {} if "DATABASE_URL" in settings else private_servers.settings(service, scratch)
         variables["RATE_LIMIT_DEFAULT"] = "1000000/minute"  # tests send many requests
         variables |= settings

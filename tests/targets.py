@@ -57,7 +57,7 @@ def running(service: Path, scratch: Path, settings: Mapping[str, str]) -> Iterat
     """Run `make run` during the block, in a separate process group as in a terminal."""
     log = scratch / "run.log"
     with private_servers.reserved_port() as port, log.open("wb") as output:
-        variables = environment(**{**settings, "PORT": str(port)})
+        variables = environment(**{**settings, "PORT": str(port), "METRICS_PORT": "0"})
         process = subprocess.Popen(
             ["make", "run"], cwd=service, env=variables, stdout=output, stderr=subprocess.STDOUT,
             process_group=0, preexec_fn=hear_ctrl_c,

@@ -28,6 +28,8 @@ GENEROUS = {
     "DATABASE_STATEMENT_TIMEOUT_SECONDS": "60",
     "DATABASE_POOL_TIMEOUT_SECONDS": "60",
 }
+# Many services run at once.
+ANY_PORT = {"METRICS_PORT": "0"}
 # Unbuffered output would hide bugs of a service that writes to a pipe or a file, as it does in production.
 _NOT_INHERITED = {"PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"}
 
@@ -48,4 +50,4 @@ def environment(folder: Path, **variables: str) -> dict[str, str]:
     """Return an environment without your settings; its data belongs to the test that runs in `folder`."""
     settings = {name.upper() for name in module("settings").Settings.model_fields} | _NOT_INHERITED
     inherited = {name: value for name, value in os.environ.items() if name.upper() not in settings}
-    return inherited | servers.settings(CHASSIS, folder) | GENEROUS | ENVIRONMENT | variables
+    return inherited | servers.settings(CHASSIS, folder) | GENEROUS | ANY_PORT | ENVIRONMENT | variables

@@ -11,11 +11,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import structlog
 
 from .errors import UnavailableError
+from .instrumentation import Measurement
 
 State = Literal["closed", "open", "half_open"]
 
@@ -94,6 +95,13 @@ class CircuitBreaker:
                 details["cause"] = self.cause
                 details["next_trial_in_seconds"] = round(max(0.0, self._next_trial - self._clock()), 1)
             return details
+
+    def measure(self) -> Iterator[Measurement]:
+        """Return the measurements for `chassis.measurements`."""
+        description = "1 for the state that the circuit of a dependency has, 0 for the others."
+        for state in get_args(State):
+            attributes = {"dependency": self.name, "state": state}
+            yield Measurement("circuit_breaker.state", description, float(self.state == state), attributes)
 
     def _admit(self) -> int:
         with self._lock:

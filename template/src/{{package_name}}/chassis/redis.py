@@ -108,7 +108,7 @@ class RedisConnection:
         self.probes: list[tuple[Any, ...]] = []
         self._timeout_seconds = settings.redis_timeout_seconds
         self._observers = observers
-        self._circuit = CircuitBreaker(
+        self.circuit = CircuitBreaker(
             "redis",
             failure_threshold=1,
             recovery_seconds=_RECOVERY_SECONDS,
@@ -140,10 +140,10 @@ class RedisConnection:
     @property
     def problem(self) -> str | None:
         """Why Redis is unavailable, without addresses and secrets; None if the last call succeeded."""
-        cause = self._circuit.cause
+        cause = self.circuit.cause
         problem = PROBLEMS.get(cause, "unreachable")
         # In a cluster, calls for the keys of this server succeed. The others still fail.
-        return None if self._circuit.state == "closed" and problem != _CLUSTER else problem
+        return None if self.circuit.state == "closed" and problem != _CLUSTER else problem
 
     def _observed(self, name: str) -> AbstractContextManager[None]:
         if not self._observers:
@@ -159,9 +159,9 @@ class RedisConnection:
         # Waiting for a slot is not counted as a failure of Redis: in a flood of requests the process itself is slow.
         async with self._slots:
             try:
-                with self._circuit.guard(), self._observed(name):
+                with self.circuit.guard(), self._observed(name):
                     async with _BusyLoopTimeout(self._timeout_seconds):
-                        if self._circuit.state == "half_open":
+                        if self.circuit.state == "half_open":
                             await self._run_probes()
                         return await command()
             except _UNAVAILABLE:
@@ -170,8 +170,8 @@ class RedisConnection:
     def call_sync(self, name: str, command: Callable[[], T], default: T) -> T:
         """Return the result of a command of `sync_client`, or `default` if Redis is unavailable."""
         try:
-            with self._circuit.guard(), self._observed(name):
-                if self._circuit.state == "half_open":
+            with self.circuit.guard(), self._observed(name):
+                if self.circuit.state == "half_open":
                     execute: Callable[..., Any] = self.sync_client.execute_command
                     for probe in self.probes:
                         execute(*probe)
@@ -191,7 +191,7 @@ class RedisConnection:
 
     def details(self) -> Mapping[str, Any]:
         """Return the details for the health report."""
-        return {"backend": "redis"} | self._circuit.details()
+        return {"backend": "redis"} | self.circuit.details()
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -255,4 +255,5 @@ def install(chassis: Chassis) -> None:
     connection = RedisConnection(chassis.settings_as(Settings), service_name, chassis.operation_observers)
     chassis.provide(connection)
     chassis.health.add(RedisCheck(connection))
+    chassis.measurements.append(connection.circuit.measure)
     chassis.lifespans.append(("redis", connection.lifespan))

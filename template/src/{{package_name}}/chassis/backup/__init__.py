@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,6 +14,7 @@ from sqlalchemy import Connection, inspect
 from .. import database
 from ..app import Chassis
 from ..database.backend import DatabaseBackend
+from ..instrumentation import Measurement
 from ..lifecycle import EX_UNAVAILABLE
 from ..settings import ServiceSettings
 
@@ -62,6 +65,16 @@ class Settings(database.Settings, ServiceSettings):
         return [*super().production_warnings(), *([] if self.backup_key else [problem])]
 
 
+def _newest_backup(settings: Settings) -> datetime | None:
+    """Return the time of the newest backup in the folder, if this process can read it."""
+    from .archive import found  # imported late: it needs the library that encrypts
+
+    try:
+        return next((time for time, _ in found(settings.backup_directory, settings.service_name)), None)
+    except OSError:
+        return None
+
+
 class DatabaseBackup(ABC):
     """A feature for `FEATURES`: the commands `backup` and `restore` for one kind of database.
 
@@ -93,8 +106,17 @@ class DatabaseBackup(ABC):
         """Replace the content of the database with a dump. If that fails, the database is unchanged."""
 
     def install(self, chassis: Chassis) -> None:
-        """Require the settings of backups. The serving process itself makes no backups."""
-        chassis.settings_as(Settings)
+        """Measure the age of the newest backup. The serving process itself makes no backups."""
+        settings = chassis.settings_as(Settings)
+
+        async def measure() -> list[Measurement]:
+            newest = await asyncio.to_thread(_newest_backup, settings)
+            if newest is None:
+                return []
+            description = "Time of the newest backup (Unix time)."
+            return [Measurement("backup.newest.timestamp", description, newest.timestamp(), unit="s")]
+
+        chassis.measurements.append(measure)
 
     def add_commands(self, commands: Any) -> None:
         from .commands import add_commands  # imported late: a serving process does not need it

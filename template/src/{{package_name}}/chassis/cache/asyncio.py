@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from inspect import isawaitable
 from typing import Any
 
 from ..app import Chassis
+from ..instrumentation import Measurement
 from ..web import timeouts
 from . import MISSING, Store, StoreModule, decode, encode, with_jitter
 
@@ -24,6 +25,7 @@ class CacheFeature:
         cache = Cache(self._module.open_store(chassis, blocking=False), timeout_seconds)
         chassis.provide(cache)
         chassis.lifespans.append(("cache", cache.lifespan))
+        chassis.measurements.append(cache.measure)
 
 
 class Cache:
@@ -37,12 +39,25 @@ class Cache:
     def __init__(self, store: Store, timeout_seconds: float) -> None:
         self.store = store
         self._timeout_seconds = timeout_seconds
+        self._hits = self._misses = 0
         self._running: dict[str, asyncio.Task[tuple[Any, Exception | None]]] = {}
+
+    def measure(self) -> Iterable[Measurement]:
+        """Return the number of lookups."""
+        for result, count in (("hit", self._hits), ("miss", self._misses)):
+            yield Measurement("cache.lookups", "Lookups in the cache.", count, {"result": result}, kind="counter")
 
     async def get(self, key: str, default: Any = None) -> Any:
         """Return the cached value, or `default` if there is none."""
-        value = decode(await _result(self.store.get(key)))
-        return default if value is MISSING else value
+        value = await self._lookup(key)
+        if value is MISSING:
+            self._misses += 1
+            return default
+        self._hits += 1
+        return value
+
+    async def _lookup(self, key: str) -> Any:
+        return decode(await _result(self.store.get(key)))
 
     async def set(self, key: str, value: Any, ttl_seconds: float, *, jitter: float = 0.0) -> bool:
         """Cache a value and return whether that succeeded.
@@ -94,7 +109,7 @@ class Cache:
         """Return the value or the error, because asyncio would log a raised exception if no caller waits any more."""
         try:
             # Another computation may have ended between the caller's lookup and this task.
-            value = await self.get(key, MISSING)
+            value = await self._lookup(key)
             if value is MISSING:
                 async with asyncio.timeout(self._timeout_seconds):
                     value = await compute()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import Any
 
 from ..app import Chassis
 from ..errors import DeadlineExceededError
+from ..instrumentation import Measurement
 from ..web import timeouts
 from . import MISSING, Store, StoreModule, decode, encode, with_jitter
 
@@ -21,7 +22,9 @@ class CacheFeature:
 
     def install(self, chassis: Chassis) -> None:
         timeout_seconds = chassis.settings_as(timeouts.Settings).request_timeout_seconds
-        chassis.provide(Cache(self._module.open_store(chassis, blocking=True), timeout_seconds))
+        cache = Cache(self._module.open_store(chassis, blocking=True), timeout_seconds)
+        chassis.provide(cache)
+        chassis.measurements.append(cache.measure)
 
 
 class Cache:
@@ -35,13 +38,26 @@ class Cache:
     def __init__(self, store: Store, timeout_seconds: float) -> None:
         self.store = store
         self._timeout_seconds = timeout_seconds
+        self._hits = self._misses = 0
         self._lock = threading.Lock()
         self._running: dict[str, Future[Any]] = {}
 
+    def measure(self) -> Iterable[Measurement]:
+        """Return the number of lookups."""
+        for result, count in (("hit", self._hits), ("miss", self._misses)):
+            yield Measurement("cache.lookups", "Lookups in the cache.", count, {"result": result}, kind="counter")
+
     def get(self, key: str, default: Any = None) -> Any:
         """Return the cached value, or `default` if there is none."""
-        value = decode(self.store.get(key))
-        return default if value is MISSING else value
+        value = self._lookup(key)
+        if value is MISSING:
+            self._misses += 1
+            return default
+        self._hits += 1
+        return value
+
+    def _lookup(self, key: str) -> Any:
+        return decode(self.store.get(key))
 
     def set(self, key: str, value: Any, ttl_seconds: float, *, jitter: float = 0.0) -> bool:
         """Cache a value and return whether that succeeded.
@@ -95,7 +111,7 @@ class Cache:
         """Compute and cache a value, and pass it or the exception to the waiting threads."""
         try:
             # Another computation may have ended between the caller's lookup and this one.
-            value = self.get(key, MISSING)
+            value = self._lookup(key)
             if value is MISSING:
                 value = compute()
                 if self._running.get(key) is future:

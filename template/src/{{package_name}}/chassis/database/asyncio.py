@@ -15,7 +15,7 @@ from ..health.checks import QUICK, Check
 from ..instrumentation import OperationObserver
 from . import migrations
 from .backend import DatabaseBackend, SettingsT
-from .connection import as_settings_error, engine_options, error_translator, pool_details, url_for
+from .connection import as_settings_error, engine_options, error_translator, measurement_source, pool_details, url_for
 from .session import UnitOfWork, hooks_after_commit
 from .statements import observe_statements
 
@@ -92,13 +92,15 @@ class DatabaseFeature(Generic[SettingsT]):
         self._backend = backend
 
     def install(self, chassis: Chassis) -> None:
-        database = open_database(chassis.settings_as(self._backend.Settings), self._backend)
+        settings = chassis.settings_as(self._backend.Settings)
+        database = open_database(settings, self._backend)
         database.operation_observers = chassis.operation_observers
         chassis.provide(database)
         chassis.error_translators.append(error_translator(self._backend))
         details = database.pool_details
         chassis.health.add(Check("database", database.ping, critical=True, details=details, timeout_fraction=QUICK))
         chassis.lifespans.append(("database", database.lifespan))
+        chassis.measurements.append(measurement_source(database.engine.sync_engine, settings, self._backend))
 
     def add_commands(self, commands: Any) -> None:
         migrations.add_commands(commands, self._backend)

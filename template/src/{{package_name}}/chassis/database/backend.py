@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 from sqlalchemy import URL, Connection, Engine, event
 
 from ..health.checks import CheckFailedError
+from ..instrumentation import Measurement
 from . import Settings as DatabaseSettings
 
 
@@ -89,6 +90,9 @@ class DatabaseBackend(Protocol[SettingsT]):
 
     def ping(self, connection: Connection) -> None:
         """Raise an exception if the database is unavailable, cannot be read or rejects writes."""
+
+    def measure(self, engine: Engine) -> Iterable[Measurement]:
+        """Return the measurements of this kind of database, in addition to those of the connection pool."""
 
     def is_transient(self, error: Exception) -> bool:
         """Return whether the error is temporary: the response is 503, and a retry may help."""

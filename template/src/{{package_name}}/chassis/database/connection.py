@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from .. import errors
 from ..app import ErrorTranslator
+from ..instrumentation import Measurement, MeasurementSource
 from ..settings import SettingsError
 from . import Settings as DatabaseSettings
 from .backend import DatabaseBackend, ReadOnlyError, SettingsT
@@ -78,6 +79,25 @@ def pool_details(pool: Pool) -> dict[str, int]:
         return {}
     in_use, idle = pool.checkedout(), pool.checkedin()
     return {"pool_size": pool.size(), "in_use": in_use, "idle": idle, "overflow": max(0, in_use + idle - pool.size())}
+
+
+def measurement_source(engine: Engine, settings: SettingsT, backend: DatabaseBackend[SettingsT]) -> MeasurementSource:
+    """Return the source of measurements of the connection pool and the backend."""
+    options = backend.engine_options(settings)
+    max_connections = options.get("pool_size", 0) + options.get("max_overflow", 0)
+    name = {"db.client.connection.pool.name": "database"}
+
+    def measure() -> Iterable[Measurement]:
+        yield from backend.measure(engine)
+        pool = engine.pool
+        if not isinstance(pool, QueuePool):
+            return
+        for state, count in (("used", pool.checkedout()), ("idle", pool.checkedin())):
+            attributes = name | {"db.client.connection.state": state}
+            yield Measurement("db.client.connection.count", "Connections to the database.", count, attributes)
+        yield Measurement("db.client.connection.max", "Limit of connections to the database.", max_connections, name)
+
+    return measure
 
 
 def error_translator(backend: DatabaseBackend[Any]) -> ErrorTranslator:

@@ -31,6 +31,7 @@ ASYNC_DRIVER = "duckdb+threads"
 SYNC_DRIVER = "duckdb"
 
 path_of = file.path_of
+measure = file.measure
 scratch = file.scratch
 url_problem = file.url_problem
 

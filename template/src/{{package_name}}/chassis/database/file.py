@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import IO, Any
 
 from sqlalchemy import URL, Engine
 
+from ..instrumentation import Measurement
 from .backend import DiskFullError, ReadOnlyError, wait_for_lock
 
 # The space that a database needs to continue: a few pages and their entries in its log.
@@ -48,6 +50,16 @@ def check_writable(path: Path) -> None:
         is_full = True
     if is_full:
         raise DiskFullError
+
+
+def measure(engine: Engine) -> Iterator[Measurement]:
+    """Return the space on the disk of the file."""
+    path = path_of(engine.url)
+    if path is None or not path.parent.is_dir():
+        return
+    total_bytes, _, free_bytes = shutil.disk_usage(path.parent)
+    yield Measurement("database.disk.free", "Free space on the disk of the database file.", free_bytes, unit="By")
+    yield Measurement("database.disk.size", "Size of the disk of the database file.", total_bytes, unit="By")
 
 
 def prepare(url: URL) -> None:

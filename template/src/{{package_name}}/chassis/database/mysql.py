@@ -30,6 +30,8 @@ from .disk_space import require_disk_space
 ASYNC_DRIVER = "mysql+aiomysql"
 SYNC_DRIVER = "mysql+pymysql"
 
+measure = pool.measure
+
 # https://mariadb.com/kb/en/mariadb-error-code-reference/; codes from 2000 on come from the client.
 _DUPLICATE = (1062, 1586)
 _DISK_FULL = (1021, 1114)

@@ -15,12 +15,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 from pydantic import Field, SecretStr
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import InvalidatePoolError
 
 from ..circuit_breaker import CircuitBreaker
+from ..instrumentation import Measurement
 from ..settings import variable
 from . import Settings as DatabaseSettings
 from .backend import connect_with
@@ -36,6 +38,8 @@ _RECOVERY_SECONDS = 1.0
 _IS_NEW = "is_new"
 
 Guard = Callable[[], AbstractContextManager[None]]
+
+_breakers: WeakKeyDictionary[Engine, CircuitBreaker] = WeakKeyDictionary()
 
 
 class Settings(DatabaseSettings):
@@ -159,7 +163,7 @@ def guard(engine: Engine, settings: Settings, set_read_timeout: Callable[[Any, f
 
     `set_read_timeout` changes the read timeout of an open connection of the driver, in seconds.
     """
-    breaker = CircuitBreaker("database", failure_threshold=1, recovery_seconds=_RECOVERY_SECONDS)
+    breaker = _breakers[engine] = CircuitBreaker("database", failure_threshold=1, recovery_seconds=_RECOVERY_SECONDS)
 
     def guarded() -> AbstractContextManager[None]:
         began = time.monotonic()
@@ -168,6 +172,11 @@ def guard(engine: Engine, settings: Settings, set_read_timeout: Callable[[Any, f
     if settings.database_pool_pre_ping:
         _test_idle_connections(engine, settings, set_read_timeout, guarded)
     return guarded
+
+
+def measure(engine: Engine) -> Iterator[Measurement]:
+    """Return the state of the circuit breaker."""
+    return _breakers[engine].measure()
 
 
 def _test_idle_connections(

@@ -27,6 +27,8 @@ logging.getLogger("psycopg").setLevel(logging.ERROR)
 ASYNC_DRIVER = "postgresql+psycopg_async"
 SYNC_DRIVER = "postgresql+psycopg"
 
+measure = pool.measure
+
 # Any number will do, as long as every release of this service uses the same one.
 _MIGRATION_LOCK = 5_391_417
 # Writes a temporary file of 300 KB to the disk of the database.

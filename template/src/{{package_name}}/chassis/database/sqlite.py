@@ -19,6 +19,7 @@ ASYNC_DRIVER = "sqlite+aiosqlite"
 SYNC_DRIVER = "sqlite+pysqlite"
 
 path_of = file.path_of
+measure = file.measure
 scratch = file.scratch
 migration_lock = file.migration_lock
 url_problem = file.url_problem

@@ -15,7 +15,7 @@ from ..health.checks import QUICK, Check
 from ..instrumentation import OperationObserver
 from . import migrations
 from .backend import DatabaseBackend, SettingsT
-from .connection import as_settings_error, error_translator, open_engine, pool_details
+from .connection import as_settings_error, error_translator, measurement_source, open_engine, pool_details
 from .session import UnitOfWork, hooks_after_commit
 from .statements import observe_statements
 
@@ -78,7 +78,8 @@ class DatabaseFeature(Generic[SettingsT]):
         self._backend = backend
 
     def install(self, chassis: Chassis) -> None:
-        engine = open_engine(chassis.settings_as(self._backend.Settings), self._backend)
+        settings = chassis.settings_as(self._backend.Settings)
+        engine = open_engine(settings, self._backend)
         database = Database(engine, self._backend)
         database.operation_observers = chassis.operation_observers
         chassis.provide(database)
@@ -86,6 +87,7 @@ class DatabaseFeature(Generic[SettingsT]):
         details = database.pool_details
         chassis.health.add(Check("database", database.ping, critical=True, details=details, timeout_fraction=QUICK))
         chassis.lifespans.append(("database", database.lifespan))
+        chassis.measurements.append(measurement_source(engine, settings, self._backend))
 
     def add_commands(self, commands: Any) -> None:
         migrations.add_commands(commands, self._backend)

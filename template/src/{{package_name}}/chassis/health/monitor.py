@@ -9,14 +9,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from threading import Thread
-from typing import Any
+from typing import Any, get_args
 
 import structlog
 
 from ..formats import to_json, utc_now
+from ..instrumentation import Measurement
 from ..lifecycle import Lifecycle
 from ..settings import ServiceSettings, SettingsError
-from .checks import Check, CheckFailedError, HealthRegistry, Outcome, Result, Settings, overall
+from .checks import Check, CheckFailedError, HealthRegistry, Outcome, Result, Settings, Status, overall
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +58,25 @@ class HealthEndpoints:
         if overall(results) == "unhealthy":
             return 503, b'{"status":"not ready"}'
         return 200, b'{"status":"ready"}'
+
+    async def measure(self) -> list[Measurement]:
+        """Return readiness, and status and latency of each check. Results are cached as for a probe."""
+        results = await self._monitor.results(self._registry.checks)
+        status, _ = await self._ready()
+        measured = [Measurement("health.ready", "Whether the service is ready (1) or not (0).", float(status == 200))]
+        for result in results:
+            name = {"check": result.check.name}
+            latency = Measurement(
+                "health.check.latency", "Duration of a health check.", result.latency_ms / 1000, name, unit="s"
+            )
+            description = "1 for the status that a health check has, 0 for the others."
+            critical = {"critical": str(result.check.critical).lower()}
+            measured.append(latency)
+            for status_name in get_args(Status):
+                value = float(result.outcome.status == status_name)
+                labels = name | critical | {"status": status_name}
+                measured.append(Measurement("health.check.status", description, value, labels))
+        return measured
 
     def _report(self, results: list[Result]) -> tuple[int, bytes]:
         settings, lifecycle = self._settings, self._lifecycle

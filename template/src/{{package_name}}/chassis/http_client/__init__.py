@@ -80,6 +80,7 @@ def circuit_breaker(chassis: Chassis, name: str) -> CircuitBreaker:
         # Another thread may have created it in the meantime.
         if breakers.setdefault(name, breaker) is breaker:
             chassis.health.add(CircuitCheck(breaker))
+            chassis.measurements.append(breaker.measure)
     return breakers[name]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import cached_property, lru_cache
 from hashlib import sha256
 from ipaddress import IPv6Address
@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from ..app import Chassis
 from ..errors import RateLimitedError
 from ..health.checks import Check, Outcome
+from ..instrumentation import Measurement
 from ..request_context import RequestContext
 from . import Limit, RateLimitResult, Settings, limit_of
 
@@ -75,6 +76,12 @@ class RateLimiter:
             self.limited += 1
             raise RateLimitedError(retry_after_seconds=max(1, reset_seconds))
 
+    def measure(self) -> Iterator[Measurement]:
+        """Return the counters."""
+        yield Measurement("rate_limit.rejected", "Requests rejected with 429.", self.limited, kind="counter")
+        description = "Requests that were not counted because the store was unavailable."
+        yield Measurement("rate_limit.failed_open", description, self.failed_open, kind="counter")
+
     def _limit_for(self, context: RequestContext) -> Limit | None:
         """Return the limit of the route that will serve the request."""
         routes = self._chassis.routes
@@ -112,6 +119,7 @@ def install(chassis: Chassis, store: Store) -> None:
         chassis.provide(limiter)
         chassis.request_limiters.append(limiter.enforce)
         chassis.health.add(RateLimitCheck(limiter))
+        chassis.measurements.append(limiter.measure)
 
 
 def client_ip_key(context: RequestContext, _headers: Mapping[str, str]) -> str:

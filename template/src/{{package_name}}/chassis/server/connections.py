@@ -14,6 +14,7 @@ import math
 import sys
 import termios
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
@@ -24,6 +25,7 @@ from httptools import HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ..app import Scope
+from ..instrumentation import Measurement
 from ..web.policy import HEAD_TOO_LARGE
 
 log = structlog.get_logger(__name__)
@@ -71,6 +73,13 @@ class ConnectionLimits:
         self.open.pop(connection, None)
         self.idle.pop(connection, None)
         self.stalled.pop(connection, None)
+
+    def measure(self) -> Iterator[Measurement]:
+        """Return the number of connections."""
+        description = "Open connections of clients; idle ones have no request in progress."
+        for state, count in (("active", len(self.open) - len(self.idle)), ("idle", len(self.idle))):
+            yield Measurement("http.server.connection.count", description, count, {"state": state})
+        yield Measurement("http.server.connection.max", "Limit of open connections of clients.", self.connections)
 
     def _longest_idle(self) -> LimitedConnection:
         """Return a connection to close: without a request, waiting for a body, not reading, or the new one at last."""

@@ -171,6 +171,7 @@ def _config(middleware: ChassisMiddleware) -> uvicorn.Config:
         connections=settings.max_connections,
         read_timeout_seconds=chassis.settings_as(TimeoutSettings).response_idle_timeout_seconds,
     )
+    chassis.measurements.append(limits.measure)
     logging.getLogger("uvicorn.error").addFilter(_is_news)
     return uvicorn.Config(
         middleware,

@@ -13,6 +13,7 @@ import re
 from collections.abc import Awaitable, Iterator, Sequence
 from typing import Any
 
+from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
@@ -24,6 +25,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from .. import errors
 from ..app import ASGIApp, Chassis, Feature, Receive, RouteTable, Scope, Send, attach, build, chassis_of
+from ..instrumentation import Measurement
 from ..settings import BaseChassisSettings, in_production
 from .policy import route_path
 from .problems import MEDIA_TYPE, invalid_input, problem_response
@@ -78,6 +80,7 @@ def install(app: FastAPI, settings: BaseChassisSettings, features: Sequence[Feat
     """Install the features in an application, before its routers are included, and put the middleware around it."""
     chassis = build(settings, features)
     chassis.error_translators.append(_translate)
+    chassis.measurements.append(_measure_threads)
     chassis.routes = routes = _RouteTable(app)
     attach(app, chassis)
     # Starlette's debug pages show tracebacks to the caller; the log has them.
@@ -95,6 +98,14 @@ async def get_chassis(request: Request) -> Chassis:
     """Return the chassis of the application that serves a request; a dependency for routers."""
     # This is a coroutine function because FastAPI would run a plain function in a thread for each request.
     return chassis_of(request.app)
+
+
+def _measure_threads() -> Iterator[Measurement]:
+    """Return the use of the threads that run plain functions: handlers and dependencies that are not coroutines."""
+    used = current_default_thread_limiter().statistics()
+    yield Measurement("server.threads.max", "Threads that run plain functions.", used.total_tokens)
+    yield Measurement("server.threads.busy", "Threads that are running a plain function.", used.borrowed_tokens)
+    yield Measurement("server.threads.waiting", "Plain functions that wait for a thread.", used.tasks_waiting)
 
 
 def _route_of(scope: Scope) -> str | None:

@@ -42,6 +42,7 @@ def install(app: Flask, settings: BaseChassisSettings, features: Sequence[Featur
     app.request_class = type("Request", (_RouteKeepingRequest, app.request_class), {})
     pool = ThreadPool(chassis.settings_as(ThreadSettings).server_threads)
     chassis.health.add(ThreadsCheck(pool))
+    chassis.measurements.append(pool.measure)
     bridge = WSGIBridge(app, pool)
     chassis.asgi = ChassisMiddleware(bridge, chassis, _route_of, bridge.lifespan)
     return chassis

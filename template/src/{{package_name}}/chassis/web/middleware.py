@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cached_property, partial
 from typing import Any
@@ -18,6 +18,7 @@ from .. import errors, request_context
 from ..app import ASGIApp, Chassis, Receive, Scope, Send
 from ..health.checks import Settings as HealthSettings
 from ..health.monitor import HEADERS, PATHS, HealthEndpoints, HealthMonitor
+from ..instrumentation import Measurement
 from ..lifecycle import EX_CONFIG, EX_UNAVAILABLE
 from ..logging.access_log import AccessLog
 from ..request_context import RequestContext
@@ -61,12 +62,14 @@ class ChassisMiddleware:
         self._state: dict[str, Any] = {}
         self._late_responses: set[asyncio.Task[None]] = set()
         self._large_bodies = asyncio.Lock()
+        self._active_requests = 0
         self._policy = RequestPolicy(chassis)
         self._timeouts = TimeoutSweeper(chassis.settings_as(TimeoutSettings).request_timeout_seconds)
         self._access_log = AccessLog(chassis.settings)
         monitor = HealthMonitor(chassis.settings_as(HealthSettings))
         service = chassis.settings_as(ServiceSettings)
         self._health = HealthEndpoints(chassis.health, monitor, chassis.lifecycle, service)
+        chassis.measurements += [self._measure, self._health.measure]
 
     @cached_property
     def _response_headers(self) -> ResponseHeaders:
@@ -101,7 +104,11 @@ class ChassisMiddleware:
             elif self.chassis.lifecycle.opening:
                 await writer.send_error(errors.UnavailableError("The service is starting."))
             else:
-                await self._serve(app, scope, receive, request, writer)
+                self._active_requests += 1
+                try:
+                    await self._serve(app, scope, receive, request, writer)
+                finally:
+                    self._active_requests -= 1
         finally:
             if not context.ended:  # the response broke off
                 self._end(context)
@@ -192,6 +199,9 @@ class ChassisMiddleware:
             await writer.send_error(error)
             return
         await writer.send_response(RawResponse(status, HEADERS, body))
+
+    def _measure(self) -> Iterator[Measurement]:
+        yield Measurement("http.server.active_requests", "Requests that are being served.", self._active_requests)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:

@@ -27,6 +27,7 @@ from pydantic import Field
 from .. import errors
 from ..app import Receive, Scope, Send
 from ..health.checks import Check, Outcome
+from ..instrumentation import Measurement
 from ..settings import BaseChassisSettings
 
 Environ = dict[str, Any]
@@ -180,6 +181,16 @@ class ThreadPool:
     @property
     def _waiting(self) -> int:
         return max(0, len(self._outstanding) - self.count)
+
+    async def measure(self) -> list[Measurement]:
+        """Return the measurements of `details`."""
+        found = await self.details()
+        return [
+            Measurement("server.threads.max", "Threads that serve requests.", found["threads"]),
+            Measurement("server.threads.busy", "Threads that are serving a request.", found["busy"]),
+            Measurement("server.threads.overdue", "Threads past the deadline of their request.", found["overdue"]),
+            Measurement("server.threads.waiting", "Requests that wait for a thread.", found["waiting"]),
+        ]
 
     async def details(self) -> Mapping[str, int]:
         """Return the number of threads, of busy and overdue ones, and of waiting requests."""

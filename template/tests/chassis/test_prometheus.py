@@ -1,0 +1,251 @@
+"""The metrics, scraped over HTTP as Prometheus does it."""
+
+from __future__ import annotations
+
+import random
+import re
+import socket
+import string
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from ..package import ROOT, module
+from .application import create_app
+from .conftest import FAULTS, Logs, Start, settings_for_tests
+from .in_process import open_client
+from .process import Process, serving
+
+Series = dict[frozenset[tuple[str, str]], float]
+DURATION = "http_server_request_duration_seconds_count"
+OPENMETRICS = {"accept": "application/openmetrics-text"}
+
+
+def scrape(port: int, headers: dict[str, str] | None = None) -> str:
+    response = httpx.get(f"http://127.0.0.1:{port}/metrics", headers=headers, timeout=60)
+    assert response.status_code == 200, response.text
+    return response.text
+
+
+@pytest.fixture
+def metrics(logs: Logs) -> Callable[[str], Series]:
+    """Return a function that scrapes the service that was started last, and returns the series of one metric."""
+
+    def read(name: str) -> Series:
+        families = text_string_to_metric_families(scrape(logs("metrics_listening")[-1]["port"]))
+        samples = [sample for family in families for sample in family.samples if sample.name == name]
+        return {frozenset(sample.labels.items()): sample.value for sample in samples}
+
+    return read
+
+
+def requests(method: str, route: str, status: int, error: str = "") -> frozenset[tuple[str, str]]:
+    """Return the labels of requests."""
+    return frozenset({
+        ("http_request_method", method),
+        ("http_route", route),
+        ("http_response_status_code", str(status)),
+        ("error_type", error),
+    })  # fmt: skip
+
+
+def crash() -> None:
+    raise RuntimeError("secret")
+
+
+def test_every_request_is_counted_by_method_route_status_and_error(
+    start: Start, metrics: Callable[[str], Series]
+) -> None:
+    """Requests that the service rejects count as well. The route is the whole template."""
+    client = start({"crash": crash}, request_timeout_seconds=0.2)
+    for _ in range(2):
+        assert client.get("/api/things/7").status_code == 200
+    assert client.head("/api/things/7").status_code == 200
+    assert client.post("/api/things", json={}).status_code == 422
+    assert client.get("/api/thread/crash").status_code == 500
+    assert client.get("/api/slow/60").status_code == 504
+    assert client.get("/nowhere").status_code == 404
+    assert client.delete("/api/things/7").status_code == 405
+    assert client.get("/api/things/7", headers={"host": "elsewhere"}).status_code == 400
+    assert client.get("/api/status/503").status_code == 503
+    found = metrics(DURATION)
+    unrouted = {labels: count for labels, count in found.items() if ("http_response_status_code", "405") in labels}
+    assert sum(unrouted.values()) == 1
+    assert {labels: count for labels, count in found.items() if labels not in unrouted} == {
+        requests("GET", "/api/things/{thing_id}", 200): 2,
+        requests("HEAD", "/api/things/{thing_id}", 200): 1,
+        requests("POST", "/api/things", 422): 1,
+        requests("GET", "/api/thread/{name}", 500, "RuntimeError"): 1,
+        requests("GET", "/api/slow/{seconds}", 504, "DeadlineExceededError"): 1,
+        requests("GET", "/api/status/{status}", 503, "503"): 1,
+        requests("GET", "", 404): 1,
+        requests("GET", "", 400): 1,
+    }
+
+
+def test_health_probes_and_scrapes_are_not_traffic(start: Start, metrics: Callable[[str], Series], logs: Logs) -> None:
+    """Neither is in the metrics or in the access log."""
+    client = start()
+    for path in ("/health", "/health/live", "/health/ready", "/health/started"):
+        assert client.get(path).status_code == 200
+    assert metrics(DURATION) == {}
+    assert not logs("request_finished")
+
+
+def test_random_urls_and_methods_add_no_series(start: Start, metrics: Callable[[str], Series]) -> None:
+    """A client cannot fill the memory of the service or of Prometheus."""
+    client = start(rate_limit_default="1000000/minute")
+    draw = random.Random(7)
+
+    def word() -> str:
+        return "".join(draw.choices(string.ascii_uppercase, k=12))
+
+    for _ in range(300):
+        client.request(word(), f"/{word()}")
+        client.get(f"/api/things/{draw.randrange(10**9)}?{word()}={word()}", headers={"traceparent": word()})
+        client.request(word(), f"/api/things/{draw.randrange(10**9)}", headers={"host": word()})
+    found = metrics(DURATION)
+    assert sum(found.values()) == 900
+    assert {dict(labels)["http_request_method"] for labels in found} == {"GET", "_OTHER"}
+    assert len(found) <= 4
+
+
+def test_series_are_limited_whatever_the_application_does() -> None:
+    """Combinations above the limit are counted together."""
+    prometheus = module("chassis.monitoring.prometheus")
+    registry = prometheus.CollectorRegistry()
+    observe = prometheus.RequestDurations(registry)
+    for number in range(prometheus._MAX_SERIES + 100):
+        context = module("chassis.request_context").new_context("GET", "/")
+        context.status, context.error = 500, type(f"Error{number}", (Exception,), {})()
+        observe(context)
+    others = dict.fromkeys(("http_request_method", "http_route", "http_response_status_code", "error_type"), "_OTHER")
+    assert registry.get_sample_value(DURATION, others) == 100
+
+
+def test_active_requests_are_those_in_progress(start: Start, metrics: Callable[[str], Series]) -> None:
+    counts: list[Series] = []
+    client = start({"count": lambda: counts.append(metrics("http_server_active_requests"))})
+    assert client.get("/api/thread/count").status_code == 200
+    assert counts == [{frozenset(): 1}]
+    assert metrics("http_server_active_requests") == {frozenset(): 0}
+
+
+def test_openmetrics_has_exemplars_of_failed_and_sampled_requests(start: Start, logs: Logs) -> None:
+    """From a slow or failed request in a panel, one click leads to its trace."""
+    client = start({"crash": crash})
+    failed, sampled, other = ("a" * 32, "b" * 32, "c" * 32)
+    client.get("/api/thread/crash", headers={"traceparent": f"00-{failed}-{'1' * 16}-00"})
+    client.get("/api/things/1", headers={"traceparent": f"00-{sampled}-{'1' * 16}-01"})
+    client.get("/api/things/2", headers={"traceparent": f"00-{other}-{'1' * 16}-00"})
+    text = scrape(logs("metrics_listening")[-1]["port"], OPENMETRICS)
+    assert text.endswith("# EOF\n")
+    assert set(re.findall(r'# \{trace_id="(\w+)"\}', text)) == {failed, sampled}
+
+
+def test_health_and_readiness_are_metrics(start: Start, metrics: Callable[[str], Series]) -> None:
+    checks = module("chassis.health.checks")
+
+    def fail() -> None:
+        raise checks.CheckFailedError("broken")
+
+    def install(chassis: Any) -> None:
+        chassis.health.add(checks.Check("printer", fail, critical=True))
+
+    start(install=install)
+    statuses = metrics("health_check_status")
+    printer = {("check", "printer"), ("critical", "true")}
+    found = {dict(labels)["status"]: value for labels, value in statuses.items() if printer <= labels}
+    assert found == {"ok": 0, "warning": 0, "error": 1, "timeout": 0}
+    assert metrics("health_ready") == {frozenset(): 0}
+
+
+def test_a_source_that_fails_is_logged_and_leaves_out_only_its_numbers(
+    start: Start, metrics: Callable[[str], Series], logs: Logs
+) -> None:
+    def fail() -> list[Any]:
+        raise RuntimeError("no numbers")
+
+    start(install=lambda chassis: chassis.measurements.insert(0, fail))
+    assert metrics("health_ready") == {frozenset(): 1}
+    assert logs("measurement_failed")
+
+
+def test_metrics_are_served_while_the_event_loop_hangs(
+    start: Start, logs: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They show for how long it has hung. The numbers that only the event loop knows are missing."""
+    monkeypatch.setattr(module("chassis.monitoring.prometheus_server"), "_READ_SECONDS", 0.0)
+    hangs, goes_on = threading.Event(), threading.Event()
+
+    def hang(_context: Any, _headers: Any) -> None:
+        hangs.set()
+        goes_on.wait(60)
+
+    client = start(install=lambda chassis: chassis.before_request.append(hang))
+    port = logs("metrics_listening")[-1]["port"]
+    with ThreadPoolExecutor() as pool:
+        request = pool.submit(client.get, "/api/things/1")
+        assert hangs.wait(60)
+        text = scrape(port)
+        goes_on.set()
+        assert request.result().status_code == 200
+    (lag,) = re.findall(r"^event_loop_lag_seconds (.+)$", text, re.MULTILINE)
+    assert float(lag) > 0.5
+    assert "process_open_fds" in text
+    assert "health_ready" not in text
+    assert logs("measurements_missing")
+
+
+def test_occupied_port_stops_the_start_with_one_sentence(folder: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = Process(folder, *FAULTS, METRICS_PORT=str(port))
+        assert process.exit_code() == 78
+    (failure,) = process.events("startup_failed")
+    assert failure["cause"].startswith(f"METRICS_PORT: cannot listen on 127.0.0.1:{port} (Address already in use)")
+    assert process.stderr == ""
+
+
+def test_port_is_closed_with_the_service(logs: Logs) -> None:
+    """The next service can listen on it immediately."""
+    features, port = module("chassis.features").FEATURES, 0
+    for _ in range(2):
+        with open_client(create_app(settings_for_tests(metrics_port=port), features, {})):
+            port = logs("metrics_listening")[-1]["port"]
+            assert scrape(port)
+        with pytest.raises(httpx.ConnectError):
+            scrape(port)
+
+
+def documented() -> set[str]:
+    """Return the metrics in the table of docs/options/prometheus.md."""
+    text = (ROOT / "docs/options/prometheus.md").read_text(encoding="utf-8")
+    return set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
+
+
+def test_document_lists_exactly_the_metrics_that_are_served(folder: Any) -> None:
+    """Alert rules and dashboards are written from that table."""
+    with serving(folder, *FAULTS) as process:
+        text = scrape(process.events("metrics_listening")[0]["port"])
+    served = set(re.findall(r"^# TYPE (\w+)", text, re.MULTILINE))
+    # They appear with the first circuit breaker, the first retry and the first backup.
+    later = {"circuit_breaker_state", "retries_total", "backup_newest_timestamp_seconds"}
+    assert served - documented() == set()
+    assert documented() - served <= later
+
+
+def test_owners_metrics_are_served(start: Start, metrics: Callable[[str], Series]) -> None:
+    from prometheus_client import REGISTRY, Counter
+
+    counter = Counter("owner_events_total", "Events.", ["kind"])
+    try:
+        start({"count": lambda: counter.labels("good").inc()}).get("/api/thread/count")
+        assert metrics("owner_events_total") == {frozenset({("kind", "good")}): 1}
+    finally:
+        REGISTRY.unregister(counter)
