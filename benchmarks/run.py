@@ -15,13 +15,14 @@ import starts
 
 FRAMEWORKS = ("fastapi", "flask")
 EVERYTHING = ["rate-limit", "backup", "deploy-check", "http-client", "cache", "data-files"]
+SERVICES: dict[str, list[str]] = {"all features": EVERYTHING, "no features": []}
 RENDERS = 7
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=45, help="rounds of requests (default 45)")
-    parser.add_argument("--quick", action="store_true", help="few rounds, few requests, no file")
+    parser.add_argument("--quick", action="store_true", help="few services, rounds and requests, no file")
     options = parser.parse_args()
     rounds, scale = (1, 0.05) if options.quick else (options.rounds, 1.0)
     few = 1 if options.quick else RENDERS
@@ -34,7 +35,7 @@ def main() -> None:
                 template, folder / f"{framework}-{label}", {"framework": framework, "features": features}
             )
             for framework in FRAMEWORKS
-            for label, features in {"all features": EVERYTHING, "no features": []}.items()
+            for label, features in list(SERVICES.items())[: 1 if options.quick else None]
         }
         served = {name: _serve(name, services[f"{name}, all features"], rounds, scale) for name in FRAMEWORKS}
         started = {label: starts.measure(service, few) for label, service in services.items()}

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 TEMPLATE = Path(__file__).parents[1] / "template"
@@ -14,10 +15,16 @@ def rendered_path(source: Path) -> str:
     return path.replace("{{_copier_conf.answers_file}}", ".copier-answers.yml").removesuffix(".jinja")
 
 
+@cache
+def templates() -> list[tuple[str, Path]]:
+    """Return every template file, with the path that it has in a service."""
+    return [(rendered_path(path), path) for path in sorted(TEMPLATE.rglob("*")) if path.is_file()]
+
+
 def sources(file: str) -> list[Path]:
     """Return the template files that render to `file`: one, or one for each framework or kind of storage."""
     wanted = re.sub(r"^src/[^/]+/", "src/{{package_name}}/", file.removeprefix("./"))
-    return [path for path in sorted(TEMPLATE.rglob("*")) if path.is_file() and rendered_path(path) == wanted]
+    return [path for rendered, path in templates() if rendered == wanted]
 
 
 def main() -> int:

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from environments import create, libraries, only_one
+from environments import connect, create, libraries, only_one
+from live import run
 from pytest_copie.plugin import Copie
 from questions import asked, questions
 from releases import Releases, commit, tagged_clone
 from rendering import Render, Renderer, export, matrix
 from suites import WHOLE
-from updating import DEFAULTS, Answers, Service, Services
+from suites import answers as answers_of
+from updating import DEFAULTS, Answers, Service, Services, without_repeats
 
 # The services under test run as on an owner's machine: without the variables of this `make`, and with the defaults of
 # Python. Unbuffered output once hid a hang, and without bytecode each of hundreds of starts compiles every library.
@@ -59,6 +61,14 @@ def _no_user_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     settings.write_text("{}\n", encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COPIER_SETTINGS_PATH", str(settings))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_copier() -> Iterator[None]:
+    """Run a Copier in this process that does not repeat itself; the one of the command line stays unchanged."""
+    with pytest.MonkeyPatch.context() as patch:
+        without_repeats(patch)
         yield
 
 
@@ -119,6 +129,21 @@ def installed(template: Path, shared: Path) -> Path:
             create(shared / "environment", Renderer(template), shared / "environment-renders")
             done.touch()
     return libraries(shared / "environment")
+
+
+@pytest.fixture(scope="session")
+def libraries_in_mypy(
+    renderer: Renderer, installed: Path, shared: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A cache of mypy that knows the shared libraries, which are most of its work. Each worker has a copy."""
+    cache = shared / "mypy"
+    with only_one(shared / "mypy.lock"):
+        if not cache.exists():
+            for name in WHOLE:
+                service = renderer(tmp_path_factory.mktemp("typed") / name, answers_of(name)).path
+                connect(service, installed)
+                run("make", "types", cwd=service, MYPY_CACHE_DIR=str(cache))
+    return shutil.copytree(cache, tmp_path_factory.mktemp("mypy") / "cache")
 
 
 @pytest.fixture(scope="session")

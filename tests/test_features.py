@@ -1,7 +1,7 @@
 """Features are optional: an update adds and removes each, and a service carries only what was chosen."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from owner import develop
 from questions import questions, read_yaml, values
 from releases import commit
 from rendering import Render, Renderer
-from updating import QUIETLY, conflicts, differences, files, territory, update, without_repeats
+from updating import QUIETLY, conflicts, differences, files, territory, update
 
 # The most lines of Python that chassis/ may have. Decision record 6 has the figures and the aims.
 MOST_LINES: list[tuple[int, dict[str, Any]]] = [
@@ -75,14 +75,6 @@ def test_the_default_has_no_backup_without_a_database(renderer: Renderer, tmp_pa
         name for name in DEFAULT if name != "backup"
     ]
     assert renderer(tmp_path / "sqlite").answers["features"] == DEFAULT
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick() -> Iterator[None]:
-    """A Copier that compiles each template once."""
-    with pytest.MonkeyPatch.context() as patch:
-        without_repeats(patch)
-        yield
 
 
 @pytest.fixture

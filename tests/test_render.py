@@ -61,12 +61,15 @@ def test_every_pair_of_answers_is_in_the_matrix() -> None:
 
 
 def test_the_fast_way_renders_what_copier_renders(
-    renderer: Renderer, render: Callable[..., Path], tmp_path: Path
+    renderer: Renderer, repository: Path, tool: Callable[[str], str], tmp_path: Path
 ) -> None:
-    """The shared environment of the matrix gives the bytes of a plain run, but for where the template lay."""
+    """The shared environment of the matrix gives the bytes of the command line, but for where the template lay."""
     answers = {"framework": "flask", "license": "apache-2.0", "owner": "Acme"}
     quick = renderer(tmp_path / "quick", answers).files()
-    plain = Render(render(**answers), {}).files()
+    given = [part for name, value in answers.items() for part in ("-d", f"{name}={value}")]
+    command = [tool("copier"), "copy", "--quiet", "--defaults", *given, str(repository), str(tmp_path / "plain")]
+    subprocess.run(command, check=True)
+    plain = Render(tmp_path / "plain", {}).files()
     quick_answers, plain_answers = (parse(".yml", files.pop(".copier-answers.yml"))[0] for files in (quick, plain))
     assert quick == plain
     assert quick_answers == {name: value for name, value in plain_answers.items() if name != "_commit"} | {
@@ -181,12 +184,14 @@ def test_python_is_linted_and_formatted(tool: Callable[[str], str], renders: lis
 
 
 @pytest.mark.stacks
-def test_types_of_every_render_are_right(renders: list[Render], installed: Path, tmp_path: Path) -> None:
+def test_types_of_every_render_are_right(
+    renders: list[Render], installed: Path, libraries_in_mypy: Path, tmp_path: Path
+) -> None:
     """mypy accepts every render of the matrix, whatever was chosen, with the libraries of every option installed."""
     for number, render in enumerate(renders):
         service = shutil.copytree(render.path, tmp_path / str(number))
         python = connect(service, installed)
-        environment = {**os.environ, "MYPY_CACHE_DIR": str(tmp_path / "mypy")}
+        environment = {**os.environ, "MYPY_CACHE_DIR": str(libraries_in_mypy)}
         command = [str(python), "-m", "mypy"]
         done = subprocess.run(command, cwd=service, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, (render.answers["framework"], render.answers["database"], done.stdout)

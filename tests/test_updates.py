@@ -26,21 +26,12 @@ from updating import (
     run,
     territory,
     update,
-    without_repeats,
 )
 
 pytestmark = pytest.mark.update
 
 STACKS = {path.stem: read_yaml(path) for path in sorted((ROOT / "tests/answers").glob("*.yml"))}
 CHASSIS = "template/src/{{package_name}}/chassis"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick() -> Iterator[None]:
-    """A Copier that does not repeat itself; the one of the command line stays unchanged."""
-    with pytest.MonkeyPatch.context() as patch:
-        without_repeats(patch)
-        yield
 
 
 @pytest.fixture(scope="session")

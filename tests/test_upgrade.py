@@ -7,7 +7,7 @@ import re
 import shutil
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from owner import Owner, build_on
 from planting import swap
 from questions import ROOT
 from releases import Releases, commit, git
-from updating import Answers, Service, Services, conflicts, differences, files, run, territory, update, without_repeats
+from updating import Answers, Service, Services, conflicts, differences, files, run, territory, update
 
 pytestmark = pytest.mark.update
 
@@ -42,14 +42,6 @@ class Done:
     status: int
     diff: str
     said: str
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick() -> Iterator[None]:
-    """A Copier that does not repeat itself; the one that `make upgrade` starts stays unchanged."""
-    with pytest.MonkeyPatch.context() as patch:
-        without_repeats(patch)
-        yield
 
 
 @pytest.fixture
@@ -151,7 +143,8 @@ def test_upgrade_of_a_developed_service_keeps_every_edit_and_passes_its_checks(
     assert re.search(rf"{package}/audit\.py:\d+: .*it must not block", done.said)
     if stack in CHECKED:
         connect(project, request.getfixturevalue("installed"))
-        checked("make", "lint", "types", "test", cwd=project)
+        cache = str(request.getfixturevalue("libraries_in_mypy"))
+        checked("make", "lint", "types", "test", cwd=project, MYPY_CACHE_DIR=cache)
 
 
 @pytest.mark.stacks
@@ -169,15 +162,16 @@ def test_upgrade_with_another_database_passes_its_tests(
     releases: Releases,
     service: Service,
     upgrade: Upgrade,
-    request: pytest.FixtureRequest,
+    installed: Path,
+    libraries_in_mypy: Path,
 ) -> None:
     """A service of 0.2.3 that is updated to another database passes the tests that use it most."""
     project = service(releases.path, "v0.2.3", before)
     update(project, releases.new, **after)
     commit(project, "Update")
     assert upgrade(project).status == 0
-    connect(project, request.getfixturevalue("installed"))
-    checked("make", "lint", "types", cwd=project)
+    connect(project, installed)
+    checked("make", "lint", "types", cwd=project, MYPY_CACHE_DIR=str(libraries_in_mypy))
     tests = ["tests/notes", *(f"tests/chassis/test_{name}.py" for name in ("database", "rate_limit"))]
     said = checked(".venv/bin/python", "-m", "pytest", "-q", *tests, cwd=project)
     assert re.search(r"\d+ passed", said), said

@@ -29,18 +29,31 @@ QUIETLY: dict[str, Any] = {"defaults": True, "quiet": True, "overwrite": True}
 def without_repeats(patch: pytest.MonkeyPatch) -> None:
     """Skip work that Copier repeats for every file, which takes half of its time. The renders stay the same.
 
-    Copier compiles every path and text again, and asks git about a file mode that matters only if `core.fileMode` is
-    off. It also reads the questions for each of the three renders of an update, without the faster libyaml.
+    Copier compiles every path and text again, collects all answers for each part of a path, although most parts have no
+    Jinja, and asks git about a file mode that matters only if `core.fileMode` is off. It also reads the questions for
+    each of the three renders of an update, without the faster libyaml.
     """
     compiled, known = Environment.compile, dict[Any, Any]()
 
-    def compile_once(self: Environment, source: Any, *rest: Any, **named: Any) -> Any:
-        key = (str(source), rest, *named.items())
+    def compile_once(self: Environment, source: Any, name: Any = None, filename: Any = None, **named: Any) -> Any:
+        key = (str(source), name, *named.items())  # every update has the same files in a new folder
         if not isinstance(source, str) or key not in known:
-            known[key] = compiled(self, source, *rest, **named)
+            known[key] = compiled(self, source, name, filename, **named)
         return known[key]
 
     patch.setattr(Environment, "compile", compile_once)
+    rendered = Worker._render_string
+
+    def render_jinja(self: Worker, string: str, extra_context: Any = None) -> str:
+        return rendered(self, string, extra_context) if "{" in string else string
+
+    def answers_relpath(self: Worker) -> Path:
+        path = self.answers_file or self.template.answers_relpath
+        assert "{" not in str(path)
+        return Path(path)
+
+    patch.setattr(Worker, "_render_string", render_jinja)
+    patch.setattr(Worker, "answers_relpath", property(answers_relpath))
     patch.setattr(yaml, "SafeLoader", yaml.CSafeLoader)
     patch.setattr(Worker, "_sync_git_index_executable_bit", lambda *_: None, raising=False)
 
