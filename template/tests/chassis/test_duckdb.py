@@ -137,7 +137,7 @@ def test_long_statement_blocks_neither_probes_nor_other_requests(
 ) -> None:
     client = open_client(
         {"long": (ENDLESS,), "read": (READ,), "add": ("UPDATE counted SET number = 1",)},
-        database_statement_timeout_seconds=10,  # long enough for the other requests on a busy machine
+        database_statement_timeout_seconds=5,  # long enough for the other requests on a busy machine
     )
     long = in_thread(client, "long")
     until(lambda: client.get("/health").json()["checks"]["database"]["details"]["in_use"] == 1)
