@@ -97,8 +97,10 @@ class Live:
 
 
 @contextmanager
-def serve(service: Path, package: str, scratch: Path, settings: Mapping[str, str]) -> Iterator[Live]:
-    """Run an installed service during the block, with its database migrated."""
+def serve(
+    service: Path, package: str, scratch: Path, settings: Mapping[str, str], *, migrated: bool = False
+) -> Iterator[Live]:
+    """Run an installed service during the block. Its database is migrated first, unless it is already `migrated`."""
     command = [str(service / ".venv" / "bin" / "python"), "-m", package]
     log = scratch / "service.log"
     with private_servers.reserved_port() as port, log.open("wb") as output:
@@ -106,7 +108,7 @@ def serve(service: Path, package: str, scratch: Path, settings: Mapping[str, str
         variables |= {} if "DATABASE_URL" in settings else private_servers.settings(service, scratch)
         variables["RATE_LIMIT_DEFAULT"] = "1000000/minute"  # tests send many requests
         variables |= settings
-        if (service / "migrations").is_dir():
+        if not migrated and (service / "migrations").is_dir():
             run(*command, "migrate", cwd=service, **variables)
         process = subprocess.Popen(
             [*command, "serve"], cwd=service, env=environment(**variables), stdout=output, stderr=subprocess.STDOUT

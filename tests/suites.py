@@ -1,7 +1,7 @@
 """Which tests of the chassis run on which named stack.
 
-The whole suite runs once per framework. On the other stacks only the files run that depend on what was chosen, each on
-the first stack that differs in what the file depends on.
+The whole suite runs once per framework. The second time it leaves out the files that do not depend on the framework. On
+the other stacks only the files run that depend on what was chosen, each on the first stack that differs in it.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,9 @@ from questions import ROOT, questions, read_yaml, values
 WHOLE = ("fastapi-sqlite", "flask-sqlite-redis")
 STACKS = (*WHOLE, *sorted({path.stem for path in (ROOT / "tests/answers").glob("*.yml")} - set(WHOLE)))
 # Tests of the database that are not named after one.
-OF_DATABASE = ("backup", "database", "pool")
+OF_DATABASE = ("database", "pool")
+# Commands that run beside the service. They import neither a framework nor the code that waits as its handlers do.
+BACKUPS = ("backup", "disaster_recovery")
 
 
 @cache
@@ -44,6 +46,10 @@ def having(feature: str) -> list[str]:
 def dependencies(name: str) -> tuple[str, ...] | None:
     """The questions on which the result of `test_<name>.py` depends. None: it depends on the framework alone."""
     words = {name, *name.split("_")}
+    if name == "deploy_check":
+        return ()
+    if name.startswith(BACKUPS):
+        return ("database",)
     if words & {*values()["database"], *OF_DATABASE}:
         return ("framework", "database")
     if words & set(values()["cache"]) or name.startswith(("cache", "rate_limit")):
@@ -52,14 +58,26 @@ def dependencies(name: str) -> tuple[str, ...] | None:
 
 
 def option_tests(stack: str, service: Path) -> list[str]:
-    """The test files that no earlier stack has run with the same choices."""
+    """The tests of the chassis that depend on choices, and that no earlier stack has run with the same ones."""
+    repeated = repeated_tests(stack, service)
+    paths = [f"tests/chassis/{path.name}" for path in sorted((service / "tests/chassis").glob("test_*.py"))]
+    return [path for path in paths if dependencies(_name(Path(path))) is not None and path not in repeated]
+
+
+def repeated_tests(stack: str, service: Path) -> list[str]:
+    """The test files that an earlier stack has run with the same choices."""
+    earlier = STACKS[: STACKS.index(stack)]
     found = []
-    for path in sorted((service / "tests/chassis").glob("test_*.py")):
-        name = path.stem.removeprefix("test_")
+    for path in sorted(service.glob("tests/*/test_*.py")):
+        name = _name(path)
         depends = dependencies(name)
-        if depends and not any(_same(stack, other, depends, name) for other in STACKS[: STACKS.index(stack)]):
-            found.append(f"tests/chassis/{path.name}")
+        if depends is not None and any(_same(stack, other, depends, name) for other in earlier):
+            found.append(path.relative_to(service).as_posix())
     return found
+
+
+def _name(path: Path) -> str:
+    return path.stem.removeprefix("test_")
 
 
 def _same(stack: str, other: str, depends: tuple[str, ...], name: str) -> bool:
