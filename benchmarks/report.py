@@ -8,7 +8,7 @@ from pathlib import Path
 
 from load import CONNECTIONS
 from renders import Time
-from serving import EXTRAS, REFERENCES, Case, references
+from serving import EXTRAS, MONITORED, REFERENCES, Case, references
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "performance.md"
 PACKAGES = ("fastapi", "starlette", "uvicorn", "flask", "gunicorn", "sqlalchemy", "pydantic", "orjson", "copier")
@@ -30,8 +30,10 @@ ratios carry over to other machines; the microseconds belong to this one.
   log, ids, headers or limits. Bare FastAPI runs on uvicorn. Bare Flask runs on gunicorn with as many threads as the
   service has (`SERVER_THREADS`), and a second time on uvicorn behind the chassis's bridge without its middleware. The
   run checks first that all response bodies are equal.
-- The rendered service has all features and default settings. The function behind `python -m <package> serve` serves it,
-  with the benchmark's routes added. It writes one JSON log entry per request into a pipe.
+- The rendered service has all features, no monitoring and default settings. The function behind
+  `python -m <package> serve` serves it, with the benchmark's routes added. It writes one JSON log entry per request
+  into a pipe. The services with monitoring report to a server on the same machine, which accepts everything. Their
+  metrics are not read.
 - All servers run at once. Every case is measured once per round, in a new random order, for {rounds} rounds. A ratio is
   the median of the rounds' own ratios. The bare application runs as two processes, and ratios are to their mean: the
   distance between the two is the noise of the run.
@@ -104,6 +106,8 @@ def _serving_table(framework: str, cases: list[Case]) -> str:
 def _label(framework: str, case: Case) -> str:
     if case.variant == "rendered":
         return f"**{case.request}, rendered service**"
+    if case.variant in MONITORED:
+        return f"**{case.request}, {MONITORED[case.variant]}**"
     names = {"bare": "bare", "bare again": "bare, second process", "bridge": "bare behind the same bridge"}
     return f"{case.request}, {(names | EXTRAS[framework])[case.variant]}"
 

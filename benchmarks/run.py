@@ -14,6 +14,13 @@ import serving
 import starts
 
 FRAMEWORKS = ("fastapi", "flask")
+# The variants of a rendered service with monitoring, and what it has.
+MONITORED = {
+    "prometheus": ["prometheus"],
+    "sentry": ["sentry"],
+    "opentelemetry": ["opentelemetry"],
+    "monitored": ["prometheus", "sentry", "opentelemetry"],
+}
 EVERYTHING = ["rate-limit", "backup", "deploy-check", "http-client", "cache", "data-files"]
 SERVICES: dict[str, list[str]] = {"all features": EVERYTHING, "no features": []}
 RENDERS = 7
@@ -30,24 +37,25 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         template = renders.export(folder / "source")
+
+        def service(framework: str, label: str, features: list[str], monitoring: list[str]) -> Path:
+            answers = {"framework": framework, "features": features, "monitoring": monitoring}
+            return renders.render(template, folder / f"{framework}-{label}", answers)
+
         services = {
-            f"{framework}, {label}": renders.render(
-                template, folder / f"{framework}-{label}", {"framework": framework, "features": features}
-            )
+            f"{framework}, {label}": service(framework, label, features, [])
             for framework in FRAMEWORKS
             for label, features in list(SERVICES.items())[: 1 if options.quick else None]
         }
-        served = {name: _serve(name, services[f"{name}, all features"], rounds, scale) for name in FRAMEWORKS}
-        started = {label: starts.measure(service, few) for label, service in services.items()}
+        served = {}
+        for name in FRAMEWORKS:
+            monitored = {variant: service(name, variant, EVERYTHING, chosen) for variant, chosen in MONITORED.items()}
+            served[name] = serving.measure(name, services[f"{name}, all features"], monitored, rounds, scale)
+        started = {label: starts.measure(path, few) for label, path in services.items()}
     page = report.markdown(served, started, renders.measure(few), rounds, load)
     print(page)
     if not options.quick:
         report.DOCUMENT.write_text(page)
-
-
-def _serve(framework: str, service: Path, rounds: int, scale: float) -> list[serving.Case]:
-    serving.prepare_database(service)
-    return serving.measure(framework, service, rounds, scale)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
 APPS = Path(__file__).parent / "apps"
+SINK = Path(__file__).with_name("sink.py")
 # How long a busy machine may take to start or stop a service, and to respond to a request that is not measured.
 PATIENCE_SECONDS = 180
 ANSWER_SECONDS = 60
@@ -53,13 +54,14 @@ class Server:
 
 
 @contextmanager
-def running(framework: str, variant: str, service: Path) -> Iterator[Server]:
-    """Run a variant of `apps/<framework>_app.py` in a rendered service's folder."""
+def running(framework: str, variant: str, service: Path, variables: Mapping[str, str]) -> Iterator[Server]:
+    """Run a variant of `apps/<framework>_app.py` in a rendered service's folder, with more environment variables."""
     command = [sys.executable, str(APPS / f"{framework}_app.py"), variant]
     reader = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
     with reserved_port() as port:
         with cast(IO[bytes], reader.stdin) as pipe, (service / f"{variant}.log").open("w") as faults:
-            process = subprocess.Popen(command, cwd=service, env=environment(service, port), stdout=pipe, stderr=faults)
+            settings = environment(service, port) | variables
+            process = subprocess.Popen(command, cwd=service, env=settings, stdout=pipe, stderr=faults)
         try:
             server = Server(port, process.pid)
             _wait(server, process, Path(faults.name))
@@ -76,11 +78,30 @@ def environment(service: Path, port: int = 0) -> dict[str, str]:
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(service / "src"),
         "PORT": str(port),
-        "METRICS_PORT": "0",
+        "METRICS_PORT": "0",  # any free port
         "SERVICE_VERSION": "0.1.0",  # the package is not installed, so its version is not known
         "SHUTDOWN_DRAIN_SECONDS": "0",
         "RATE_LIMIT_DEFAULT": "100000000/minute",  # counts as usual, rejects no request
     }
+
+
+@contextmanager
+def sink() -> Iterator[dict[str, str]]:
+    """Run a server that accepts errors and traces, and return the settings that send them there."""
+    process = subprocess.Popen([sys.executable, str(SINK)], stdout=subprocess.PIPE, text=True)
+    try:
+        port = cast(IO[str], process.stdout).readline().strip()
+        yield {
+            "SENTRY_DSN": f"http://public@127.0.0.1:{port}/1",
+            "SENTRY_TRACES_SAMPLE_RATE": "0.1",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+            "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
+            "OTEL_TRACES_SAMPLER_ARG": "0.1",
+        }
+    finally:
+        process.terminate()
+        process.wait(PATIENCE_SECONDS)
 
 
 def migrate(service: Path) -> None:

@@ -4,13 +4,13 @@ import random
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cpu import cpu_ns, family
-from servers import Server, migrate, running
+from servers import Server, migrate, running, sink
 
 LOAD = Path(__file__).with_name("load.py")
 NOTE_PATH = "/api/v1/notes/1"
@@ -25,8 +25,18 @@ EXTRAS = {
     "fastapi": {
         "logging": "bare with the server's own access log",
         "limits": "bare with the limits on heads and connections",
+        "instrumentator": "bare with prometheus-fastapi-instrumentator",
+        "integrations": "bare with the integrations of Sentry, traces at 10 %",
+        "instrumentation": "bare with OpenTelemetry's instrumentation, 10 % sampled",
     },
     "flask": {},
+}
+# Rendered services with monitoring. The first three are measured on `/hello` only.
+MONITORED = {
+    "prometheus": "rendered service with metrics",
+    "sentry": "rendered service with Sentry, traces at 10 %",
+    "opentelemetry": "rendered service with OpenTelemetry, 10 % sampled",
+    "monitored": "rendered service with all three",
 }
 
 
@@ -64,30 +74,32 @@ def cases(framework: str, scale: float) -> list[Case]:
     hello, row = int(2000 * scale), int(500 * scale)
     bare = ["bare", "bare again", *list(REFERENCES[framework])[1:]]
     return [
-        *(Case("hello", variant, "/hello", hello) for variant in [*bare, *EXTRAS[framework], "rendered"]),
-        *(Case("one row", variant, "/rows/1", row) for variant in [*bare, "rendered"]),
+        *(Case("hello", variant, "/hello", hello) for variant in [*bare, *EXTRAS[framework], "rendered", *MONITORED]),
+        *(Case("one row", variant, "/rows/1", row) for variant in [*bare, "rendered", "monitored"]),
         *(Case("one row in the example's layers", variant, NOTE_PATH, row) for variant in [*bare, "rendered"]),
     ]
 
 
-def measure(framework: str, service: Path, rounds: int, scale: float) -> list[Case]:
-    """Measure every case once per round, in a new order each round, with all servers running side by side."""
+def measure(framework: str, service: Path, monitored: Mapping[str, Path], rounds: int, scale: float) -> list[Case]:
+    """Measure every case once per round, in a new order each round, with all servers running side by side.
+
+    The services with monitoring use the database of the other one.
+    """
     measured = cases(framework, scale)
+    migrate(service)
     with ExitStack() as stack:
-        servers = {
-            variant: stack.enter_context(running(framework, variant.partition(" ")[0], service))
-            for variant in sorted({case.variant for case in measured})
-        }
+        variables = stack.enter_context(sink()) | {"DATABASE_URL": f"sqlite:///{service}/data/service.db"}
+
+        def start(variant: str) -> Server:
+            app = "rendered" if variant in monitored else variant.partition(" ")[0]
+            return stack.enter_context(running(framework, app, monitored.get(variant, service), variables))
+
+        servers = {variant: start(variant) for variant in sorted({case.variant for case in measured})}
         _prepare(servers, measured)
         for _ in range(rounds):
             for case in random.sample(measured, len(measured)):
                 case.samples_us.append(_sample(servers[case.variant], case))
     return measured
-
-
-def prepare_database(service: Path) -> None:
-    """Create the database that all variants share."""
-    migrate(service)
 
 
 def _prepare(servers: dict[str, Server], measured: Sequence[Case]) -> None:

@@ -1,4 +1,4 @@
-"""One FastAPI service to measure: `python fastapi_app.py {bare|logging|limits|rendered}`, on the port in PORT.
+"""One FastAPI service to measure: `python fastapi_app.py VARIANT`, on the port in PORT.
 
 The package of the rendered service must be importable. All variants have the same routes with the same handlers. The
 bare one takes the example's router and model from the package, and as much of the chassis as they need.
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+import sentry_sdk
 import uvicorn
 from fastapi import FastAPI
 from my_service.chassis.app import Chassis, attach, chassis_of
@@ -23,6 +24,11 @@ from my_service.notes.models import Note
 from my_service.notes.router import router as notes
 from my_service.notes.schemas import NoteOut
 from my_service.settings import Settings
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from prometheus_fastapi_instrumentator import Instrumentator
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 OpenSession = Callable[[], AbstractAsyncContextManager[AsyncSession]]
@@ -53,6 +59,20 @@ def bare() -> FastAPI:
     return add_routes(app, async_sessionmaker(engine, expire_on_commit=False).begin)
 
 
+def instrumented(variant: str) -> FastAPI:
+    """Return the bare application with the usual library for metrics, errors or traces, as its documentation says."""
+    if variant == "integrations":
+        sentry_sdk.init(os.environ["SENTRY_DSN"], traces_sample_rate=0.1)
+    app = bare()
+    if variant == "instrumentator":
+        Instrumentator().instrument(app).expose(app)
+    if variant == "instrumentation":
+        provider = TracerProvider()  # its sampler is set by the environment
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        FastAPIInstrumentor.instrument_app(app, tracer_provider=provider)
+    return app
+
+
 def rendered() -> FastAPI:
     app = create_app()
     return add_routes(app, chassis_of(app).get(Database).session)
@@ -66,7 +86,7 @@ def main(variant: str) -> None:
     if variant == "limits":
         limits = ConnectionLimits(head_bytes=65_536, head_timeout_seconds=10, connections=1000, read_timeout_seconds=30)
         options["http"] = limited(limits)
-    uvicorn.run(bare(), port=int(os.environ["PORT"]), **options)
+    uvicorn.run(instrumented(variant), port=int(os.environ["PORT"]), **options)
 
 
 if __name__ == "__main__":
