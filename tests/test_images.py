@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from containers.engine import Client, Container, build, require, require_engine, run, wait_for
+from containers.engine import Client, Container, base_images, build, require, require_engine, run, wait_for
 from rendering import Renderer
 
 pytestmark = [pytest.mark.containers, pytest.mark.xdist_group("containers")]
@@ -61,12 +61,6 @@ def service(request: pytest.FixtureRequest, renderer: Renderer, tmp_path_factory
     path = renderer(tmp_path_factory.mktemp("images") / name, answers).path
     require("stand_ins.sh", *base_images(path))
     return path
-
-
-def base_images(service: Path) -> list[str]:
-    froms = [line.split() for line in (service / "Dockerfile").read_text().splitlines() if line.startswith("FROM ")]
-    stages = {words[3] for words in froms}
-    return [words[1] for words in froms if words[1] not in stages]
 
 
 @pytest.fixture(scope="module")

@@ -65,7 +65,7 @@ def live(stack: Path, package: str, tmp_path: Path) -> Iterator[Live]:
 
 def test_make_check_of_a_fresh_render_passes(stack: Path) -> None:
     """Lint, types, and the tests with their coverage. The whole suite of the chassis runs once per framework."""
-    commands = ["check"] if stack.name in WHOLE else ["lint", "types", "test"]
+    commands = ["setup", "check"] if stack.name in WHOLE else ["lint", "types", "test"]
     options = ["-W error", *(f"--deselect={path}" for path in repeated_tests(stack.name, stack))]
     # Here a warning fails a test; at an owner's it does not. test_images.py is about images.
     said = run("make", *commands, cwd=stack, DOCKER="false", PYTEST_ADDOPTS=" ".join(options))

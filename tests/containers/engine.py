@@ -60,6 +60,13 @@ def require_engine() -> None:
         pytest.skip("no container engine answers (`docker info`, with compose and buildx)")
 
 
+def base_images(service: Path) -> list[str]:
+    """Return the images from which the Dockerfile of a service builds."""
+    froms = [line.split() for line in (service / "Dockerfile").read_text().splitlines() if line.startswith("FROM ")]
+    stages = {words[3] for words in froms}
+    return [words[1] for words in froms if words[1] not in stages]
+
+
 def wait_for(what: Callable[[], Found], seconds: float = PATIENCE_SECONDS) -> Found:
     """Return the first true value; a connection that fails meanwhile is only a reason to ask again."""
     deadline = time.monotonic() + seconds

@@ -108,7 +108,9 @@ case ${1:-} in
             ghcr.io/astral-sh/uv:*) make_uv "$2" ;;
             postgres:18-*) make_server "$2" MAJOR=18 SUITE=sid PGDATA=/var/lib/postgresql/18/docker ;;
             postgres:17-*) make_server "$2" MAJOR=17 SUITE=trixie PGDATA=/var/lib/postgresql/data ;;
-            mariadb:11.8 | redis:8-*) make_server "$2" ;;
+            mariadb:10.11) make_server "$2" SUITE=bookworm ;;
+            mariadb:11.8) make_server "$2" SUITE=trixie ;;
+            redis:8-*) make_server "$2" ;;
             *) cannot "$2 cannot be pulled, and there is no stand-in for it" ;;
         esac
         ;;

@@ -1,0 +1,331 @@
+"""The commands of a service's documents, run unchanged and in order.
+
+Every command of every document is in a section that a test below declares with `walks`, or in NOT_RUN with the reason.
+"""
+
+import json
+import re
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import targets
+import yaml
+from containers.engine import Client, Container, base_images, require, require_engine, wait_for
+from containers.engine import run as engine
+from documented import NAMES, Command, Walk, Walks, blocks, commands, declared_forms, forms, walks
+from environments import connect
+from live import START_SECONDS, Live, environment, serve
+from rendering import Render, Renderer
+
+SQLITE = {"framework": "fastapi", "database": "sqlite"}
+DUCKDB = {"framework": "flask", "database": "duckdb"}
+POSTGRESQL = {"framework": "flask", "database": "postgresql", "cache": "redis"}
+MYSQL = {"framework": "fastapi", "database": "mysql"}
+
+NAME, PACKAGE = NAMES.values()
+START = "README.md: Start"
+UPDATES = "README.md: Updates"
+MIGRATIONS = "CONTRIBUTING.md: Migrations"
+BACKUP = "docs/backup.md: Backup and restore"
+KEY = "docs/backup.md: The key"
+FILE = "docs/backup.md: The file"
+COMPOSE = "docs/backup.md: With Docker Compose"
+TOOLS = "docs/backup.md: Tools"
+IMAGE = "docs/deployment.md: Image requirements"
+DATABASE = "docs/deployment.md: Database"
+HEALTH = "docs/runbook.md: Health status"
+LOGS = "docs/runbook.md: Find a request in the logs"
+MARIADB_11 = "docs/runbook.md: MariaDB 10.11 to 11.8"
+POSTGRESQL_18 = "docs/runbook.md: PostgreSQL 17 to 18"
+
+# Commands that no test below runs, and why or where else.
+NOT_RUN = {
+    Command(POSTGRESQL_18, "docker compose up --build --detach --wait"): "builds with packages of apt.postgresql.org",
+    Command(UPDATES, "uvx copier update --defaults"): "tests/test_documented_updates.py runs it",
+    Command(UPDATES, "make setup check"): "test_make_check_of_a_fresh_render_passes runs it",
+}
+# Other names of the language of commands, which is `sh`.
+SHELLS = {"bash", "console", "shell", "zsh"}
+CONTAINERS = [pytest.mark.containers, pytest.mark.stacks, pytest.mark.xdist_group("containers")]
+# The compose file requires a value, but any value will do.
+PASSWORD = "ballast"  # noqa: S105
+Make = Callable[[Mapping[str, str]], Path]
+
+
+@pytest.fixture
+def connected(renderer: Renderer, installed: Path, tmp_path: Path) -> Make:
+    """Makes a service that is installed."""
+
+    def make(answers: Mapping[str, str]) -> Path:
+        service = renderer(tmp_path / NAME, answers).path
+        connect(service, installed)
+        return service
+
+    return make
+
+
+@pytest.fixture
+def contained(connected: Make) -> Iterator[Make]:
+    """Makes a service whose images are there; its containers, images and data go afterwards."""
+    require_engine()
+    made = []
+
+    def make(answers: Mapping[str, str]) -> Path:
+        made.append(connected(answers))
+        require("stand_ins.sh", *images(made[0]))
+        return made[0]
+
+    yield make
+    for service in made:
+        down = ("docker", "compose", "--profile", "*", "down", "--volumes", "--timeout", "5")
+        engine(*down, cwd=service, env={"DATABASE_PASSWORD": PASSWORD})
+        for kind in ("rm", "volume rm", "rmi"):
+            names = [NAME, f"{NAME}-database", f"{NAME}-data", f"{NAME}-backup", f"{NAME}-backups"]
+            subprocess.run(["docker", *kind.split(), "--force", *names], capture_output=True, check=False)
+
+
+def images(service: Path) -> list[str]:
+    """The images from which the service builds, and those of the servers that the compose file starts."""
+    services = yaml.safe_load((service / "compose.yaml").read_text(encoding="utf-8"))["services"]
+    return [*base_images(service), *(row["image"] for row in services.values() if "$" not in row["image"])]
+
+
+@pytest.fixture
+def walk(request: pytest.FixtureRequest) -> Iterator[Walk]:
+    """The service of a declaration. At the end of a test that passed, all commands of its sections were run."""
+    declared: Walks = request.param
+    service = request.getfixturevalue(declared.service)(declared.answers)
+    found = declared.commands(Render(service, declared.answers).files())
+    walk = Walk(service, [command for command in found if command not in NOT_RUN])
+    failed = request.session.testsfailed
+    yield walk
+    assert request.session.testsfailed > failed or walk.left == []
+
+
+@contextmanager
+def started(walk: Walk, section: str, log: Path) -> Iterator[None]:
+    """Run the next command of a section, which starts the service at its own address, during the block."""
+    (command,) = walk.take(section, 1)
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command.split(), cwd=walk.service, env=environment(), stdout=output, stderr=subprocess.STDOUT,
+            process_group=0, preexec_fn=targets.hear_ctrl_c,
+        )  # fmt: skip
+    try:
+        Live("http://127.0.0.1:8000", process, log).wait_until_ready(START_SECONDS)
+        yield
+    finally:
+        targets.interrupt(process)
+
+
+class TestDeclarations:
+    """Which commands there are, and which of them tests run."""
+
+    def test_every_command_of_every_document_is_run_or_says_why_not(
+        self, renders: list[Render], renderer: Renderer, tmp_path: Path
+    ) -> None:
+        there = {command for render in renders for command in forms(render)}
+        run = declared_forms(renderer, tmp_path) - NOT_RUN.keys()
+        assert sorted(map(str, there - run - NOT_RUN.keys())) == []
+        assert NOT_RUN.keys() <= there
+
+    def test_commands_of_a_document_are_known_by_their_heading(self) -> None:
+        """One that continues on the next line is one command, and a heading in a block is none."""
+        page = b"# A\n\n## B\n\n```sh\none \\\n  --more\ntwo\n```\n\n```python\n# C\n```\n\n```sh\nthree\n```\n"
+        texts = ["one \\\n  --more", "two", "three"]
+        assert list(commands({"a.md": page})) == [Command("a.md: B", text) for text in texts]
+
+    def test_commands_are_in_blocks_of_shell(self, renders: list[Render]) -> None:
+        """No block says `bash` or `console`, where the other tests would not look for commands."""
+        languages = {language for render in renders for _, language, _ in blocks(render.files())}
+        assert languages & SHELLS == set()
+
+    def test_targets_that_documents_name_are_in_the_makefile(self, renders: list[Render]) -> None:
+        """`make check` in a sentence is a target of that service."""
+        for render in renders:
+            files = render.files()
+            targets = set(re.findall(r"^([a-z-]+):", files["Makefile"].decode(), re.MULTILINE))
+            for path in files:
+                if path.endswith(".md"):
+                    named = set(re.findall(r"`make ([a-z-]+)", files[path].decode()))
+                    assert named <= targets, (path, named - targets)
+
+
+class TestOnThisMachine:
+    """Commands that need no container."""
+
+    pytestmark = pytest.mark.stacks
+
+    @walks(SQLITE, sections=[MIGRATIONS])
+    def test_a_column_is_added_as_contributing_says(self, walk: Walk) -> None:
+        walk.run("make migrate")
+        models = walk.service / "src" / PACKAGE / "notes/models.py"
+        text = models.read_text(encoding="utf-8")
+        models.write_text(text + "    colour: Mapped[str | None] = mapped_column(String(20))\n", encoding="utf-8")
+        walk.shell(MIGRATIONS)
+        walk.run("make validate")
+        (revision,) = (walk.service / "migrations/versions").glob("*add_a_colour_to_notes.py")
+        assert "colour" in revision.read_text(encoding="utf-8")
+
+    @walks(SQLITE, sections=[BACKUP, KEY, FILE])
+    def test_a_backup_is_made_restored_and_opened_with_other_tools(
+        self, walk: Walk, tool: Callable[[str], str]
+    ) -> None:
+        tool("age")
+        database, backups = walk.service / "data/service.db", walk.service / "backups"
+        walk.run("make migrate")
+        with sqlite3.connect(database) as connection:
+            connection.execute("INSERT INTO notes VALUES (1, 'Kept', '', NULL, '2026-01-01', '2026-01-01')")
+        connection.close()
+        walk.shell(BACKUP, 1)
+        database.unlink()
+        (backup,) = backups.iterdir()
+        walk.shell(BACKUP, values={"NAME": backup.name})
+        assert titles(database) == ["Kept"]
+        key = walk.shell(KEY).splitlines()[-1]
+        (walk.service / ".env").write_text(f"BACKUP_KEY={key}\n", encoding="utf-8")
+        (walk.service / "key.txt").write_text(f"{key}\n", encoding="utf-8")
+        walk.run("make backup")
+        (encrypted,) = backups.glob("*.age")
+        walk.shell(FILE, values={"KEY-FILE": "key.txt", "NAME.tar.gz.age": str(encrypted)})
+        assert titles(walk.service / "database.sqlite") == ["Kept"]
+
+    @walks(SQLITE, sections=[HEALTH, LOGS])
+    def test_a_request_is_found_in_the_logs_as_the_runbook_says(
+        self, walk: Walk, tool: Callable[[str], str], tmp_path: Path
+    ) -> None:
+        tool("jq")
+        (walk.service / "service.log").symlink_to(tmp_path / "service.log")
+        with serve(walk.service, PACKAGE, tmp_path, {"ENVIRONMENT": "development"}) as live, live.client() as client:
+            assert '"status":"healthy"' in walk.shell(HEALTH, values={"HOST": live.url})
+            client.get("/api/v1/notes", headers={"X-Request-ID": "wanted"})
+            (database,) = tmp_path.glob("*.db")
+            with sqlite3.connect(database) as connection:
+                connection.execute("DROP TABLE notes")
+            connection.close()
+            failed = client.get("/api/v1/notes").json()["error_id"]
+        wanted = json.loads(walk.shell(LOGS, 1, {"...": "wanted"}))
+        assert (wanted["event"], wanted["url.path"]) == ("request_finished", "/api/v1/notes")
+        assert "no such table: notes" in walk.shell(LOGS, 1, {"...": failed})
+        assert walk.shell(LOGS, 1) == ""
+        assert walk.shell(LOGS, 1).split() == ["1", "200", "1", "500"]
+
+
+def titles(database: Path) -> list[str]:
+    """The titles of the notes in a file of SQLite."""
+    connection = sqlite3.connect(database)
+    try:
+        return [title for (title,) in connection.execute("SELECT title FROM notes")]
+    finally:
+        connection.close()
+
+
+class TestInContainers:
+    """Commands that start containers."""
+
+    pytestmark = CONTAINERS
+
+    @walks(POSTGRESQL, MYSQL, sections=[START], service="contained")
+    def test_start_of_the_readme_runs_as_it_stands(self, walk: Walk, tmp_path: Path) -> None:
+        """The servers start in containers, `make run` serves, and the calls get their responses."""
+        walk.shell(START, 2)
+        written = (walk.service / ".env").read_text(encoding="utf-8")
+        with started(walk, START, tmp_path / "run.log"):
+            said = walk.shell(START)
+            assert '"status":"healthy"' in said
+            assert said.count('"title":"Hello"') == 2
+        (walk.service / ".env").write_text(f"{written}# ours\n", encoding="utf-8")
+        walk.run("make services")
+        assert (walk.service / ".env").read_text(encoding="utf-8") == f"{written}# ours\n"
+
+    @walks(SQLITE, sections=[START])
+    def test_start_without_servers_runs_as_it_stands(self, walk: Walk, tmp_path: Path) -> None:
+        """Among the tests of containers, because only one service at a time can have the address."""
+        walk.shell(START, 1)
+        with started(walk, START, tmp_path / "run.log"):
+            assert walk.shell(START).count('"title":"Hello"') == 2
+
+    @walks(POSTGRESQL, sections=[POSTGRESQL_18], service="contained")
+    def test_data_of_postgresql_17_move_to_18_as_the_runbook_says(self, walk: Walk) -> None:
+        """The new server refuses the old files, the dump brings the rows, and the old files stay in the volume."""
+        compose = walk.service / "compose.yaml"
+        new = compose.read_text(encoding="utf-8")
+        old = new.replace("postgres:18-trixie", "postgres:17-bookworm")
+        old = old.replace("data:/var/lib/postgresql", "data:/var/lib/postgresql/data")
+        compose.write_text(old, encoding="utf-8")
+        require("stand_ins.sh", *images(walk.service))
+        psql = "docker compose exec -T postgresql psql --username=service --tuples-only --command"
+        (walk.service / ".env").write_text(f"DATABASE_PASSWORD={PASSWORD}\n", encoding="utf-8")
+        walk.run("docker compose -f compose.yaml up --detach --wait postgresql")
+        walk.run(f"{psql} \"CREATE TABLE kept AS VALUES ('ballast')\"")
+        walk.shell(POSTGRESQL_18, 4)
+        compose.write_text(new, encoding="utf-8")
+        assert walk.run("docker compose up --detach --wait postgresql || echo refused").strip() == "refused"
+        wait_for(lambda: "PostgreSQL data" in walk.run("docker compose logs postgresql"))
+        walk.run("docker compose stop")
+        walk.shell(POSTGRESQL_18)
+        assert "ballast" in walk.run(f"{psql} 'TABLE kept'")
+        aside = "docker compose exec -T postgresql cat /var/lib/postgresql/before-18/PG_VERSION"
+        assert walk.run(aside).strip() == "17"
+
+    @walks(MYSQL, sections=[MARIADB_11, IMAGE, DATABASE, TOOLS], service="contained")
+    def test_data_of_mariadb_10_stay_in_11_as_the_runbook_says(self, walk: Walk) -> None:
+        """The new server upgrades the old files, and the dump of the old server holds the rows."""
+        compose = walk.service / "compose.yaml"
+        new = compose.read_text(encoding="utf-8")
+        compose.write_text(new.replace("mariadb:11.8", "mariadb:10.11"), encoding="utf-8")
+        require("stand_ins.sh", *images(walk.service))
+        sql = f"docker compose exec -T mysql mariadb --user=service --password={PASSWORD} service --execute"
+        form = f"DATABASE_PASSWORD={PASSWORD}\nSHUTDOWN_DRAIN_SECONDS=0\n"
+        (walk.service / ".env").write_text(form, encoding="utf-8")
+        walk.run("docker compose -f compose.yaml up --detach --wait mysql")
+        walk.run(f"{sql} \"CREATE TABLE kept SELECT 'ballast'\"")
+        walk.shell(MARIADB_11, 4)
+        assert "ballast" in (walk.service / "mariadb-10.sql").read_text(encoding="utf-8")
+        compose.write_text(new, encoding="utf-8")
+        walk.shell(MARIADB_11)
+        assert "ballast" in walk.run(f"{sql} 'SELECT kept.*, VERSION() FROM kept'")  # noqa: S608
+        walk.run("docker compose down --timeout 1")
+        variables = [f"--env=MARIADB_{name}" for name in ("DATABASE=service", "USER=service", f"PASSWORD={PASSWORD}")]
+        server = Container(engine("docker", "run", "--detach", f"--name={NAME}-database", *variables, "mariadb:11.8"))
+        address = server.inspect()["NetworkSettings"]["IPAddress"]
+        deploy(walk, f"mysql://service:{PASSWORD}@{address}:3306/service")
+        assert re.search(r"/backups/\S+\.tar\.gz: ", walk.shell(TOOLS))
+
+    @walks(SQLITE, sections=[IMAGE, DATABASE, COMPOSE], service="contained")
+    def test_the_image_is_deployed_and_its_data_comes_back(self, walk: Walk) -> None:
+        deploy(walk, f"sqlite:////data/{NAME}.db")
+        walk.run("docker compose -f compose.yaml up --build --detach --wait")
+        client = Client(8000)
+        status, note = client.request("POST", "/api/v1/notes", {"title": "Hello"})
+        assert status == 201
+        names = walk.shell(COMPOSE, 3).split()
+        assert client.request("DELETE", f"/api/v1/notes/{note['id']}")[0] == 204
+        walk.shell(COMPOSE, values={"NAME": names[-1]})
+        assert {path.name for path in walk.service.glob("copies/**/*.tar.gz")} >= {names[-1]}
+        wait_for(lambda: client.request("GET", f"/api/v1/notes/{note['id']}") == (200, note))
+
+    @walks(DUCKDB, sections=[IMAGE, DATABASE], service="contained")
+    def test_the_image_of_an_exclusive_database_is_deployed(self, walk: Walk) -> None:
+        deploy(walk, f"duckdb:////data/{NAME}.duckdb")
+
+
+def deploy(walk: Walk, url: str) -> None:
+    """Build the image, fill in the settings, and start the service as docs/deployment.md says."""
+    walk.shell(IMAGE, 2)
+    form = walk.service / ".env"
+    text = form.read_text(encoding="utf-8")
+    for name, value in (("ALLOWED_HOSTS", "localhost"), ("DATABASE_URL", url), ("SHUTDOWN_DRAIN_SECONDS", "0")):
+        text = re.sub(rf"^{name}=.*", f"{name}={value}", text, flags=re.MULTILINE)
+    form.write_text(text, encoding="utf-8")
+    walk.shell(IMAGE)
+    # The release before, which these commands replace.
+    engine("docker", "run", "--detach", f"--name={NAME}", "--env-file=.env", NAME, "check", cwd=walk.service)
+    walk.shell(DATABASE)
+    Container(NAME).wait_until_healthy()
+    assert Client(8000).request("GET", "/api/v1/notes")[0] == 200
+    engine("docker", "rm", "--force", NAME)
