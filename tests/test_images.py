@@ -142,7 +142,7 @@ def test_a_note_is_kept_on_the_volume(container: Container) -> None:
 
 
 def test_the_port_is_the_environment_s(image: str) -> None:
-    with started(image, "--env", "PORT=9000"):
+    with started(image, "--env", "PORT=9001"):
         pass
 
 

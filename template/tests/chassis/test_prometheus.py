@@ -7,11 +7,12 @@ import re
 import socket
 import string
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
+import prometheus_client
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -88,6 +89,25 @@ def test_every_request_is_counted_by_method_route_status_and_error(
     }
 
 
+def test_response_that_breaks_off_is_an_error(start: Start, metrics: Callable[[str], Series]) -> None:
+    """Its status was sent before the failure."""
+
+    def stream() -> Iterator[bytes]:
+        yield b"half of the "
+        crash()
+
+    client = start({"stream": stream})
+    with pytest.raises(AssertionError):  # of httpx, which insists on a whole response
+        client.get("/api/stream/stream")
+    assert metrics(DURATION) == {requests("GET", "/api/stream/{name}", 200, "RuntimeError"): 1}
+
+
+def test_objectives_may_use_each_bucket_of_the_latency() -> None:
+    """The tool that writes the rules of `monitoring/slo.yml` rejects other thresholds."""
+    buckets = module("chassis.monitoring.prometheus").REQUEST_BUCKETS
+    assert f"BUCKETS = {buckets}\n" in (ROOT / "tools/slo_rules.py").read_text(encoding="utf-8")
+
+
 def test_health_probes_and_scrapes_are_not_traffic(start: Start, metrics: Callable[[str], Series], logs: Logs) -> None:
     """Neither is in the metrics or in the access log."""
     client = start()
@@ -119,13 +139,28 @@ def test_series_are_limited_whatever_the_application_does() -> None:
     """Combinations above the limit are counted together."""
     prometheus = module("chassis.monitoring.prometheus")
     registry = prometheus.CollectorRegistry()
-    observe = prometheus.RequestDurations(registry)
-    for number in range(prometheus._MAX_SERIES + 100):
+    observe = prometheus.RequestMetrics(registry)
+    for number in range(prometheus.MAX_SERIES + 100):
         context = module("chassis.request_context").new_context("GET", "/")
         context.status, context.error = 500, type(f"Error{number}", (Exception,), {})()
         observe(context)
     others = dict.fromkeys(("http_request_method", "http_route", "http_response_status_code", "error_type"), "_OTHER")
     assert registry.get_sample_value(DURATION, others) == 100
+
+
+def test_websocket_counts_when_it_ends_and_not_as_a_request() -> None:
+    """A connection may last for hours, which would spoil the latency of all requests."""
+    prometheus = module("chassis.monitoring.prometheus")
+    registry = prometheus.CollectorRegistry()
+    observe = prometheus.RequestMetrics(registry)
+    for error in (None, RuntimeError(), None):
+        context = module("chassis.request_context").new_context("GET", "/socket")
+        context.status, context.error, context.find_route = 101, error, lambda: "/socket"
+        observe(context)
+    ended = "websocket_connections_total"
+    assert registry.get_sample_value(ended, {"http_route": "/socket", "error_type": ""}) == 2
+    assert registry.get_sample_value(ended, {"http_route": "/socket", "error_type": "RuntimeError"}) == 1
+    assert DURATION not in prometheus_client.generate_latest(registry).decode()
 
 
 def test_active_requests_are_those_in_progress(start: Start, metrics: Callable[[str], Series]) -> None:

@@ -6,9 +6,10 @@ metrics need no registration: `Counter("orders_total", "Orders.")` of prometheus
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from typing import Generic, TypeVar
 
-from prometheus_client import REGISTRY, CollectorRegistry, Histogram, disable_created_metrics
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, disable_created_metrics
 from pydantic import Field
 
 from ..app import Chassis
@@ -20,10 +21,13 @@ from .prometheus_server import MetricsServer
 # A client may send any method. These are the standard ones (RFC 9110, RFC 5789), the others are `_OTHER`.
 _METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
 _OTHER = "_OTHER"
-_HTTP_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+# A latency objective in monitoring/slo.yml is one of them.
+REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.3, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 _DATABASE_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
-# Series per histogram. Further combinations of labels are counted together, under `_OTHER`.
-_MAX_SERIES = 2000
+# Series per metric. Further combinations of labels are counted together, under `_OTHER`.
+MAX_SERIES = 2000
+
+MetricT = TypeVar("MetricT", Counter, Histogram)
 
 
 class Settings(BaseChassisSettings):
@@ -33,31 +37,22 @@ class Settings(BaseChassisSettings):
     metrics_port: int = Field(9000, ge=0, le=65535, description="Port that serves the metrics; 0 takes any free port.")
 
 
-class Durations:
-    """A histogram of durations that caches its series, because finding one costs twice as much as its observation."""
+class Series(Generic[MetricT]):
+    """The series of a metric, cached because finding one costs twice as much as its observation, and limited."""
 
-    def __init__(
-        self,
-        registry: CollectorRegistry,
-        name: str,
-        description: str,
-        attributes: Sequence[str],
-        buckets: Sequence[float],
-    ) -> None:
-        labels = [attribute.replace(".", "_") for attribute in attributes]
-        self._histogram = Histogram(name, description, labels, buckets=buckets, registry=registry)
-        self._others = [_OTHER] * len(labels)
-        self._series: dict[tuple[object, ...], Histogram] = {}
+    def __init__(self, metric: MetricT) -> None:
+        self._labels: Callable[..., MetricT] = metric.labels
+        self._found: dict[tuple[object, ...], MetricT] = {}
 
-    def series(self, *values: object) -> Histogram:
-        """Return the series with these values of the attributes. None is an empty value, and a class is its name."""
-        found = self._series.get(values)
+    def of(self, *values: object) -> MetricT:
+        """Return the series with these values of the labels. None is an empty value, and a class is its name."""
+        found = self._found.get(values)
         return self._add(values) if found is None else found
 
-    def _add(self, values: tuple[object, ...]) -> Histogram:
-        if len(self._series) >= _MAX_SERIES:
-            return self._histogram.labels(*self._others)
-        found = self._series[values] = self._histogram.labels(*map(_text, values))
+    def _add(self, values: tuple[object, ...]) -> MetricT:
+        if len(self._found) >= MAX_SERIES:
+            return self._labels(*[_OTHER] * len(values))
+        found = self._found[values] = self._labels(*map(_text, values))
         return found
 
 
@@ -67,53 +62,52 @@ def _text(value: object) -> str:
     return value.__name__ if isinstance(value, type) else str(value)
 
 
-class RequestDurations:
+class RequestMetrics:
     """Observes requests that have ended."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         name, description = "http_server_request_duration_seconds", "Duration of HTTP requests."
-        attributes = ("http.request.method", "http.route", "http.response.status_code", "error.type")
-        self._series = Durations(registry, name, description, attributes, _HTTP_BUCKETS).series
+        labels = ("http_request_method", "http_route", "http_response_status_code", "error_type")
+        self._requests = Series(Histogram(name, description, labels, buckets=REQUEST_BUCKETS, registry=registry))
+        # Not requests: a connection may last for hours, which would spoil the latency of all requests.
+        name, description = "websocket_connections_total", "WebSocket connections that have ended."
+        self._websockets = Series(Counter(name, description, ("http_route", "error_type"), registry=registry))
 
     def __call__(self, context: RequestContext) -> None:
+        status, error = context.status, context.error
+        if status == 101:
+            self._websockets.of(context.route, error and type(error)).inc()
+            return
         method = context.method if context.method in _METHODS else _OTHER
-        status = context.status or None  # None if the client disconnected before the response
-        error: object = None
+        kind: object = None
         exemplar = None
-        if context.status >= 500:
-            error = context.status if context.error is None else type(context.error)
-        if error or context.trace_flags[-1] in "13579bdf":  # the flag `sampled` (W3C Trace Context, 3.2.2.5.1)
+        if status >= 500 or (error and status < 300):  # a response that broke off has the status of its beginning
+            kind = type(error) if error else status
+        if kind or context.trace_flags[-1] in "13579bdf":  # `sampled` (W3C Trace Context, 3.2.2.5.1)
             exemplar = {"trace_id": context.trace_id}
-        self._series(method, context.route, status, error).observe(context.duration_seconds, exemplar)
+        # Without a status, the client has disconnected before the response.
+        self._requests.of(method, context.route, status or None, kind).observe(context.duration_seconds, exemplar)
 
 
-class OperationDurations:
+class OperationMetrics:
     """Observes calls to databases, to Redis and to other services."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        database = ("db.system.name", "db.namespace", "db.operation.name")
-        http = ("http.request.method", "server.address", "server.port", "http.response.status_code")
-        self._attributes = {"db": database, "http": http}
-        durations = Durations(
-            registry,
-            "db_client_operation_duration_seconds",
-            "Duration of statements, and of commands of Redis.",
-            (*database, "error.type"),
-            _DATABASE_BUCKETS,
-        )
-        calls = Durations(
-            registry,
-            "http_client_request_duration_seconds",
-            "Duration of calls to other services; each try counts.",
-            (*http, "error.type"),
-            _HTTP_BUCKETS,
-        )
-        self._series = {"db": durations.series, "http": calls.series}
+        name, description = "db_client_operation_duration_seconds", "Duration of statements, and of commands of Redis."
+        database = ("db_system_name", "db_namespace", "db_operation_name", "error_type")
+        self._statements = Series(Histogram(name, description, database, buckets=_DATABASE_BUCKETS, registry=registry))
+        name, description = "http_client_request_duration_seconds", "Duration of each try of a call to another service."
+        http = ("http_request_method", "server_address", "server_port", "http_response_status_code", "error_type")
+        self._calls = Series(Histogram(name, description, http, buckets=REQUEST_BUCKETS, registry=registry))
 
     def __call__(self, operation: Operation) -> None:
-        values = map(operation.attributes.get, self._attributes[operation.kind])
-        error = operation.error and type(operation.error)
-        self._series[operation.kind](*values, error).observe(operation.duration_seconds)
+        value, error = operation.attributes.get, operation.error and type(operation.error)
+        if operation.kind == "db":
+            series = self._statements.of(value("db.system.name"), value("db.namespace"), operation.name, error)
+        else:
+            server = value("server.address"), value("server.port")
+            series = self._calls.of(operation.name, *server, value("http.response.status_code"), error)
+        series.observe(operation.duration_seconds)
 
 
 def install(chassis: Chassis) -> None:
@@ -125,7 +119,7 @@ def install(chassis: Chassis) -> None:
         target_info={"service_name": service.service_name, "service_version": service.service_version}
     )
     registry.register(REGISTRY)  # your own metrics, and those of the process and of Python
-    chassis.request_observers.append(RequestDurations(registry))
-    chassis.operation_observers.append(OperationDurations(registry))
+    chassis.request_observers.append(RequestMetrics(registry))
+    chassis.operation_observers.append(OperationMetrics(registry))
     server = MetricsServer(settings.metrics_host, settings.metrics_port, registry, chassis.measurements)
     chassis.lifespans.append(("metrics", server.lifespan))
