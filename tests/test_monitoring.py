@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import dashboards
 import promql_parser
 import pytest
 from questions import ROOT, read_yaml
@@ -63,6 +64,39 @@ def test_each_alert_fires_in_the_tests_of_the_rules() -> None:
     assert fired == names()
 
 
+def test_documents_list_each_alert(monitoring: Path) -> None:
+    """The table says severity and delay as the rules do, and the other table has the rows of the dashboards."""
+    text = monitoring.parent.joinpath("docs/monitoring.md").read_text(encoding="utf-8")
+    listed = {row[0]: row[1:] for row in re.findall(r"^\| `(\w+)` \| ([\w, ]+) \| ([\w ]+) \|", text, re.MULTILINE)}
+    assert listed.keys() == names()
+    for alert in alerts():
+        severity, delay = listed[alert["alert"]]
+        assert alert["labels"]["severity"] in severity.split(", ")
+        assert delay in (alert.get("for", "at once"), "see above")
+    for name, rows in dashboards.DASHBOARDS.items():
+        assert f"| {name.capitalize()} | {', '.join(rows).lower()}" in text
+
+
+def metrics(expression: Any) -> set[str]:
+    """Return the names of the series in a query."""
+    if name := getattr(expression, "name", None):
+        return {name}
+    inside = [getattr(expression, child, None) for child in ("expr", "lhs", "rhs", "vector_selector", "param")]
+    return {name for part in (*inside, *(getattr(expression, "args", None) or ())) if part for name in metrics(part)}
+
+
+def test_queries_name_metrics_that_are_documented() -> None:
+    """Each is in docs/options/prometheus.md, is recorded by a rule, or belongs to Prometheus itself."""
+    page = (ROOT / "template/docs/options/prometheus.md.jinja").read_text(encoding="utf-8")
+    known = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) | {
+        rule["record"] for rule in rules() if "record" in rule
+    }
+    known |= {"ALERTS", "alertmanager_notifications_failed_total", "up"}
+    parsed = (promql_parser.parse(query) for query in all_queries())
+    named = {re.sub(r"_(bucket|count)$", "", name) for query in parsed for name in metrics(query)}
+    assert {name for name in named if name not in known and f"{name}_count" not in known} == set()
+
+
 def test_inhibition_names_alerts_that_there_are() -> None:
     text = (MONITORING / "alertmanager.yml").read_text(encoding="utf-8")
     named = {name for found in re.findall(r'alertname=~?"([\w|]+)"', text) for name in found.split("|")}
@@ -74,9 +108,31 @@ def queries_of_runbook() -> list[str]:
     return [line for block in blocks for line in block.splitlines()]
 
 
+def all_queries() -> list[str]:
+    panels = [query.replace("$__rate_interval", "5m") for query in dashboards.queries()]
+    return [*(rule["expr"] for rule in rules()), *queries_of_runbook(), *panels]
+
+
 def test_queries_are_valid() -> None:
-    for query in [*(rule["expr"] for rule in rules()), *queries_of_runbook()]:
+    for query in all_queries():
         promql_parser.parse(query)
+
+
+def test_dashboards_are_those_of_the_script() -> None:
+    """If this fails, run `make dashboards`."""
+    found = {path.name: path.read_text(encoding="utf-8") for path in dashboards.FOLDER.iterdir()}
+    assert found == dashboards.files()
+
+
+def test_buckets_of_objectives_are_those_of_the_histogram() -> None:
+    """A threshold between two buckets could not be measured."""
+    source = ROOT / "template/src/{{package_name}}/chassis/monitoring/prometheus.py"
+    tool = ROOT / "template/tools/slo_rules.py"
+    buckets = re.search(r"^REQUEST_BUCKETS = \((.*)\)$", source.read_text(encoding="utf-8"), re.MULTILINE)
+    offered = re.search(r"^BUCKETS = \((.*)\)$", tool.read_text(encoding="utf-8"), re.MULTILINE)
+    assert buckets
+    assert offered
+    assert [float(value) for value in offered[1].split(",")] == [float(value) for value in buckets[1].split(",")]
 
 
 ROUTES = ("amtool", "config", "routes", "test", "--config.file=alertmanager.yml")
@@ -104,4 +160,5 @@ def test_monitoring_is_rendered_with_prometheus_only(renders: list[Render]) -> N
         files = set(render.files())
         chosen = "prometheus" in render.answers["monitoring"]
         assert ("monitoring/prometheus.yml" in files) == chosen
+        assert ("docs/monitoring.md" in files) == chosen
         assert ("compose.monitoring.yaml" in files) == (chosen and "compose" in render.answers["deployment"])
