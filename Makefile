@@ -19,7 +19,7 @@ export npm_config_fetch_retries ?= 5
 unexport PYTHONDONTWRITEBYTECODE PYTHONUNBUFFERED
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick faults lint format docs bench chaos versions canary render where clean
+.PHONY: help setup demo test test-quick faults lint format docs bench chaos alerts dashboards versions canary render where clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -44,7 +44,7 @@ test: setup lint ## run the suite, except `make faults` and `make chaos`
 	@$(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder -m "not chaos and not faults"
 
 test-quick: setup ## run what needs no installation, no container and no old release
-	@$(BIN)/python -m pytest -q -n auto --dist loadgroup --no-loadscope-reorder -m "not stacks and not containers and not update and not faults and not chaos"
+	@$(BIN)/python -m pytest -q -n auto --dist loadgroup --no-loadscope-reorder -m "not stacks and not containers and not update and not faults and not chaos and not alerts"
 
 faults: setup ## apply each mutation of the contract in a service, and check that its test fails
 	@$(BIN)/python -m pytest -q -n auto -m faults
@@ -66,6 +66,12 @@ bench: setup ## measure the rendered services against bare ones, write docs/perf
 
 chaos: setup ## run services through every fault of their databases, write the tables of docs/reliability.md
 	@PYTHONPATH=tests $(BIN)/python -m chaos.table
+
+alerts: setup ## inject faults into a service that Prometheus watches, write the table of docs/reliability.md
+	@PYTHONPATH=tests:scripts $(BIN)/python -m alerts.table
+
+dashboards: setup ## write the dashboards of a rendered service from scripts/dashboards.py
+	@$(BIN)/python scripts/dashboards.py
 
 versions: setup ## run services on every version of Python and the servers, write docs/versions.md (needs root)
 	@PYTHONPATH=tests $(BIN)/python -m versions.table $(SUITES)

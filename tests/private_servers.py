@@ -3,7 +3,7 @@
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,12 @@ def reserved_port() -> Iterator[int]:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         held.bind(("127.0.0.1", 0))
         yield held.getsockname()[1]
+
+
+def small_disk(folder: Path, megabytes: int) -> AbstractContextManager[None]:
+    """Mount a small disk at a folder, which needs root."""
+    found: AbstractContextManager[None] = _servers().small_disk(folder, megabytes)
+    return found
 
 
 def settings(service: Path, scratch: Path) -> dict[str, str]:

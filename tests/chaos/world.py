@@ -75,17 +75,17 @@ def running(render: Render, scratch: Path) -> Iterator[World]:
     database = render.answers["database"]
     prepare(render)
     with ExitStack() as stack:
-        targets = {"database": _target(render.path, "database", _CAREFUL[database], stack)}
-        settings = SETTINGS | {"DATABASE_URL": _behind(targets["database"])}
+        targets = {"database": start_target(render.path, "database", _CAREFUL[database], stack)}
+        settings = SETTINGS | {"DATABASE_URL": url_behind(targets["database"])}
         if render.answers["cache"] == "redis":
-            targets["cache"] = _target(render.path, ".", [], stack)
-            settings["REDIS_URL"] = _behind(targets["cache"])
+            targets["cache"] = start_target(render.path, ".", [], stack)
+            settings["REDIS_URL"] = url_behind(targets["cache"])
         settings |= {"PYTHONPATH": str(render.path / "src"), "SERVICE_VERSION": "0.0.0"}
         live = stack.enter_context(serve(render.path, render.answers["package_name"], scratch, settings))
         yield World(database, targets, live)
 
 
-def _target(service: Path, feature: str, options: list[str], stack: ExitStack) -> Target:
+def start_target(service: Path, feature: str, options: list[str], stack: ExitStack) -> Target:
     """Start a server and the proxy before it."""
     module = private_servers.server_of(service, feature)
     server, url = module.start(*options)
@@ -95,7 +95,7 @@ def _target(service: Path, feature: str, options: list[str], stack: ExitStack) -
     return Target(module, server, url, proxy)
 
 
-def _behind(target: Target) -> str:
+def url_behind(target: Target) -> str:
     """Return the URL of a server through its proxy."""
     return target.url.replace(f":{target.server.port}/", f":{target.proxy.port}/")
 

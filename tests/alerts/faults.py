@@ -1,0 +1,207 @@
+"""The faults, and the alerts that each must cause."""
+
+import http.client
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
+
+from sqlalchemy import create_engine, make_url, text
+
+from alerts import monitor
+from alerts.world import World
+
+Deed = Callable[[World], None]
+# What clients notice when the service is slow or fails, whatever the cause.
+_ERRORS = frozenset({"AvailabilityBudgetBurn", "RouteErrors"})
+_SLOW = frozenset({"LatencyBudgetBurn", "RouteSlow"})
+_DATABASE = _ERRORS | _SLOW | {"CircuitOpen", "DependencyDown", "DependencyFlapping", "PoolExhausted"}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault, the alerts that must fire, and those that may fire as its consequences."""
+
+    name: str
+    begin: Deed
+    end: Deed
+    alerts: frozenset[str]
+    also: frozenset[str] = frozenset()
+
+
+def _nothing(_world: World) -> None:
+    """Do nothing."""
+
+
+def _release(world: World) -> None:
+    """End what `world.held` holds."""
+    world.held.close()
+    world.held = ExitStack()
+
+
+def _call(path: str, clients: int = 4, pause_seconds: float = 0.3) -> Deed:
+    return lambda world: world.held.enter_context(world.calling(path, clients, pause_seconds))
+
+
+def _say(name: str, words: str) -> Deed:
+    return lambda world: world.targets[name].proxy.say(words)
+
+
+def _execute(world: World, *statements: str) -> None:
+    """Run statements in the database, past the proxy."""
+    url = make_url(world.targets["database"].url).set(drivername="postgresql+psycopg")
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+    engine.dispose()
+
+
+def _lock(world: World) -> None:
+    """Lock the table, as a migration in another session does."""
+    url = make_url(world.targets["database"].url).set(drivername="postgresql+psycopg")
+    engine = create_engine(url)
+    world.held.callback(engine.dispose)
+    connection = world.held.enter_context(engine.connect())
+    connection.execute(text("LOCK TABLE notes IN ACCESS EXCLUSIVE MODE"))
+
+
+def _read_only(value: str) -> Deed:
+    """Make the server read-only, as a full disk or a failover does."""
+    return lambda world: _execute(
+        world, f"ALTER SYSTEM SET default_transaction_read_only = {value}", "SELECT pg_reload_conf()"
+    )
+
+
+def _writable(world: World) -> None:
+    url = make_url(world.targets["database"].url).set(drivername="postgresql+psycopg")
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text("SET default_transaction_read_only = off"))
+        connection.execute(text("ALTER SYSTEM RESET default_transaction_read_only"))
+        connection.execute(text("SELECT pg_reload_conf()"))
+    engine.dispose()
+
+
+def _flap(world: World) -> None:
+    """Interrupt the network to Redis for a second, several times."""
+    for _ in range(4):
+        world.targets["cache"].proxy.say("refuse")
+        time.sleep(2.5)
+        world.targets["cache"].proxy.say("pass")
+        time.sleep(2.5)
+
+
+def _connect(world: World) -> None:
+    """Open connections and leave them idle after one request."""
+    for _ in range(165):
+        connection = http.client.HTTPConnection(urlsplit(world.url).netloc, timeout=20)
+        world.held.callback(connection.close)
+        connection.request("GET", "/health/live")
+        connection.getresponse().read()
+
+
+def _fill_disk(world: World) -> None:
+    """Leave 5 % of the disk of the database."""
+    file = world.disk / "filler"
+    world.held.callback(file.unlink)
+    file.write_bytes(bytes(shutil.disk_usage(world.disk).free - shutil.disk_usage(world.disk).total // 20))
+
+
+def _limit_files(world: World) -> None:
+    previous = world.limit_files(int(world.files() / 0.85))
+    world.held.callback(lambda: world.limit_files(previous))
+
+
+def _restart(world: World) -> None:
+    for _ in range(4):
+        world.kill()
+        world.start()
+        time.sleep(1.5)
+
+
+def _backup(age: timedelta) -> Deed:
+    """Put a file with the name of a backup of this age."""
+
+    def put(world: World) -> None:
+        folder = world.scratch / "backups"
+        folder.mkdir(exist_ok=True)
+        moment = (datetime.now(UTC) - age).strftime("%Y%m%dT%H%M%S.000Z")
+        (folder / f"{world.render.answers['service_name']}-{moment}.tar.gz").touch()
+
+    return put
+
+
+def _scrape_nothing(world: World) -> None:
+    world.monitor.scrape()
+
+
+def _scrape(world: World) -> None:
+    world.monitor.scrape(f"127.0.0.1:{world.settings['METRICS_PORT']}")
+
+
+def _stop_alertmanager(world: World) -> None:
+    world.monitor.processes["prometheus-alertmanager"].kill()
+    world.monitor.processes["prometheus-alertmanager"].wait(30)
+
+
+def _reject_notifications(world: World) -> None:
+    """Have the receiver reject notifications while there is an alert to send."""
+    world.monitor.receiver.is_broken = True
+    world.held.enter_context(world.calling("/planted/error"))
+
+
+def _accept_notifications(world: World) -> None:
+    _release(world)
+    world.monitor.receiver.is_broken = False
+
+
+FAULTS = [
+    Fault("none", lambda _: time.sleep(5), _nothing, frozenset()),
+    Fault("a handler raises", _call("/planted/error"), _release, _ERRORS),
+    Fault("a handler waits 1.5 s", _call("/planted/slow", 12, 0.01), _release, _SLOW),
+    Fault(
+        "the event loop is blocked for 0.35 s at a time",
+        _call("/planted/block", 1, 1.0),
+        _release,
+        frozenset({"EventLoopBlocked"}),
+        _SLOW,
+    ),
+    Fault("all threads are busy", _call("/planted/thread", 40, 0.01), _release, frozenset({"ThreadsBusy"}), _SLOW),
+    Fault("another service is down", _call("/planted/gone"), _release,
+          frozenset({"CircuitOpen", "DependencyDown"}) | _ERRORS, _SLOW),
+    Fault("database slow (0.4 s a round trip)", _say("database", "delay 0.2"), _say("database", "delay 0"),
+          frozenset({"LatencyBudgetBurn"}), _DATABASE | {"NotReady"}),
+    Fault("a table is locked", _lock, _release, frozenset({"PoolExhausted"}), _DATABASE | {"NotReady"}),
+    Fault("database stopped", lambda world: world.targets["database"].server.stop(),
+          lambda world: world.targets["database"].server.bring_back(),
+          frozenset({"NotReady", "CircuitOpen", "DependencyDown"}) | _ERRORS, _DATABASE),
+    Fault("database frozen (SIGSTOP)", lambda world: world.targets["database"].server.freeze(),
+          lambda world: world.targets["database"].server.thaw(),
+          frozenset({"NotReady", "AvailabilityBudgetBurn"}), _DATABASE),
+    Fault("database read-only", _read_only("on"), _writable, frozenset({"NotReady"}), _DATABASE),
+    Fault("Redis stopped", lambda world: world.targets["cache"].server.stop(),
+          lambda world: world.targets["cache"].server.bring_back(),
+          frozenset({"CircuitOpen", "DependencyDown", "RateLimitNotEnforced"})),
+    Fault("Redis comes and goes", _flap, _nothing, frozenset({"DependencyFlapping"}),
+          frozenset({"CircuitOpen", "DependencyDown", "RateLimitNotEnforced"})),
+    Fault("165 idle connections", _connect, _release, frozenset({"ConnectionsNearLimit"})),
+    Fault("few file descriptors left", _limit_files, _release, frozenset({"FileDescriptorsNearLimit"})),
+    Fault("the newest backup is two days old", _backup(timedelta(days=2)), _backup(timedelta()),
+          frozenset({"BackupTooOld"})),
+    Fault("service killed (kill -9)", World.kill, World.start, frozenset({"ServiceDown"})),
+    Fault("service killed four times", _restart, _nothing, frozenset({"RestartLoop"}), frozenset({"ServiceDown"})),
+    Fault("no replica is scraped", _scrape_nothing, _scrape, frozenset({"ServiceMissing"})),
+    Fault("the receiver rejects notifications", _reject_notifications, _accept_notifications,
+          frozenset({"NotificationsFail"}), _ERRORS),
+    Fault("Alertmanager killed", _stop_alertmanager, lambda world: monitor.start_alertmanager(world.monitor),
+          frozenset({"MonitoringDown"})),
+]  # fmt: skip
+OF_SQLITE = [
+    Fault("the disk of a SQLite database fills", _fill_disk, _release, frozenset({"DiskAlmostFull"})),
+]
+# Those of every run of the suite.
+ESSENTIAL = ["a handler raises", "database stopped", "service killed (kill -9)", "no replica is scraped"]

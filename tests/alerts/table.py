@@ -1,0 +1,159 @@
+"""Injects every fault and writes the table of alerts in docs/reliability.md: `make alerts`."""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dashboards
+from measured import replaced
+from questions import ROOT, read_yaml
+from rendering import Render, Renderer, export
+
+from alerts.faults import FAULTS, OF_SQLITE, Fault
+from alerts.monitor import Firing, shorten
+from alerts.world import World, running
+
+DOCUMENT = ROOT / "docs" / "reliability.md"
+ANSWERS = {
+    "framework": "fastapi",
+    "database": "postgresql",
+    "features": ["rate-limit", "backup", "cache", "http-client"],
+    "cache": "redis",
+    "monitoring": ["prometheus"],
+}
+STACKS = [(ANSWERS, FAULTS), (ANSWERS | {"database": "sqlite", "cache": "memory"}, OF_SQLITE)]
+HEAD = "| fault | alerts, and when they fired | consequences | not sent | resolved after s |\n|---|---|---|---|---:|\n"
+# More clients than the pool has connections.
+CLIENTS = 8
+PAUSE_SECONDS = 0.5
+# Other work of the machine delays the event loop and health checks too, so these count only where a fault names them.
+NOISE = {"DependencyFlapping", "EventLoopBlocked"}
+FIRE_SECONDS = 90
+RESOLVE_SECONDS = 150
+# How long a fault continues after its alerts have fired, for others to fire.
+_MORE_SECONDS = 6
+
+
+@dataclass
+class Outcome:
+    """The alerts of one fault."""
+
+    fault: Fault
+    fired: Firing
+    inhibited: set[str]
+    resolved_seconds: float | None
+    answered: set[str] = field(repr=False)  # the queries that returned data
+
+    def line(self) -> str:
+        """One row of the table."""
+        said: dict[bool, list[str]] = {True: [], False: []}
+        for name, seconds in sorted(self.fired.items(), key=lambda item: item[1]):
+            alert, severity = name.split()
+            if alert in NOISE - self.fault.alerts:
+                continue
+            said[alert in self.fault.alerts].append(f"{alert} ({severity}, {seconds:.0f} s)")
+        resolved = "-" if not self.fault.alerts else f"{self.resolved_seconds or float('inf'):.0f}"
+        cells = (self.fault.name, *(", ".join(said[own]) or "none" for own in (True, False)))
+        return "| " + " | ".join((*cells, ", ".join(sorted(self.inhibited)) or "none", resolved)) + " |\n"
+
+    def missing(self) -> list[str]:
+        """Return the alerts of the fault that did not fire, or were not resolved."""
+        found = [f"{name} did not fire" for name in sorted(self.fault.alerts - self._names)]
+        if self.resolved_seconds is None:
+            found.append(f"not resolved within {RESOLVE_SECONDS} s")
+        return [f"{self.fault.name}: {text}" for text in found]
+
+    def unexpected(self) -> list[str]:
+        """Return the alerts that fired although the fault does not explain them."""
+        names = self._names - self.fault.alerts - self.fault.also - NOISE
+        return [f"{self.fault.name}: {name} fired" for name in sorted(names)]
+
+    @property
+    def _names(self) -> set[str]:
+        return {name.split()[0] for name in self.fired}
+
+
+def inject(world: World, fault: Fault, queries: Iterable[str]) -> Outcome:
+    """Inject a fault under load, until its alerts have fired, and then until they are resolved."""
+    monitor = world.monitor
+    notes = world.calling("/api/v1/notes", CLIENTS, PAUSE_SECONDS)
+    with notes, world.calling("/planted/work", 1, PAUSE_SECONDS):
+        time.sleep(2)
+        began = time.time()
+        fault.begin(world)
+        while time.time() < began + FIRE_SECONDS:
+            if fault.alerts <= {name.split()[0] for name in monitor.firing(began)}:
+                break
+            time.sleep(0.5)
+        time.sleep(_MORE_SECONDS)
+        answered = {query for query in queries if monitor.query(shorten(query))}
+        inhibited = monitor.inhibited() if fault.alerts != {"MonitoringDown"} else set()
+        fault.end(world)
+        ended = time.time()
+        while (active := monitor.active() & fault.alerts) and time.time() < ended + RESOLVE_SECONDS:
+            time.sleep(0.5)
+        resolved = None if active else time.time() - ended
+    return Outcome(fault, monitor.firing(began), inhibited, resolved, answered)
+
+
+def rule_queries(monitoring: Path) -> list[str]:
+    """Return the expressions of all rules."""
+    paths = (monitoring / name for name in ("chassis/alerts.yml", "chassis/recording.yml", "rules/slo.yml"))
+    groups: list[dict[str, Any]] = [group for path in paths for group in read_yaml(path)["groups"]]
+    return [rule["expr"] for group in groups for rule in group["rules"]]
+
+
+def panel_queries(job: str) -> list[str]:
+    """Return the queries of all panels, as Grafana sends them for one service."""
+    return [query.replace("$job", job).replace("$__rate_interval", "5m") for query in dashboards.queries()]
+
+
+def await_quiet(world: World) -> None:
+    """Wait until Prometheus has scraped the service, and no alert is pending."""
+    deadline = time.monotonic() + RESOLVE_SECONDS
+    while time.monotonic() < deadline:
+        if world.monitor.query("health_ready == 1") and not world.monitor.active() - NOISE:
+            return
+        time.sleep(0.5)
+    raise AssertionError(f"still active: {world.monitor.active()}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("faults", nargs="*", help="names of faults; only all of them write the page")
+    names = parser.parse_args().faults
+    rows, broken = "", []
+    answered: set[str] = set()
+    with tempfile.TemporaryDirectory() as folder:
+        renderer = Renderer(export(Path(folder) / "template"))
+        for number, (answers, faults) in enumerate(STACKS):
+            chosen = [fault for fault in faults if not names or fault.name in names]
+            if not chosen:
+                continue
+            render = renderer(Path(folder) / str(number) / "service", answers)
+            queries = rule_queries(render.path / "monitoring") + panel_queries(render.answers["service_name"])
+            for outcome in outcomes(render, chosen, queries):
+                print(outcome.line(), end="", flush=True)
+                rows += outcome.line()
+                broken += outcome.missing() + outcome.unexpected()
+                answered |= outcome.answered
+    if not names:
+        broken += [f"no data: {query}" for query in queries if query not in answered]
+        DOCUMENT.write_text(replaced(DOCUMENT.read_text(encoding="utf-8"), "alerts", HEAD + rows), encoding="utf-8")
+    raise SystemExit("\n".join(broken) if broken else 0)
+
+
+def outcomes(render: Render, faults: list[Fault], queries: list[str]) -> Iterator[Outcome]:
+    """Inject faults into a rendered service, one after another."""
+    with running(render, render.path.parent) as world:
+        for fault in faults:
+            await_quiet(world)
+            yield inject(world, fault, queries)
+
+
+if __name__ == "__main__":
+    main()
