@@ -275,12 +275,21 @@ def test_document_lists_exactly_the_metrics_that_are_served(folder: Any) -> None
     assert documented() - served <= later
 
 
-def test_owners_metrics_are_served(start: Start, metrics: Callable[[str], Series]) -> None:
-    from prometheus_client import REGISTRY, Counter
+def test_owners_counters_are_served(start: Start, metrics: Callable[[str], Series]) -> None:
+    """Those of the chassis, and any metric of prometheus_client."""
+    counter = module("chassis.instrumentation").Counter("owner.events", "Events.")
+    histogram = prometheus_client.Histogram("owner_seconds", "Durations.", buckets=[1])
 
-    counter = Counter("owner_events_total", "Events.", ["kind"])
+    def count() -> None:
+        counter.add(kind="good")
+        counter.add(2, kind="good")
+        histogram.observe(0.5)
+
     try:
-        start({"count": lambda: counter.labels("good").inc()}).get("/api/thread/count")
-        assert metrics("owner_events_total") == {frozenset({("kind", "good")}): 1}
+        client = start({"count": count})
+        assert metrics("owner_events_total") == {frozenset(): 0}
+        client.get("/api/thread/count")
+        assert metrics("owner_events_total") == {frozenset({("kind", "good")}): 3}
+        assert metrics("owner_seconds_count") == {frozenset(): 1}
     finally:
-        REGISTRY.unregister(counter)
+        prometheus_client.REGISTRY.unregister(histogram)

@@ -16,8 +16,8 @@ from stamina.instrumentation import set_on_retry_hooks
 
 from . import errors
 from .health.checks import HealthRegistry
-from .instrumentation import MeasurementSource, OperationObserver
-from .lifecycle import Lifecycle, Lifespan, measure_retries, on_retry
+from .instrumentation import MeasurementSource, OperationObserver, measure_counters
+from .lifecycle import Lifecycle, Lifespan, on_retry
 from .request_context import RequestContext
 from .settings import BaseChassisSettings, ServiceSettings, view
 
@@ -165,7 +165,7 @@ class Feature(Protocol):
 def build(settings: BaseChassisSettings, features: Sequence[Feature]) -> Chassis:
     """Return a chassis with these features installed in their order."""
     set_on_retry_hooks([on_retry])
-    chassis = Chassis(settings, measurements=[measure_retries])
+    chassis = Chassis(settings, measurements=[measure_counters])
     for feature in features:
         feature.install(chassis)
     log.info("features_installed", features=[_name(feature) for feature in features])

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import UTC, datetime
 
 import stamina.instrumentation
 import structlog
 
-from .instrumentation import Measurement
+from .instrumentation import Counter
 
 log = structlog.get_logger(__name__)
 
@@ -68,12 +67,12 @@ def flush_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-_retries: Counter[str] = Counter()  # stamina has one hook for the whole process
+_RETRIES = Counter("retries", "Retries of an operation.")
 
 
 def on_retry(details: stamina.instrumentation.RetryDetails) -> None:
     """Count and log a retry. stamina's own hook would log the arguments of the call and the text of the exception."""
-    _retries[details.name] += 1
+    _RETRIES.add(operation=details.name)
     log.warning(
         "retry_scheduled",
         operation=details.name,
@@ -81,9 +80,3 @@ def on_retry(details: stamina.instrumentation.RetryDetails) -> None:
         wait_seconds=round(details.wait_for, 3),
         cause=type(details.caused_by).__name__,
     )
-
-
-def measure_retries() -> Iterator[Measurement]:
-    """Return the number of retries of each operation."""
-    for operation, count in _retries.copy().items():
-        yield Measurement("retries", "Retries of an operation.", count, {"operation": operation}, kind="counter")

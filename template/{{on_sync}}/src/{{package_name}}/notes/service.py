@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from ..chassis.instrumentation import Counter
 from .errors import NoteNotFoundError
 from .models import Note
 from .repository import NoteRepository
+
+NOTES_CREATED = Counter("notes.created", "Notes created.")
 
 
 class NoteService:
@@ -14,7 +17,9 @@ class NoteService:
         self._notes = notes
 
     def create(self, title: str, body: str, tag: str | None) -> Note:
-        return self._notes.add(Note(title=title, body=body, tag=tag))
+        note = self._notes.add(Note(title=title, body=body, tag=tag))
+        NOTES_CREATED.add()
+        return note
 
     def get(self, note_id: int) -> Note:
         """Return a note.
