@@ -178,6 +178,13 @@ def test_value_of_a_secret_is_never_shown() -> None:
     assert "hunter2" not in repr(valid)
 
 
+def test_password_in_an_invalid_url_is_never_shown() -> None:
+    """A URL may have one even if its setting is not a secret."""
+    (sentence,) = problems(cors_allowed_origins="https://me:hunter2@pages.example.com/")
+    assert "://********@pages.example.com" in sentence
+    assert "hunter2" not in sentence
+
+
 def test_console_log_format_outside_of_development_is_rejected() -> None:
     assert not problems(environment="development", log_format="console")
     for environment_name in ("test", "staging"):

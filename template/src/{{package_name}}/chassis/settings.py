@@ -16,6 +16,7 @@ from . import settings_sources
 Environment = Literal["development", "test", "staging", "production"]
 
 SECRETS_DIR = Path("/run/secrets")
+_CREDENTIALS_IN_URL = re.compile(r"(?<=//)[^/\s]+@")
 
 
 def _split(value: object) -> object:
@@ -200,7 +201,7 @@ def _sentence(cls: type[BaseChassisSettings], problem: Any) -> str:
     if problem["type"] == "missing":
         return f"{variable(name)}: is not set; {cls.model_fields[name].description}"
     got = "" if is_secret(cls, name) else f" (got {shown(problem['input'])!r})"
-    return f"{variable(name)}: {message}{got}"
+    return _CREDENTIALS_IN_URL.sub("********@", f"{variable(name)}: {message}{got}")
 
 
 def _types_in(annotation: Any) -> set[Any]:
