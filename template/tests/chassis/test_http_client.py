@@ -168,9 +168,10 @@ def test_handler_passes_the_ids_of_its_client_on(start: Start, upstream: Upstrea
 
     client = start({"call": lambda: status_of(clients.http_client(chassis[0], "prices").get("/"))}, install=install)
     trace = "0af7651916cd43dd8448eb211c80319c"
-    sent = {"x-request-id": "rid-7", "traceparent": f"00-{trace}-b7ad6b7169203331-01"}
+    sent = {"x-request-id": "rid-7", "traceparent": f"00-{trace}-b7ad6b7169203331-01", "tracestate": "vendor=1"}
     assert client.get("/api/here/call", headers=sent).json() == 200
     assert upstream.received[0].headers["x-request-id"] == "rid-7"
+    assert upstream.received[0].headers["tracestate"] == "vendor=1"
     assert upstream.received[0].headers["traceparent"].split("-")[1] == trace
 
 

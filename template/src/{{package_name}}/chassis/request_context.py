@@ -19,6 +19,8 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _TRACEPARENT = re.compile(
     rb"(?!ff|00-.{52}-)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?"
 )
+# A longer or malformed one is dropped, as 3.3.1.5 and 4.3 allow.
+_TRACESTATE = re.compile(rb"[\x20-\x7e\t]{1,512}")
 
 
 @dataclass(slots=True)
@@ -34,6 +36,9 @@ class RequestContext:
     scheme: str = "http"
     correlation_id: str | None = None
     trace_flags: str = "00"
+    # The span of the caller, and what its tracing systems add to the trace (W3C Trace Context, 3.3).
+    parent_span_id: str | None = None
+    tracestate: str | None = None
     # Asks the framework for the route's template while the request runs; `end` stores the result.
     find_route: Callable[[], str | None] | None = None
     user_id: str | None = None
@@ -128,16 +133,22 @@ def new_context(
     request_id: bytes | None = None,
     correlation_id: bytes | None = None,
     traceparent: bytes | None = None,
+    tracestate: bytes | None = None,
 ) -> RequestContext:
-    """Return the context of a request. The last three arguments are raw headers; malformed ids are replaced."""
+    """Return the context of a request. The last four arguments are raw headers; malformed ids are replaced."""
     correlation = _accepted_id(correlation_id)
     # An id is not a secret, so `random` suffices, at a tenth of the cost of `uuid4`.
     accepted = _accepted_id(request_id) or correlation or f"{random.getrandbits(128):032x}"
-    trace_id, span_id, flags = _parse_traceparent(traceparent)
     if correlation_id is not None:
         correlation = correlation or accepted
+    parent = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
+    if parent is None:
+        drawn = f"{random.getrandbits(192) | 1:048x}"  # one draw for both; neither id is all zero (3.2.2.4)
+        return RequestContext(accepted, drawn[:32], drawn[32:], method, path, client_address, scheme, correlation)
+    trace_id, span_id, flags = parent[1].decode(), parent[2].decode(), parent[3].decode()
+    state = tracestate.decode() if tracestate and _TRACESTATE.fullmatch(tracestate) else None
     return RequestContext(
-        accepted, trace_id, span_id, method, path, client_address, scheme, correlation, trace_flags=flags
+        accepted, trace_id, span_id, method, path, client_address, scheme, correlation, flags, span_id, state
     )
 
 
@@ -149,15 +160,6 @@ def new_span_id() -> str:
 def _accepted_id(sent: bytes | None) -> str | None:
     """Return a client's id if it is well-formed, else None."""
     return sent.decode() if sent is not None and _REQUEST_ID.fullmatch(sent) else None
-
-
-def _parse_traceparent(header: bytes | None) -> tuple[str, str, str]:
-    """Return trace id, span id and flags; a missing or malformed header yields new ids and the flags `00`."""
-    match = _TRACEPARENT.fullmatch(header) if header else None
-    if match is None:
-        drawn = f"{random.getrandbits(192) | 1:048x}"  # one draw for both; neither id is all zero (3.2.2.4)
-        return drawn[:32], drawn[32:], "00"
-    return match[1].decode(), match[2].decode(), match[3].decode()
 
 
 P = ParamSpec("P")

@@ -112,7 +112,7 @@ class BaseHttpClient(ABC, Generic[ResponseT]):
         request = self._client.build_request(method, url, **content)
         if not self._is_within(request.url):
             raise ValueError(f"the client of {self.name} calls {self._base_url} only; create another client")
-        operation = Operation("http", method.upper(), self._attributes(method))
+        operation = Operation("http", method.upper(), self._attributes(request))
         for name, value in _tracing_headers(operation.span_id).items():
             request.headers.setdefault(name, value)
         # A try may take as long as its own time limit, or as long as the time left for all tries.
@@ -128,9 +128,15 @@ class BaseHttpClient(ABC, Generic[ResponseT]):
                 raise httpx.HTTPStatusError(str(response.status_code), request=request, response=response)
             return response
 
-    def _attributes(self, method: str) -> dict[str, str | int]:
-        port = self._base_url.port or {"http": 80, "https": 443}.get(self._base_url.scheme, 0)
-        return {"http.request.method": method.upper(), "server.address": self._base_url.host, "server.port": port}
+    def _attributes(self, request: httpx.Request) -> dict[str, str | int]:
+        url = request.url
+        return {
+            "http.request.method": request.method,
+            "server.address": url.host,
+            "server.port": url.port or {"http": 80, "https": 443}.get(url.scheme, 0),
+            # A query may contain secrets.
+            "url.full": f"{url.scheme}://{url.netloc.decode()}{url.path}",
+        }
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
         response = await self._client.send(request)
@@ -183,4 +189,5 @@ def _tracing_headers(span_id: str) -> dict[str, str]:
     if context is None:
         return {}
     parent = f"00-{context.trace_id}-{span_id}-{context.trace_flags}"
-    return {"x-request-id": context.request_id, "traceparent": parent}
+    headers = {"x-request-id": context.request_id, "traceparent": parent}
+    return headers | ({"tracestate": context.tracestate} if context.tracestate else {})

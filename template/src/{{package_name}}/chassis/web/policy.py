@@ -219,6 +219,7 @@ class RequestPolicy:
             request_id=raw.get(b"x-request-id"),
             correlation_id=raw.get(b"x-correlation-id"),
             traceparent=raw.get(b"traceparent"),
+            tracestate=raw.get(b"tracestate"),
         )
 
     def _reject(self, method: str, raw: dict[bytes, bytes]) -> errors.ServiceError | RawResponse | None:
