@@ -28,7 +28,8 @@ class Thing(BaseModel):
 def create_app(settings: Any, features: Sequence[Any], behaviours: Behaviours) -> FastAPI:
     """Return the application; `GET /api/<way>/<name>` calls `behaviours[name]` and responds with its result."""
     openapi_url = "/openapi.json" if settings.api_docs_enabled else None
-    app = FastAPI(debug=settings.debug, openapi_url=openapi_url, docs_url=None, redoc_url=None)
+    own_telemetry = {"tracing": False, "metrics": False, "logs": False}  # as in main.py
+    app = FastAPI(debug=settings.debug, openapi_url=openapi_url, docs_url=None, redoc_url=None, telemetry=own_telemetry)
     module("chassis.web.fastapi").install(app, settings, features)
     app.add_middleware(_FailingMiddleware)
     # Behind two routers, because a framework may lose the outer part of a route's template.

@@ -1,18 +1,118 @@
-"""Traces for OpenTelemetry (https://opentelemetry.io), exported over OTLP."""
+"""Traces for OpenTelemetry (https://opentelemetry.io), exported over OTLP.
+
+The SDK is imported only if traces are sent, because it costs memory and start-up time.
+"""
 
 from __future__ import annotations
 
-from pydantic import Field
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+from urllib.parse import unquote, urlsplit
+
+from pydantic import Field, SecretStr, field_validator
 
 from ..app import Chassis
-from ..settings import BaseChassisSettings
+from ..health.checks import Check
+from ..settings import BaseChassisSettings, ServiceSettings
+
+# One `name=value`, with a percent-encoded value (https://www.w3.org/TR/baggage/).
+_PAIR = re.compile(r"\s*[!#$%&'*+.^_`|~0-9A-Za-z-]+\s*=[\x20-\x7e]*")
 
 
 class Settings(BaseChassisSettings):
     """Traces"""
 
-    otel_traces_sampler_arg: float = Field(0.1, ge=0, le=1, description="Share of the traces that are recorded.")
+    otel_exporter_otlp_endpoint: str | None = Field(
+        None, description="URL of the collector, such as `http://collector:4318`; nothing is sent without it."
+    )
+    otel_exporter_otlp_protocol: Literal["http/protobuf", "grpc"] = Field(
+        "http/protobuf", description="Protocol of the collector, usually on port 4318, or 4317 for `grpc`."
+    )
+    otel_exporter_otlp_headers: SecretStr | None = Field(
+        None, description="Headers for the collector, such as `authorization=Bearer%20abc,x-tenant=1`."
+    )
+    otel_exporter_otlp_timeout: float = Field(
+        10.0, gt=0, le=300, description="Seconds that one export may take, its retries included."
+    )
+    otel_service_name: str | None = Field(None, description="Name of the service in traces; SERVICE_NAME by default.")
+    otel_resource_attributes: str = Field(
+        "", description="More attributes of the service, such as `service.namespace=shop,cloud.region=eu`."
+    )
+    otel_traces_sampler: Literal[
+        "always_on",
+        "always_off",
+        "traceidratio",
+        "parentbased_always_on",
+        "parentbased_always_off",
+        "parentbased_traceidratio",
+    ] = Field(
+        "parentbased_traceidratio",
+        description="Which requests are traced; with `parentbased_` the caller decides, if it sends a `traceparent`.",
+    )
+    otel_traces_sampler_arg: float = Field(
+        0.1, ge=0, le=1, description="Share of the requests that are traced with `traceidratio`."
+    )
+    otel_sdk_disabled: bool = Field(False, description="Send no traces, even if there is a collector.")
+
+    @field_validator("otel_exporter_otlp_endpoint")
+    @classmethod
+    def _is_a_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("is not a URL; use the form http://collector:4318")
+        if "@" in parts.netloc:
+            raise ValueError("must not contain a password; set OTEL_EXPORTER_OTLP_HEADERS")
+        return value.rstrip("/")
+
+    @field_validator("otel_exporter_otlp_headers", "otel_resource_attributes")
+    @classmethod
+    def _has_pairs(cls, value: SecretStr | str | None) -> SecretStr | str | None:
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value or ""
+        if not all(_PAIR.fullmatch(item) for item in text.split(",") if item.strip()):
+            raise ValueError("is not a list of name=value; separate them by commas, and write a comma as %2C")
+        return value
+
+    @property
+    def sends_traces(self) -> bool:
+        return self.otel_exporter_otlp_endpoint is not None and not self.otel_sdk_disabled
+
+    def production_warnings(self) -> list[str]:
+        problem = "OTEL_EXPORTER_OTLP_ENDPOINT: is empty, so no traces are sent; set the URL of the collector"
+        is_missing = self.otel_exporter_otlp_endpoint is None and not self.otel_sdk_disabled
+        return [*super().production_warnings(), *([problem] if is_missing else [])]
+
+
+def pairs(text: str) -> dict[str, str]:
+    """Parse a valid list of `name=value`."""
+    split = (item.partition("=") for item in text.split(",") if item.strip())
+    return {name.strip(): unquote(value.strip()) for name, _, value in split}
 
 
 def install(chassis: Chassis) -> None:
-    """Record a span for each sampled request."""
+    """Record a span for each sampled request, and for the calls that it makes, and send them to the collector."""
+    settings = chassis.settings_as(Settings)
+    if not settings.sends_traces:
+        chassis.health.add(Check("traces", _disabled))
+        return
+    from .opentelemetry_export import Pipeline
+    from .opentelemetry_spans import RequestSampler, RequestTracer, new_provider
+
+    sampler = RequestSampler(settings.otel_traces_sampler, settings.otel_traces_sampler_arg)
+    provider = new_provider(settings, chassis.settings_as(ServiceSettings), sampler)
+    chassis.provide(provider)
+    pipeline = Pipeline(settings, provider)
+    chassis.health.add(Check("traces", pipeline.probe, details=pipeline.details))
+    chassis.lifespans.append(("traces", pipeline.open))
+    tracer = RequestTracer(provider, sampler)
+    # The first hook, so that spans contain the calls of the other hooks.
+    chassis.request_limiters.insert(0, tracer.begin)
+    chassis.operation_observers.append(tracer.record)
+    chassis.error_reporters.append(tracer.report)
+    chassis.request_observers.append(tracer.end)
+
+
+async def _disabled() -> Mapping[str, Any]:
+    return {"enabled": False}
