@@ -1,0 +1,119 @@
+"""The statements that observers of operations get, with every database and on both frameworks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ..package import module
+from .conftest import Logs, Start, settings_for_tests
+from .sql import run
+from .unit_of_work import Database, bind, in_request
+
+EVENTS = ("before_cursor_execute", "after_cursor_execute")
+
+
+@pytest.fixture
+def things(folder: Any) -> None:
+    """Create a table with a unique name."""
+    run("CREATE TABLE things (name VARCHAR(20) NOT NULL UNIQUE)")()
+
+
+class Observed:
+    """A service whose observer records the statements about `things`."""
+
+    def __init__(self, start: Start, *observers: Callable[[Any], None]) -> None:
+        self.operations: list[Any] = []
+        self._chassis: list[Any] = []
+        self._observers = observers or (self._record,)
+        self._behaviours: dict[str, Callable[..., Any]] = {"work": lambda: None}
+        self._client = start(self._behaviours, install=self._install)
+
+    @property
+    def chassis(self) -> Any:
+        return self._chassis[0]
+
+    def _install(self, chassis: Any) -> None:
+        self._chassis.append(chassis)
+        chassis.operation_observers.extend(self._observers)
+
+    def _record(self, operation: Any) -> None:
+        if "things" in operation.attributes["db.query.text"]:
+            self.operations.append(operation)
+
+    def call(self, behaviour: Callable[[], Any]) -> Any:
+        """Run a behaviour in a request, and return the response."""
+        self._behaviours["work"] = behaviour
+        return self._client.get("/api/here/work")
+
+
+def test_statement_is_reported_with_its_name_and_without_its_values(start: Start, things: None) -> None:
+    """Attributes are those of the stable semantic conventions. `COMMIT` is not a statement."""
+    service = Observed(start)
+    insert = "INSERT INTO things (name) VALUES (:value)"
+    assert service.call(lambda: bind(service.chassis, insert, "hunter2")).status_code == 200
+    assert service.call(lambda: in_request(service.chassis, "\n  select name FROM things")).json() == "hunter2"
+    written, read = service.operations
+    assert [written.name, read.name] == ["INSERT", "SELECT"]
+    assert (written.kind, written.error) == ("db", None)
+    assert written.duration_seconds > 0
+    attributes = written.attributes
+    assert attributes["db.system.name"] in ("duckdb", "mariadb", "mysql", "postgresql", "sqlite")
+    assert attributes["db.operation.name"] == "INSERT"
+    assert attributes["db.namespace"]
+    assert attributes["db.query.text"].startswith("INSERT INTO things (name) VALUES (")
+    assert "hunter2" not in str(attributes)
+
+
+def test_statement_that_fails_is_reported_once_with_its_error(start: Start, things: None) -> None:
+    """The response is that of the error, as without an observer."""
+    service = Observed(start)
+    insert = "INSERT INTO things (name) VALUES ('one')"
+    assert service.call(lambda: in_request(service.chassis, insert)).status_code == 200
+    assert service.call(lambda: in_request(service.chassis, insert)).status_code == 409
+    first, second = service.operations
+    assert first.error is None
+    assert type(second.error).__name__ in ("ConstraintException", "IntegrityError", "UniqueViolation")
+
+
+def test_observer_that_fails_does_not_fail_the_statement(start: Start, things: None, logs: Logs) -> None:
+    def fail(operation: Any) -> None:
+        raise RuntimeError
+
+    service = Observed(start, fail)
+    assert service.call(lambda: in_request(service.chassis, "SELECT name FROM things")).status_code == 200
+    assert logs("operation_observer_failed")
+
+
+def test_statement_is_reported_in_the_request(start: Start, things: None) -> None:
+    """Observers find the request that the statement belongs to."""
+    ids: list[Any] = []
+    current = module("chassis.request_context").current
+    service = Observed(start, lambda operation: ids.append(current() and current().request_id))
+    response = service.call(lambda: in_request(service.chassis, "SELECT name FROM things"))
+    assert response.headers["x-request-id"] in ids
+
+
+def test_engine_without_observers_has_no_listeners() -> None:
+    """A service that is not monitored pays nothing."""
+    without, with_one = listeners([]), listeners([lambda operation: None])
+    assert with_one - without == len(EVENTS)
+
+
+def listeners(observers: list[Callable[[Any], None]]) -> int:
+    """Return how many functions SQLAlchemy calls for statements of a running service."""
+    chassis = module("chassis.app").Chassis(settings_for_tests())
+    chassis.operation_observers.extend(observers)
+    (feature,) = (found for found in module("chassis.features").FEATURES if type(found).__name__ == "DatabaseFeature")
+    feature.install(chassis)
+    engine = chassis.get(Database).engine
+    dispatch = getattr(engine, "sync_engine", engine).dispatch
+
+    async def count() -> int:
+        async with chassis.open_lifespans():
+            return sum(len(list(getattr(dispatch, name))) for name in EVENTS)
+
+    return asyncio.run(count())
