@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from inspect import iscoroutinefunction
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,6 +31,19 @@ def settings_for_tests(**values: Any) -> Any:
     """Return the settings of a service called `demo`; `values` are settings by their field names."""
     chosen = {"service_name": "demo", "service_version": "1.2.3", "environment": "test"} | values
     return module("chassis.settings").load(module("chassis.features").ChassisSettings, _env_file=None, **chosen)
+
+
+def measured(chassis: Any) -> dict[str, dict[tuple[str, ...], float]]:
+    """Return the numbers of sources that wait for nothing, by their names and by the values of their attributes."""
+    found: dict[str, dict[tuple[str, ...], float]] = {}
+
+    async def read() -> None:
+        for source in chassis.measurements:
+            for one in () if iscoroutinefunction(source) else source():
+                found.setdefault(one.name, {})[tuple(one.attributes.values())] = one.value
+
+    asyncio.run(read())
+    return found
 
 
 @pytest.fixture

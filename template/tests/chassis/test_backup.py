@@ -168,6 +168,17 @@ def repack(file: Path, key: str | None = None, *, dump: Callable[[bytes], bytes]
     return Path("repacked")
 
 
+def test_newest_backup_is_measured(crew: Path) -> None:
+    """An alert compares its time with the clock."""
+    settings = module("chassis.settings").load(module("settings").Settings, _env_file=None)
+    newest_backup = module("chassis.backup").newest_backup
+    assert newest_backup(settings) is None
+    file = backup()
+    assert f"{newest_backup(settings):%Y%m%dT%H%M%S}" in file.name
+    file.unlink()
+    assert newest_backup(settings) is None
+
+
 # -- restore -----------------------------------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from .cache_calls import CacheCalls, open_cache
-from .conftest import settings_for_tests
+from .conftest import measured, settings_for_tests
 from .process import PATIENCE_SECONDS, until
 
 Open = Callable[..., CacheCalls]
@@ -42,6 +42,15 @@ def test_json_and_bytes_are_returned_unchanged(cached: Open, value: Any) -> None
     assert cache.delete("key")
     assert not cache.delete("key")
     assert cache.get("key", missing) is missing
+
+
+def test_lookups_are_counted_once_as_hits_or_misses(cached: Open) -> None:
+    """A computation looks twice, which is one lookup of its caller."""
+    cache = cached()
+    for _ in range(3):
+        cache.get_or_compute("key", lambda: 7, 60)
+    cache.get("unknown")
+    assert measured(cache.chassis)["cache.lookups"] == {("hit",): 2, ("miss",): 2}
 
 
 def test_value_that_json_cannot_hold_raises(cached: Open) -> None:

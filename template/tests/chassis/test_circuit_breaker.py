@@ -59,6 +59,15 @@ def open_circuit(breaker: Any) -> None:
     assert breaker.state == "open"
 
 
+def test_exactly_one_state_is_measured_as_1(breaker: Any) -> None:
+    def states() -> dict[str, float]:
+        return {one.attributes["state"]: one.value for one in breaker.measure()}
+
+    assert states() == {"closed": 1, "open": 0, "half_open": 0}
+    open_circuit(breaker)
+    assert states() == {"closed": 0, "open": 1, "half_open": 0}
+
+
 def half_open(breaker: Any, clock: Clock) -> None:
     """Open the circuit, and let the recovery time pass."""
     open_circuit(breaker)

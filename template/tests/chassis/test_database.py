@@ -22,7 +22,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from .. import servers
 from ..package import ROOT, module, program
-from .conftest import Logs, Start
+from .conftest import Logs, Start, measured, settings_for_tests
 from .process import PATIENCE_SECONDS, serving, until
 from .sql import backend, engine, rows, run, server, tables
 from .sql_server import TABLE
@@ -62,6 +62,16 @@ def test_database_check_details_show_the_pool(start: Start) -> None:
     details = start().get("/health").json()["checks"]["database"]["details"]
     assert (details["in_use"], details["overflow"]) == (0, 0)
     assert details["idle"] == 1 <= details["pool_size"]
+
+
+def test_connections_are_measured_like_in_health(start: Start) -> None:
+    """Those that the pool may open in addition count for the maximum."""
+    chassis: list[Any] = []
+    details = start(install=chassis.append).get("/health").json()["checks"]["database"]["details"]
+    found = measured(chassis[0])
+    assert found["db.client.connection.count"] == {("database", "used"): 0, ("database", "idle"): details["idle"]}
+    options = backend.engine_options(settings_for_tests())
+    assert found["db.client.connection.max"] == {("database",): options["pool_size"] + options["max_overflow"]}
 
 
 def test_full_disk_is_unavailable_and_unhealthy_until_there_is_space(start: Start, folder: Path) -> None:

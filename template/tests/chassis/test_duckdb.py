@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.util import greenlet_spawn
 
 from ..package import PACKAGE, ROOT, environment, module
-from .conftest import Start
+from .conftest import Start, measured
 from .process import PATIENCE_SECONDS, serving, until
 from .sql import backend, engine, rows, run
 from .test_errors import assert_is_problem
@@ -66,6 +66,13 @@ def counted(folder: Path) -> None:
 
 
 # -- one writer, many readers ------------------------------------------------------------------------------------------
+
+
+def test_space_on_the_disk_of_the_file_is_measured(start: Start) -> None:
+    chassis: list[Any] = []
+    start(install=chassis.append)
+    found = measured(chassis[0])
+    assert 0 < found["database.disk.free"][()] <= found["database.disk.size"][()]
 
 
 def test_concurrent_writers_take_turns_while_readers_read(

@@ -14,7 +14,7 @@ import pytest
 
 from ..package import module
 from .application import create_app
-from .conftest import Logs, Start, settings_for_tests
+from .conftest import Logs, Start, measured, settings_for_tests
 from .process import PATIENCE_SECONDS, until
 from .test_errors import assert_is_problem
 
@@ -79,7 +79,9 @@ def test_requests_while_all_threads_hang_are_503_at_once(
     start: Start, logs: Logs, gate: Gate, callers: ThreadPoolExecutor
 ) -> None:
     """After a short first wait they get 503 with Retry-After. Health still works, and so do later requests."""
-    client = start({"gate": gate}, server_threads=2, request_timeout_seconds=PATIENCE_SECONDS)
+    chassis: list[Any] = []
+    settings = {"server_threads": 2, "request_timeout_seconds": PATIENCE_SECONDS}
+    client = start({"gate": gate}, install=chassis.append, **settings)
     hanging = [callers.submit(client.get, "/api/here/gate") for _ in range(2)]
     gate.wait_for(2)
     response = client.get("/api/things/7")
@@ -96,6 +98,8 @@ def test_requests_while_all_threads_hang_are_503_at_once(
     assert client.get("/health/ready").status_code == 200
     details = client.get("/health").json()["checks"]["threads"]["details"]
     assert details == {"threads": 2, "busy": 2, "overdue": 0, "waiting": 0}
+    found = measured(chassis[0])
+    assert (found["server.threads.max"], found["server.threads.busy"]) == ({(): 2}, {(): 2})
     gate.open.set()
     assert [request.result(PATIENCE_SECONDS).status_code for request in hanging] == [200, 200]
     until(lambda: client.get("/api/things/7").status_code == 200)

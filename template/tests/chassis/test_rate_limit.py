@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from ..package import module
-from .conftest import Logs, Start, settings_for_tests
+from .conftest import Logs, Start, measured, settings_for_tests
 from .test_errors import assert_is_problem
 
 THINGS = "/api/things/1"
@@ -64,6 +64,13 @@ def test_rejected_request_does_not_reach_its_handler(start: Start) -> None:
 def test_unknown_path_counts(start: Start) -> None:
     """Clients must not be able to search for paths without a limit."""
     assert statuses(start(rate_limit_default="2/minute"), "/nowhere", 3) == [404, 404, 429]
+
+
+def test_rejected_requests_are_measured(start: Start) -> None:
+    chassis: list[Any] = []
+    assert statuses(start(install=chassis.append, rate_limit_default="2/minute"), THINGS, 3) == [200, 200, 429]
+    found = measured(chassis[0])
+    assert (found["rate_limit.rejected"], found["rate_limit.failed_open"]) == ({(): 1}, {(): 0})
 
 
 def test_health_probes_are_neither_counted_nor_rejected(start: Start) -> None:

@@ -15,7 +15,7 @@ import pytest
 import stamina
 
 from ..package import module
-from .conftest import Logs, Start, settings_for_tests
+from .conftest import Logs, Start, measured, settings_for_tests
 
 errors = module("chassis.errors")
 retry = module("chassis.http_client.retry")
@@ -299,8 +299,9 @@ def test_errors_that_a_feature_calls_unavailable_are_transient(start: Start) -> 
 
 
 def test_each_retry_is_logged_without_arguments(start: Start, logs: Logs) -> None:
-    """The entry has the operation, the number of failures and the type of the last one."""
-    start()
+    """The entry has the operation, the number of failures and the type of the last one. Retries are counted too."""
+    chassis: list[Any] = []
+    start(install=chassis.append)
 
     def fetch(token: str) -> str:
         return failing(token)
@@ -313,6 +314,7 @@ def test_each_retry_is_logged_without_arguments(start: Start, logs: Logs) -> Non
     assert (second["failures"], second["cause"]) == (2, "ReadTimeout")
     assert "wait_seconds" in first
     assert "hunter2" not in str([first, second])
+    assert measured(chassis[0])["retries"][(first["operation"],)] == 2
 
 
 def test_retry_with_an_operation_logs_its_name(start: Start, logs: Logs) -> None:

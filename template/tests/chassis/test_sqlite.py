@@ -13,11 +13,18 @@ import pytest
 from sqlalchemy import Engine, event
 
 from ..package import module
-from .conftest import Start
+from .conftest import Start, measured
 from .process import until
 from .sql import run
 from .test_errors import assert_is_problem
 from .unit_of_work import in_request
+
+
+def test_space_on_the_disk_of_the_file_is_measured(start: Start) -> None:
+    chassis: list[Any] = []
+    start(install=chassis.append)
+    found = measured(chassis[0])
+    assert 0 < found["database.disk.free"][()] <= found["database.disk.size"][()]
 
 
 def test_busy_database_is_unavailable_until_the_lock_is_released(

@@ -20,6 +20,7 @@ class CacheCalls:
     def __init__(self, portal: BlockingPortal, chassis: Any) -> None:
         self._portal = portal
         self._cache = chassis.get(module("chassis.cache.asyncio").Cache)
+        self.chassis = chassis
         self.check = next(check for check in chassis.health.checks if check.name == "cache")
 
     def get(self, key: str, default: Any = None) -> Any:

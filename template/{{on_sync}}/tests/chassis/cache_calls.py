@@ -18,6 +18,7 @@ class CacheCalls:
         cache = chassis.get(module("chassis.cache.sync").Cache)
         self.get, self.set, self.delete = cache.get, cache.set, cache.delete
         self.get_or_compute, self._store = cache.get_or_compute, cache.store
+        self.chassis = chassis
         self.check = next(check for check in chassis.health.checks if check.name == "cache")
         self._portal = portal
 

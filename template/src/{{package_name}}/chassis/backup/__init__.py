@@ -65,7 +65,7 @@ class Settings(database.Settings, ServiceSettings):
         return [*super().production_warnings(), *([] if self.backup_key else [problem])]
 
 
-def _newest_backup(settings: Settings) -> datetime | None:
+def newest_backup(settings: Settings) -> datetime | None:
     """Return the time of the newest backup in the folder, if this process can read it."""
     from .archive import found  # imported late: it needs the library that encrypts
 
@@ -110,7 +110,7 @@ class DatabaseBackup(ABC):
         settings = chassis.settings_as(Settings)
 
         async def measure() -> list[Measurement]:
-            newest = await asyncio.to_thread(_newest_backup, settings)
+            newest = await asyncio.to_thread(newest_backup, settings)
             if newest is None:
                 return []
             description = "Time of the newest backup (Unix time)."

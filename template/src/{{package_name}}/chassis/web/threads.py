@@ -182,17 +182,18 @@ class ThreadPool:
     def _waiting(self) -> int:
         return max(0, len(self._outstanding) - self.count)
 
-    async def measure(self) -> list[Measurement]:
-        """Return the measurements of `details`."""
-        found = await self.details()
-        return [
-            Measurement("server.threads.max", "Threads that serve requests.", found["threads"]),
-            Measurement("server.threads.busy", "Threads that are serving a request.", found["busy"]),
-            Measurement("server.threads.overdue", "Threads past the deadline of their request.", found["overdue"]),
-            Measurement("server.threads.waiting", "Requests that wait for a thread.", found["waiting"]),
-        ]
-
     async def details(self) -> Mapping[str, int]:
+        """Return what `usage` returns; a health check that is a coroutine function needs no thread."""
+        return self.usage()
+
+    def measure(self) -> Iterator[Measurement]:
+        usage = self.usage()
+        yield Measurement("server.threads.max", "Threads that serve requests.", usage["threads"])
+        yield Measurement("server.threads.busy", "Threads that are serving a request.", usage["busy"])
+        yield Measurement("server.threads.overdue", "Threads past the deadline of their request.", usage["overdue"])
+        yield Measurement("server.threads.waiting", "Requests that wait for a thread.", usage["waiting"])
+
+    def usage(self) -> Mapping[str, int]:
         """Return the number of threads, of busy and overdue ones, and of waiting requests."""
         overdue = sum(job.is_abandoned for job in self._outstanding)
         busy = len(self._outstanding) - self._waiting
