@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import httpx
 import private_servers
 from chaos.faults import Target
+from chaos.proxy import Proxy
 from chaos.world import start_target, url_behind
 from live import environment, run
 from questions import ROOT
@@ -52,8 +53,7 @@ _PLANTED = """
     from .chassis.http_client.asyncio import add_http_client, http_client
 
     chassis = chassis_of(app)
-    add_http_client(chassis, "here", f"http://127.0.0.1:{os.environ['PORT']}")
-    add_http_client(chassis, "gone", "http://127.0.0.1:9")
+    add_http_client(chassis, "other", f"http://127.0.0.1:{os.environ['OTHER_SERVICE']}")
 
     @app.get("/planted/work")
     async def work() -> None:
@@ -61,11 +61,7 @@ _PLANTED = """
             return 1
 
         await chassis.get(Cache).get_or_compute("work", compute, 1.0)
-        await http_client(chassis, "here").get("/health/live")
-
-    @app.get("/planted/gone")
-    async def gone() -> None:
-        await http_client(chassis, "gone").get("/")
+        await http_client(chassis, "other").get("/health/live")
 
     @app.get("/planted/error")
     async def error() -> None:
@@ -95,6 +91,7 @@ class World:
     settings: dict[str, str]
     targets: dict[str, Target]  # empty if the database is a file
     disk: Path
+    other: Proxy  # the other service is this one, behind a proxy
     monitor: Monitor
     scratch: Path
     held: ExitStack = field(default_factory=ExitStack)
@@ -183,10 +180,13 @@ def running(render: Render, scratch: Path) -> Iterator[World]:
     main.write_text(before + _PLANTED.lstrip("\n") + returned + after)
     (render.path / ".venv").symlink_to(ROOT / ".venv")
     with ExitStack() as stack:
-        port, metrics = (stack.enter_context(private_servers.reserved_port()) for _ in range(2))
+        port, metrics, other = (stack.enter_context(private_servers.reserved_port()) for _ in range(3))
+        proxy = Proxy(other, port)
+        stack.callback(proxy.stop)
         settings = SETTINGS | {
             "BACKUP_DIRECTORY": str(scratch / "backups"),
             "METRICS_PORT": str(metrics),
+            "OTHER_SERVICE": str(other),
             "PORT": str(port),
             "PYTHONPATH": str(render.path / "src"),
         }
@@ -201,7 +201,7 @@ def running(render: Render, scratch: Path) -> Iterator[World]:
             targets["cache"] = start_target(render.path, ".", [], stack)
             settings |= {"DATABASE_URL": url_behind(targets["database"]), "REDIS_URL": url_behind(targets["cache"])}
         monitor = stack.enter_context(monitored(render.path / "monitoring", scratch / "monitor"))
-        world = World(render, settings, targets, disk, monitor, scratch)
+        world = World(render, settings, targets, disk, proxy, monitor, scratch)
         stack.callback(world.stop)
         run(*world.command("migrate"), cwd=render.path, **settings)
         world.start()
