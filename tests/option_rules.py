@@ -16,6 +16,7 @@ SETTINGS = {
     "_message_after_copy",
     "_message_after_update",
     "_min_copier_version",
+    "_skip_if_exists",
     "_subdirectory",
     "_templates_suffix",
 }
@@ -53,7 +54,7 @@ def settings_are_known(root: Path) -> Faults:
 
 def exclusions_are_in_every_release(root: Path) -> Faults:
     """An update renders `_exclude` with the answers of an old release too, so it names only what every release has."""
-    lasting = {"pruned", "territories", "_copier_operation"}
+    lasting = {"pruned", "territories", "added", "_copier_operation"}
     trees = [Environment(autoescape=True).parse(pattern) for pattern in settings(root)["_exclude"]]
     used = {name for tree in trees for name in find_undeclared_variables(tree)}
     return [f"_exclude: {name} is not in every release" for name in sorted(used - lasting)]

@@ -121,6 +121,37 @@ def test_an_update_changes_the_features_and_keeps_every_edit(
 
 
 @pytest.mark.update
+def test_an_update_adds_monitoring_with_its_own_files_and_keeps_them(service: Make) -> None:
+    """Monitoring that is added later brings the owner's files too. A further update leaves them as they are."""
+    project = service(monitoring=[], ci="none", repository="acme/orders")
+    before = files(project)
+    (project / "monitoring").mkdir()
+    (project / "monitoring/alertmanager.yml").write_text("# mine\n", encoding="utf-8")
+    found = update(project, "HEAD", monitoring=["prometheus", "sentry"], ci="github")
+    assert found["monitoring/alertmanager.yml"] == b"# mine\n"
+    answers = {"monitoring": ["prometheus", "sentry"], "ci": "github", "repository": "acme/orders"}
+    fresh = files(service("fresh", **answers))
+    assert differences(territory(found, yours=False), territory(fresh, yours=False)) == []
+    mine = [path for path in fresh if path.startswith(("load/", "monitoring/", ".github/"))]
+    mine.remove("monitoring/alertmanager.yml")
+    assert {".github/workflows/ci.yml", "load/scenario.py", "monitoring/slo.yml", "monitoring/rules/yours.yml"} <= set(
+        mine
+    )
+    assert [path for path in mine if found.get(path) != fresh[path]] == []
+    assert [path for path in before if path not in found] == []
+    objectives = project / "monitoring/slo.yml"
+    objectives.write_text(objectives.read_text("utf-8").replace("99.9", "99.5"), encoding="utf-8")
+    (project / "load/scenario.py").unlink()
+    again = update(project, "HEAD", license="apache-2.0")
+    assert b"99.5" in again["monitoring/slo.yml"]
+    assert "load/scenario.py" not in again
+    assert conflicts(again) == []
+    removed = update(project, "HEAD", monitoring=[])
+    assert [path for path in removed if path.startswith("monitoring/chassis")] == []
+    assert removed["monitoring/slo.yml"] == again["monitoring/slo.yml"]
+
+
+@pytest.mark.update
 def test_an_update_to_another_database_keeps_the_other_features(service: Make) -> None:
     """A backup goes with the database that it needs, and what was not chosen is not added."""
     project = service(features=["backup", "cache"])
