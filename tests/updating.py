@@ -102,29 +102,6 @@ def territory(found: Files, yours: bool) -> dict[str, bytes]:
     table = questions()["territories"]["default"].replace("{{ package_name }}", package)
     table = re.sub(r"\{%.*?%\}", "", re.sub(r"\{\{.*?\}\}", "x", table))
     spec = GitIgnoreSpec.from_lines(yaml.safe_load(table)["yours"])
-    return {path: content for path, content in named.items() if not path.startswith(".git/")}
-
-
-def update(service: Path, version: str, **answers: Any) -> dict[str, bytes]:
-    """Commit what the owner did, update, and return what is there then. No trust is given."""
-    commit(service, "The owner's work")
-    run_update(service, dict(answers), vcs_ref=version, **QUIETLY)
-    return files(service)
-
-
-def conflicts(found: Files) -> list[str]:
-    """Files in which an update left a conflict, or beside which it left a rejected part."""
-    marker = re.compile(rb"^(<{7}|>{7}) ", re.MULTILINE)
-    return [path for path, content in found.items() if path.endswith(".rej") or marker.search(content)]
-
-
-def territory(found: Files, yours: bool) -> dict[str, bytes]:
-    """The files that are the owner's, by the table of territories, or all the others."""
-    package = next(path.split("/")[1] for path in found if path.endswith("/chassis/features.py"))
-    table = questions()["territories"]["default"].replace("{{ package_name }}", package)
-    spec = GitIgnoreSpec.from_lines(
-        yaml.safe_load(re.sub(r"\{%.*?%\}", "", re.sub(r"\{\{.*?\}\}", "x", table)))["yours"]
-    )
     return {path: content for path, content in found.items() if spec.match_file(path) is yours}
 
 
