@@ -178,7 +178,7 @@ FAULTS = [
     Fault("a table is locked", _lock, _release, frozenset({"PoolExhausted"}), _DATABASE | {"NotReady"}),
     Fault("database stopped", lambda world: world.targets["database"].server.stop(),
           lambda world: world.targets["database"].server.bring_back(),
-          frozenset({"NotReady", "CircuitOpen", "DependencyDown"}) | _ERRORS, _DATABASE),
+          frozenset({"NotReady", "DependencyDown"}) | _ERRORS, _DATABASE),
     Fault("database frozen (SIGSTOP)", lambda world: world.targets["database"].server.freeze(),
           lambda world: world.targets["database"].server.thaw(),
           frozenset({"NotReady", "AvailabilityBudgetBurn"}), _DATABASE),
