@@ -1,5 +1,6 @@
 """Features are optional: an update adds and removes each, and a service carries only what was chosen."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -196,3 +197,13 @@ def test_a_store_that_nothing_uses_is_not_recorded(service: Make) -> None:
     before = files(project)
     assert differences(update(project, "HEAD"), before) == []
     assert recorded(project)["features"] == ["backup"]
+
+
+def test_the_port_of_the_metrics_is_not_published(renderer: Renderer, tmp_path: Path) -> None:
+    """Anyone who reaches it can read the metrics. Prometheus reaches it over the network of the containers."""
+    render = renderer(tmp_path, {"deployment": ["compose"], "monitoring": ["prometheus"]})
+    texts = [(render.path / name).read_text() for name in ("compose.yaml", "compose.monitoring.yaml")]
+    published = [line for text in texts for line in text.splitlines() if line.lstrip().startswith("ports:")]
+    assert published
+    assert not [line for line in published if "9000" in line]
+    assert re.findall(r"^EXPOSE (.+)$", (render.path / "Dockerfile").read_text(), re.MULTILINE) == ["8000"]

@@ -11,10 +11,10 @@ from questions import ROOT
 
 SECTIONS = [
     "health", "ids", "errors", "bounds", "deadlines", "bodies", "connections", "logs", "security", "settings",
-    "lifecycle",
+    "lifecycle", "metrics",
 ]  # fmt: skip
 FRAMEWORKS = ("fastapi", "flask")
-LARGEST = 80
+LARGEST = 90
 
 
 # -- the table ---------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import prometheus_client
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from ..package import ROOT, module
+from ..package import CHASSIS, ROOT, module
 from .application import create_app
 from .conftest import FAULTS, Logs, Start, settings_for_tests
 from .in_process import open_client
@@ -87,6 +87,16 @@ def test_every_request_is_counted_by_method_route_status_and_error(
         requests("GET", "", 404): 1,
         requests("GET", "", 400): 1,
     }
+
+
+@pytest.mark.skipif(not (CHASSIS / "rate_limit").is_dir(), reason="this service has no rate limits")
+def test_request_above_the_rate_limit_is_counted(start: Start, metrics: Callable[[str], Series]) -> None:
+    client = start(rate_limit_default="1/minute")
+    assert [client.get("/api/things/7").status_code for _ in range(3)] == [200, 429, 429]
+    found = metrics(DURATION)
+    assert found[requests("GET", "/api/things/{thing_id}", 200)] == 1
+    assert found[requests("GET", "", 429)] == 2  # it is rejected before the framework finds the route
+    assert metrics("rate_limit_rejected_total") == {frozenset(): 2}
 
 
 def test_response_that_breaks_off_is_an_error(start: Start, metrics: Callable[[str], Series]) -> None:
