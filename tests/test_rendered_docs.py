@@ -8,8 +8,15 @@ from pathspec import GitIgnoreSpec
 from questions import ROOT, questions
 from rendering import Render
 
-# Names in documents that are not settings: of make, of migrations/env.py, and values of `ssl-mode`.
-NO_SETTINGS = {"ENV_FILE", "IGNORED_TABLES", "VERIFY_CA", "VERIFY_IDENTITY"}
+# Names in documents that are not settings: of make, migrations/env.py, the SDK of OpenTelemetry, and of `ssl-mode`.
+NO_SETTINGS = {
+    "ENV_FILE",
+    "IGNORED_TABLES",
+    "OTEL_BSP_SCHEDULE_DELAY",
+    "OTEL_EXPORTER_OTLP_CERTIFICATE",
+    "VERIFY_CA",
+    "VERIFY_IDENTITY",
+}
 WHOSE = ("yours", "chassis")
 
 

@@ -398,20 +398,6 @@ def test_another_answer_changes_all_but_the_code(
     assert all(text in (package / path).read_bytes() for path, text in waiting.items())
 
 
-def test_monitoring_that_is_added_later_is_complete(releases: Releases, service: Service, services: Services) -> None:
-    """The update that adds it renders its files of the owner, and later updates leave them alone."""
-    project = service(releases.path, releases.new, {"monitoring": []})
-    added = update(project, releases.new, monitoring=["prometheus"])
-    assert differences(added, files(services(releases.path, releases.new, {"monitoring": ["prometheus"]}))) == []
-    objectives = project / "monitoring/slo.yml"
-    objectives.write_text("window_days: 28\n")
-    (project / "monitoring/rules/yours.yml").unlink()
-    commit(project, "The owner's objectives")
-    update(project, releases.new)
-    assert objectives.read_text() == "window_days: 28\n"
-    assert not (project / "monitoring/rules/yours.yml").exists()
-
-
 def test_a_workflow_of_the_owner_that_calls_a_missing_one_is_named(releases: Releases, service: Service) -> None:
     """Without CI, the workflow of the owner stays. Until it is deleted, each update says what is left to do."""
     project = service(releases.path, releases.new)

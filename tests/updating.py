@@ -100,8 +100,7 @@ def territory(found: Files, yours: bool) -> dict[str, bytes]:
     """The files that are the owner's, by the table of territories, or all the others."""
     package = next(path.split("/")[1] for path in found if path.endswith("/chassis/features.py"))
     table = questions()["territories"]["default"].replace("{{ package_name }}", package)
-    table = re.sub(r"\{%.*?%\}", "", re.sub(r"\{\{.*?\}\}", "x", table))
-    spec = GitIgnoreSpec.from_lines(yaml.safe_load(table)["yours"])
+    spec = GitIgnoreSpec.from_lines(yaml.safe_load(re.sub(r"\{\{.*?\}\}", "x", table))["yours"])
     return {path: content for path, content in found.items() if spec.match_file(path) is yours}
 
 
