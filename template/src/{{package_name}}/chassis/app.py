@@ -32,6 +32,9 @@ ErrorReporter = Callable[[BaseException, str, RequestContext | None], None]
 BeforeRequest = Callable[[RequestContext, Mapping[str, str]], Awaitable[None] | None]
 # Called on the event loop once when a request has ended, rejected ones included.
 RequestObserver = Callable[[RequestContext], None]
+# Called with each log entry but those of the access log, after redaction, and with its exception if it has one. It runs
+# in any thread and must not block.
+LogObserver = Callable[[Mapping[str, Any], BaseException | None], None]
 
 # ASGI 3 (https://asgi.readthedocs.io).
 Scope = MutableMapping[str, Any]
@@ -69,6 +72,7 @@ class Chassis:
     before_request: list[BeforeRequest] = field(default_factory=list)
     request_observers: list[RequestObserver] = field(default_factory=list)
     operation_observers: list[OperationObserver] = field(default_factory=list)
+    log_observers: list[LogObserver] = field(default_factory=list)
     measurements: list[MeasurementSource] = field(default_factory=list)
     response_headers: dict[str, str] = field(default_factory=dict)
     https_response_headers: dict[str, str] = field(default_factory=dict)

@@ -6,7 +6,8 @@ Log with `structlog.get_logger(__name__).info("note_created", note_id=7)`: an ev
 from __future__ import annotations
 
 import logging
-from collections.abc import MutableMapping
+import sys
+from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ import structlog
 from pydantic import Field, ValidationInfo, field_validator
 
 from .. import request_context
-from ..app import Chassis
+from ..app import Chassis, LogObserver
 from ..formats import redact, to_json, utc_now
 from ..settings import BaseChassisSettings, CommaSeparated, ServiceSettings, is_secret, source_warnings, view
 from . import console
@@ -75,8 +76,9 @@ class _NamedSink:
 class _Renderer:
     """Turns an event into the bytes of an entry, with the fields of the service and of the current request."""
 
-    def __init__(self, settings: BaseChassisSettings) -> None:
+    def __init__(self, settings: BaseChassisSettings, observers: Sequence[LogObserver]) -> None:
         cls = type(settings)
+        self._observers = observers
         self._fields = service_fields(settings)
         self._secret_names = frozenset(name for name in cls.model_fields if is_secret(cls, name))
         self._write = to_json if view(settings, Settings).log_format == "json" else console.to_line
@@ -85,6 +87,7 @@ class _Renderer:
         level = "error" if method == "exception" else method
         entry = {"timestamp": utc_now(), "level": level, "logger": logger.name, **self._fields}
         try:
+            cause = _exception(event.get("exc_info"))
             # A traceback becomes text before redaction, which would treat its three parts as a list.
             event = structlog.processors.format_exc_info(logger, method, event)
             for name in entry.keys() & event.keys():
@@ -93,9 +96,21 @@ class _Renderer:
             request_fields = context.log_fields() if context else {}
             # The fields that every entry needs come first, because redaction cuts an entry that is too large.
             own = {name: event.pop(name) for name in ("event", "exception") if name in event}
-            return self._write(redact({**entry, **request_fields, **own, **event}, self._secret_names))
+            entry = redact({**entry, **request_fields, **own, **event}, self._secret_names)
+            for observe in self._observers:
+                try:
+                    observe(entry, cause)
+                except Exception as error:  # to log it would call the observer again
+                    entry["log_observer_error"] = type(error).__name__
+            return self._write(entry)
         except Exception as error:  # nothing that is logged may fail a request
             return to_json({**entry, "event": "log_entry_failed", "cause": type(error).__name__})
+
+
+def _exception(exc_info: Any) -> BaseException | None:
+    """Return the exception of an entry, in each form that structlog and the standard library accept."""
+    given = exc_info[1] if isinstance(exc_info, tuple) else exc_info
+    return sys.exc_info()[1] if given is True else given
 
 
 class _StructlogHandler(logging.Handler):
@@ -120,10 +135,10 @@ class _StructlogHandler(logging.Handler):
         SINK.msg(self._render(_NamedSink(record.name), record.levelname.lower(), event))
 
 
-def configure(settings: BaseChassisSettings) -> None:
+def configure(settings: BaseChassisSettings, observers: Sequence[LogObserver] = ()) -> None:
     """Configure structlog and the standard library's logging; a second call replaces the first."""
     chosen = view(settings, Settings)
-    render = _Renderer(settings)
+    render = _Renderer(settings, observers)
     structlog.configure(
         processors=[render],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(chosen.log_level)),
@@ -144,7 +159,7 @@ def configure(settings: BaseChassisSettings) -> None:
 def install(chassis: Chassis) -> None:
     """Configure logging before any other feature logs."""
     settings = chassis.settings_as(Settings)
-    configure(settings)
+    configure(settings, chassis.log_observers)
     log.info("settings_loaded", environment=settings.environment)
     log.info("logging_configured", log_level=settings.log_level, log_format=settings.log_format)
     for warning in source_warnings(type(settings)):
