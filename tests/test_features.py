@@ -16,11 +16,11 @@ from updating import QUIETLY, conflicts, differences, files, territory, update
 
 # The most lines of Python that chassis/ may have. Decision record 6 has the figures and the aims.
 MOST_LINES: list[tuple[int, dict[str, Any]]] = [
-    (4200, {"framework": "fastapi", "database": "none", "features": [], "monitoring": []}),
-    (5400, {"framework": "fastapi", "features": [], "monitoring": []}),
+    (4225, {"framework": "fastapi", "database": "none", "features": [], "monitoring": []}),
+    (5425, {"framework": "fastapi", "features": [], "monitoring": []}),
     (7400, {"framework": "fastapi", "monitoring": []}),
-    (7700, {"framework": "fastapi"}),
-    (4450, {"framework": "flask", "database": "none", "features": [], "monitoring": []}),
+    (7725, {"framework": "fastapi"}),
+    (4475, {"framework": "flask", "database": "none", "features": [], "monitoring": []}),
     (5650, {"framework": "flask", "features": [], "monitoring": []}),
     (7650, {"framework": "flask", "monitoring": []}),
     (8000, {"framework": "flask"}),

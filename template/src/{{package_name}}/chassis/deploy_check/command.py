@@ -147,6 +147,9 @@ OF_COMMANDS = {
     "backup": DeployCheck(
         "backup", command("backup", "--verify", folder_variable="BACKUP_DIRECTORY"), "see docs/backup.md"
     ),
+    "sentry-test": DeployCheck(
+        "error-tracking", command("sentry-test"), "set SENTRY_DSN; see docs/options/sentry.md", required=False
+    ),
 }
 
 
