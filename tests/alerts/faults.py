@@ -112,7 +112,7 @@ def _fill_disk(world: World) -> None:
 
 
 def _limit_files(world: World) -> None:
-    previous = world.limit_files(int(world.files() / 0.85))
+    previous = world.limit_files(int(world.files() / 0.9))
     world.held.callback(lambda: world.limit_files(previous))
 
 
