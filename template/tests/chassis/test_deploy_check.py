@@ -28,6 +28,10 @@ PRODUCTION = {
 }
 if "backup_key" in program().settings.model_fields:
     PRODUCTION["BACKUP_KEY"] = module("chassis.backup.archive").new_key()
+if "otel_exporter_otlp_endpoint" in program().settings.model_fields:
+    PRODUCTION["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://127.0.0.1:9"
+if "sentry_dsn" in program().settings.model_fields:
+    PRODUCTION["SENTRY_DSN"] = "http://key@127.0.0.1:9/1"
 CHECKS = {check.name: check for check in command.CHECKS}
 CONTAINER = {"user", "read-only", "container-limits"}
 

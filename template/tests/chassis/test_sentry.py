@@ -76,6 +76,12 @@ def test_health_without_a_dsn_says_that_sentry_is_not_enabled(start: Start) -> N
     assert (found["status"], found["critical"], found["details"]) == ("ok", False, {"enabled": False})
 
 
+def test_production_without_a_dsn_is_warned_of() -> None:
+    (warning,) = (text for text in settings_for_tests().production_warnings() if text.startswith("SENTRY"))
+    assert warning.startswith("SENTRY_DSN: is empty")
+    assert not any("SENTRY" in text for text in settings_for_tests(sentry_dsn=WELL_FORMED[0]).production_warnings())
+
+
 MALFORMED = [
     KEY, f"https://{KEY}@", f"https://{KEY}@sentry.example.com", f"https://{KEY}@sentry.example.com/project",
     f"https://{KEY}@sentry.example.com/1/", f"https://{KEY}@sentry.example.com:port/1", f"ftp://{KEY}@sentry.example.com/1",

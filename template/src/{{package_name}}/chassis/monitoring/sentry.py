@@ -36,6 +36,10 @@ class Settings(BaseChassisSettings):
             raise ValueError("is not a valid DSN; copy it from the project's settings: https://<key>@<host>/<number>")
         return value
 
+    def production_warnings(self) -> list[str]:
+        problem = "SENTRY_DSN: is empty, so no errors are reported; copy the DSN from the project's settings in Sentry"
+        return [*super().production_warnings(), *([] if self.sentry_dsn else [problem])]
+
 
 def _is_dsn(text: str) -> bool:
     try:
