@@ -200,8 +200,13 @@ def _sentence(cls: type[BaseChassisSettings], problem: Any) -> str:
         return message
     if problem["type"] == "missing":
         return f"{variable(name)}: is not set; {cls.model_fields[name].description}"
-    got = "" if is_secret(cls, name) else f" (got {shown(problem['input'])!r})"
-    return _CREDENTIALS_IN_URL.sub("********@", f"{variable(name)}: {message}{got}")
+    if is_secret(cls, name):
+        return f"{variable(name)}: {message}"
+    got = shown(problem["input"])
+    sentence = f"{variable(name)}: {message} (got {got!r})"
+    for credentials in _CREDENTIALS_IN_URL.findall(got):
+        sentence = sentence.replace(credentials, "********@")
+    return sentence
 
 
 def _types_in(annotation: Any) -> set[Any]:
