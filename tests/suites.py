@@ -54,7 +54,11 @@ def dependencies(name: str) -> tuple[str, ...] | None:
         return ("framework", "database")
     if words & set(values()["cache"]) or name.startswith(("cache", "rate_limit")):
         return ("framework", "cache")
-    return ("framework",) if name in {value.replace("-", "_") for value in _optional()} | {"retry"} else None
+    return (
+        ("framework",)
+        if name in {value.replace("-", "_") for value in _optional()} | {"retry", "one_request"}
+        else None
+    )
 
 
 def option_tests(stack: str, service: Path) -> list[str]:
@@ -88,6 +92,8 @@ def _same(stack: str, other: str, depends: tuple[str, ...], name: str) -> bool:
 
 
 def _brought_by(name: str) -> set[str]:
-    """The feature that brings `test_<name>.py`, if one does."""
+    """The features that bring `test_<name>.py`, if any do."""
+    if name == "one_request":
+        return set(values()["monitoring"])
     owner = "http-client" if name == "retry" else name.replace("_", "-")
     return {value for value in _optional() if owner == value or owner.startswith(f"{value}-")}
