@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from mutation_runner import Mutation, declare_version, mutated, mutations, run_tests
+from questions import values
 from rendering import Renderer
 
 pytestmark = pytest.mark.faults
@@ -25,7 +26,8 @@ def service(renderer: Renderer, tmp_path_factory: pytest.TempPathFactory) -> Ser
 
     @cache
     def render(framework: str) -> Path:
-        path = renderer(tmp_path_factory.mktemp("services") / framework, {"framework": framework}).path
+        answers = {"framework": framework, "monitoring": values()["monitoring"]}
+        path = renderer(tmp_path_factory.mktemp("services") / framework, answers).path
         declare_version(path)
         return path
 

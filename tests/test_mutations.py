@@ -11,10 +11,10 @@ from questions import ROOT
 
 SECTIONS = [
     "health", "ids", "errors", "bounds", "deadlines", "bodies", "connections", "logs", "security", "settings",
-    "lifecycle", "metrics",
+    "lifecycle", "metrics", "traces",
 ]  # fmt: skip
 FRAMEWORKS = ("fastapi", "flask")
-LARGEST = 90
+LARGEST = 100
 
 
 # -- the table ---------------------------------------------------------------------------------------------------------
