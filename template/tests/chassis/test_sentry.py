@@ -6,6 +6,7 @@ import logging
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -168,7 +169,7 @@ def in_a_header_in_a_message() -> None:
 
 
 def in_a_cookie_in_a_message() -> None:
-    crash(f"rejected {{'Cookie': 'theme=dark; session={SECRET}'}}")
+    crash(f"rejected Cookie: theme=dark; session={SECRET}")
 
 
 def on_a_later_line_of_a_message() -> None:
@@ -433,8 +434,11 @@ def test_test_command_names_the_problem(folder: Path, dsn: str | None, code: int
     assert KEY not in done.stdout + done.stderr
 
 
-def test_service_sends_what_is_left_when_it_stops(sentry: Sentry) -> None:
+def test_service_sends_what_is_left_when_it_stops(sentry: Sentry, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sentry is closed after all other resources, so their errors are sent too."""
+
+    monkeypatch.setattr(module("chassis.monitoring.sentry_client"), "FLUSH_SECONDS", 60.0)
+    sentry.hangs = True  # for a moment
 
     @contextmanager
     def pool() -> Iterator[None]:
@@ -443,6 +447,7 @@ def test_service_sends_what_is_left_when_it_stops(sentry: Sentry) -> None:
             crash("the pool broke")
         except RuntimeError:
             log.exception("pool_close_failed")
+        threading.Timer(0.3, sentry.over.set).start()
 
     feature = SimpleNamespace(__name__="pool", install=lambda chassis: chassis.lifespans.append(("pool", pool)))
     app = create_app(settings_for_tests(sentry_dsn=sentry.dsn), (*FEATURES, feature), {})
