@@ -1,4 +1,4 @@
-"""The data that features offer to monitoring: numbers read at scrape time, and calls to dependencies that have ended.
+"""The data that features offer to monitoring: numbers that are read at each scrape, and calls to dependencies.
 
 Names and attributes follow OpenTelemetry's semantic conventions (https://opentelemetry.io/docs/specs/semconv/).
 """
@@ -24,10 +24,10 @@ class Measurement:
     """One number of a feature, such as the connections in use.
 
     Args:
-        name: Its name with dots and without a unit, such as `db.client.connection.count`.
-        description: One sentence for the documents and for Prometheus.
+        name: The name, with dots and without a unit, such as `db.client.connection.count`.
+        description: One sentence, which Prometheus shows as help.
         value: The number. A counter only grows.
-        attributes: Attributes that tell it from others of this name. Each must have few values.
+        attributes: Attributes that distinguish it from others of this name. Each must have few different values.
         unit: `s` for seconds, `By` for bytes, or empty for a count.
         kind: Whether it is a gauge or a counter.
     """
@@ -48,10 +48,10 @@ _counters: list[Counter] = []
 
 
 class Counter:
-    """Counts your events, for any kind of monitoring. Create one when its module is imported.
+    """Counts your events, for any kind of monitoring. Create it once, as a constant of a module.
 
     `ORDERS = Counter("orders", "Orders accepted.")`, then `ORDERS.add()` or `ORDERS.add(payment="card")`. Each
-    combination of attributes is stored separately, so use few values: no ids and no texts of clients.
+    combination of attributes is stored separately, so use few values: no ids and no text that a client sent.
     """
 
     def __init__(self, name: str, description: str) -> None:
@@ -79,11 +79,11 @@ def measure_counters() -> Iterator[Measurement]:
 
 @dataclass(slots=True)
 class Operation:
-    """One call to a dependency: a statement, a command of Redis, or one try of a call to another service.
+    """One call to a dependency: a statement, a command of Redis, or one attempt of a call to another service.
 
     Args:
         kind: `db` for a database or Redis, `http` for another service.
-        name: The operation without values: `SELECT`, `GET`.
+        name: The operation without values, such as `SELECT` or `GET`.
         attributes: OpenTelemetry's attributes of the call. A statement contains placeholders instead of values.
         span_id: The id that the dependency gets as its parent (W3C Trace Context, 3.2).
     """
@@ -102,7 +102,7 @@ OperationObserver = Callable[[Operation], None]
 
 
 def end(operation: Operation, observers: Sequence[OperationObserver]) -> None:
-    """Record the duration of an operation and tell the observers."""
+    """Record the duration of an operation and call the observers."""
     operation.duration_seconds = time.perf_counter() - operation.started
     for observe in observers:
         try:

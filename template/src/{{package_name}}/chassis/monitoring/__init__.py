@@ -1,1 +1,1 @@
-"""Monitoring: each way to watch the service is one file. They use the chassis, and no other part uses them."""
+"""Monitoring: one file for each tool. These files use the chassis, and no other part of the chassis uses them."""

@@ -27,13 +27,13 @@ class Settings(BaseChassisSettings):
         None, description="URL of the collector, such as `http://collector:4318`; nothing is sent without it."
     )
     otel_exporter_otlp_protocol: Literal["http/protobuf", "grpc"] = Field(
-        "http/protobuf", description="Protocol of the collector, usually on port 4318, or 4317 for `grpc`."
+        "http/protobuf", description="Protocol of the collector; the usual port is 4318, or 4317 for `grpc`."
     )
     otel_exporter_otlp_headers: SecretStr | None = Field(
         None, description="Headers for the collector, such as `authorization=Bearer%20abc,x-tenant=1`."
     )
     otel_exporter_otlp_timeout: float = Field(
-        10.0, gt=0, le=300, description="Seconds that one export may take, its retries included."
+        10.0, gt=0, le=300, description="Seconds that one export may take, including its retries."
     )
     otel_service_name: str | None = Field(None, description="Name of the service in traces; SERVICE_NAME by default.")
     otel_resource_attributes: str = Field(
@@ -48,12 +48,12 @@ class Settings(BaseChassisSettings):
         "parentbased_traceidratio",
     ] = Field(
         "parentbased_traceidratio",
-        description="Which requests are traced; with `parentbased_` the caller decides, if it sends a `traceparent`.",
+        description="Which requests are traced; with `parentbased_`, a caller that sends `traceparent` decides.",
     )
     otel_traces_sampler_arg: float = Field(
-        0.1, ge=0, le=1, description="Share of the requests that are traced with `traceidratio`."
+        0.1, ge=0, le=1, description="Share of the requests that are traced, if the sampler is a `traceidratio`."
     )
-    otel_sdk_disabled: bool = Field(False, description="Send no traces, even if there is a collector.")
+    otel_sdk_disabled: bool = Field(False, description="Send no traces, even if the URL of a collector is set.")
 
     @field_validator("otel_exporter_otlp_endpoint")
     @classmethod

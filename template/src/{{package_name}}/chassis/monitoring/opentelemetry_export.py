@@ -1,6 +1,7 @@
-"""Sends spans to the collector in the background, so that no request waits for it.
+"""Sends spans to the collector in the background, so that requests do not wait for it.
 
-A collector that is unavailable costs one log entry per minute, a bounded queue, and at most two seconds at shutdown.
+If the collector is unavailable, the service writes one log entry per minute, holds a limited number of spans in memory,
+and takes at most two seconds longer to shut down.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ log = structlog.get_logger(__name__)
 
 _LOG_INTERVAL_SECONDS = 60.0
 _SHUTDOWN_SECONDS = 2.0
-# The loggers of the SDK that report failed exports and a full queue, each with several entries per batch or span.
+# The loggers of the SDK that report failed exports and a full queue. They write several entries per batch or span.
 _LOGGERS = ("opentelemetry.exporter", "opentelemetry.sdk")
 
 
 class Pipeline:
-    """The way of the spans from the provider to the collector, while the service runs."""
+    """Moves spans from the provider to the collector while the service runs."""
 
     def __init__(self, settings: Settings, provider: TracerProvider) -> None:
         self._provider = provider
@@ -38,7 +39,7 @@ class Pipeline:
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Send spans until the service stops. The provider becomes that of `trace.get_tracer(...)`."""
+        """Send spans until the service stops. `trace.get_tracer(...)` then uses the provider, too."""
         processor = BatchSpanProcessor(self._exporter)
         self._provider.add_span_processor(processor)
         trace.set_tracer_provider(self._provider)
@@ -60,9 +61,9 @@ class Pipeline:
 
 
 def _new_exporter(settings: Settings) -> SpanExporter:
-    """Return the exporter of the protocol. gRPC is imported only if it is used, because it needs 17 MiB."""
+    """Return the exporter for the protocol. gRPC is imported only if it is used, because it needs 17 MiB of memory."""
     secret = settings.otel_exporter_otlp_headers
-    # gRPC accepts lower-case names only.
+    # gRPC only accepts names in lower case.
     headers = {name.lower(): value for name, value in pairs(secret.get_secret_value() if secret else "").items()}
     endpoint, timeout = settings.otel_exporter_otlp_endpoint, settings.otel_exporter_otlp_timeout
     if settings.otel_exporter_otlp_protocol == "grpc":
@@ -107,7 +108,7 @@ class _CountingExporter(SpanExporter):
 
 
 def _shut_down(processor: BatchSpanProcessor, exporter: SpanExporter) -> None:
-    """Send the remaining spans, for a limited time; the SDK would wait for half a minute."""
+    """Send the remaining spans for a limited time. The SDK would wait for half a minute."""
     flush = threading.Thread(target=processor.shutdown, name="traces-flush", daemon=True)
     flush.start()
     flush.join(_SHUTDOWN_SECONDS)
@@ -117,7 +118,7 @@ def _shut_down(processor: BatchSpanProcessor, exporter: SpanExporter) -> None:
 
 
 class _LimitedHandler(logging.Handler):
-    """Passes on one record per minute, with the number of those that it dropped before."""
+    """Passes on one record per minute, with the number of records that it dropped before."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)

@@ -1,6 +1,6 @@
-"""Spans of sampled requests and of their calls, with the ids of the logs.
+"""Spans of sampled requests and of their calls, with the same ids as in the log.
 
-Whether a request is sampled is decided before anything is built, so that other requests cost next to nothing. Names and
+The sampler decides before a span is created, so that requests that are not sampled cost almost nothing. Names and
 attributes are those of the stable semantic conventions (https://opentelemetry.io/docs/specs/semconv/).
 """
 
@@ -33,7 +33,7 @@ _MAX_ATTRIBUTE_CHARACTERS = 4096
 _MAX_FRAMES = 20
 _SAMPLED, _NOT_SAMPLED = "01", "00"
 
-# The ids of the next span: of its trace, and of the span.
+# The ids for the next span: the trace id and the span id.
 _next_ids: ContextVar[tuple[int, int] | None] = ContextVar("next_ids", default=None)
 _given_ids = _next_ids.get
 
@@ -51,14 +51,14 @@ def new_provider(settings: Settings, service: ServiceSettings, sampler: Sampler)
     return TracerProvider(
         sampler=sampler,
         resource=Resource.create(attributes),
-        shutdown_on_exit=False,  # the lifespan does it
+        shutdown_on_exit=False,  # the lifespan shuts it down
         id_generator=_Ids(),
         span_limits=SpanLimits(max_attribute_length=_MAX_ATTRIBUTE_CHARACTERS),
     )
 
 
 class _Ids(RandomIdGenerator):
-    """Gives a span the ids that logs contain or that another service already knows."""
+    """Gives a span the ids that the log contains, or that were already sent to another service."""
 
     def generate_trace_id(self) -> int:
         ids = _given_ids()
@@ -79,7 +79,7 @@ def _ids(trace_id: int, span_id: str) -> Iterator[None]:
 
 
 class RequestSampler(Sampler):
-    """Decides once per request; all its spans follow.
+    """Decides once per request. All spans of the request follow this decision.
 
     Args:
         name: The value of `OTEL_TRACES_SAMPLER`.
@@ -108,7 +108,7 @@ class RequestSampler(Sampler):
         links: Sequence[Link] | None = None,
         trace_state: TraceState | None = None,
     ) -> SamplingResult:
-        """Return the decision for one span: that of its parent, of the request, or a new one outside of requests."""
+        """Return the decision for a span: that of its parent or its request, or a new one if it has neither."""
         parent = trace.get_current_span(parent_context).get_span_context()
         request = request_context.current()
         if parent.is_valid and (self._follows_caller or not parent.is_remote):
@@ -146,7 +146,7 @@ class RequestTracer:
                 _method(context), parent, SpanKind.SERVER, _attributes(context, headers), start_time=began
             )
         self._spans[context.span_id] = span
-        # Not detached, because each request has its own task, and the work after its response belongs to it.
+        # Not detached: each request has its own task, and work after the response also belongs to the request.
         attach(trace.set_span_in_context(span))
 
     def report(self, error: BaseException, error_id: str, context: RequestContext | None) -> None:
@@ -165,15 +165,15 @@ class RequestTracer:
         if context.route is not None:
             span.set_attribute("http.route", context.route)
             span.update_name(f"{_method(context)} {context.route}")
-        if context.status:  # otherwise the client has disconnected before the response
+        if context.status:  # it is 0 if the client disconnected before the response
             span.set_attribute("http.response.status_code", context.status)
-        # A response that broke off has the status of its beginning.
+        # A response that broke off still has its first status.
         if context.status >= 500 or (context.error is not None and context.status < 300):
             _fail(span, _type_of(context.error) if context.error else str(context.status))
         span.end()
 
     def record(self, operation: Operation) -> None:
-        """Record an operation below the current span, if that one is sampled; an observer of operations."""
+        """Record an operation as a child of the current span, if that span is sampled; an observer of operations."""
         parent = trace.get_current_span().get_span_context()
         if not parent.trace_flags.sampled:
             return
@@ -191,7 +191,7 @@ class RequestTracer:
 
 
 def _parent(context: RequestContext) -> Context:
-    """Return the context with the span of the caller, if any, and give the request a span id that differs from it."""
+    """Return a context with the caller's span, if it sent one, and give the request another span id."""
     parent = Context()
     if context.parent_span_id is None:
         return parent
@@ -203,7 +203,7 @@ def _parent(context: RequestContext) -> Context:
 
 
 def _attributes(context: RequestContext, headers: Mapping[str, str]) -> dict[str, str]:
-    """Return what is known of a request before the framework has routed it."""
+    """Return the attributes of a request that are known before the framework has routed it."""
     attributes = {
         "http.request.method": context.method,
         "url.path": context.path,
@@ -234,5 +234,5 @@ def _type_of(error: BaseException) -> str:
 
 
 def _nanoseconds_ago(seconds: float) -> int:
-    """Return a time in the past as OpenTelemetry counts it."""
+    """Return a time in the past, in nanoseconds since the epoch."""
     return time.time_ns() - int(seconds * 1_000_000_000)

@@ -21,10 +21,10 @@ from .prometheus_server import MetricsServer
 # A client may send any method. These are the standard ones (RFC 9110, RFC 5789), the others are `_OTHER`.
 _METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
 _OTHER = "_OTHER"
-# A latency objective in monitoring/slo.yml is one of them.
+# The threshold of the latency objective in monitoring/slo.yml must be one of them.
 REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.3, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 _DATABASE_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
-# Series per metric. Further combinations of labels are counted together, under `_OTHER`.
+# The maximum number of series per metric. Further combinations of labels are counted together, as `_OTHER`.
 MAX_SERIES = 2000
 
 MetricT = TypeVar("MetricT", Counter, Histogram)
@@ -38,14 +38,14 @@ class Settings(BaseChassisSettings):
 
 
 class Series(Generic[MetricT]):
-    """The series of a metric, cached because finding one costs twice as much as its observation, and limited."""
+    """The series of a metric. They are cached, because finding one costs twice as much as observing it, and limited."""
 
     def __init__(self, metric: MetricT) -> None:
         self._labels: Callable[..., MetricT] = metric.labels
         self._found: dict[tuple[object, ...], MetricT] = {}
 
     def of(self, *values: object) -> MetricT:
-        """Return the series with these values of the labels. None is an empty value, and a class is its name."""
+        """Return the series with these label values. None becomes an empty text, and a class becomes its name."""
         found = self._found.get(values)
         return self._add(values) if found is None else found
 
@@ -69,7 +69,7 @@ class RequestMetrics:
         name, description = "http_server_request_duration_seconds", "Duration of HTTP requests."
         labels = ("http_request_method", "http_route", "http_response_status_code", "error_type")
         self._requests = Series(Histogram(name, description, labels, buckets=REQUEST_BUCKETS, registry=registry))
-        # Not requests: a connection may last for hours, which would spoil the latency of all requests.
+        # Not counted as requests: a connection may last for hours, which would distort the latency of all requests.
         name, description = "websocket_connections_total", "WebSocket connections that have ended."
         self._websockets = Series(Counter(name, description, ("http_route", "error_type"), registry=registry))
 
@@ -81,11 +81,11 @@ class RequestMetrics:
         method = context.method if context.method in _METHODS else _OTHER
         kind: object = None
         exemplar = None
-        if status >= 500 or (error and status < 300):  # a response that broke off has the status of its beginning
+        if status >= 500 or (error and status < 300):  # a response that broke off still has its first status
             kind = type(error) if error else status
         if kind or context.trace_flags[-1] in "13579bdf":  # `sampled` (W3C Trace Context, 3.2.2.5.1)
             exemplar = {"trace_id": context.trace_id}
-        # Without a status, the client has disconnected before the response.
+        # The status is 0 if the client disconnected before the response.
         self._requests.of(method, context.route, status or None, kind).observe(context.duration_seconds, exemplar)
 
 
@@ -93,10 +93,10 @@ class OperationMetrics:
     """Observes calls to databases, to Redis and to other services."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        name, description = "db_client_operation_duration_seconds", "Duration of statements, and of commands of Redis."
+        name, description = "db_client_operation_duration_seconds", "Duration of statements and Redis commands."
         database = ("db_system_name", "db_namespace", "db_operation_name", "error_type")
         self._statements = Series(Histogram(name, description, database, buckets=_DATABASE_BUCKETS, registry=registry))
-        name, description = "http_client_request_duration_seconds", "Duration of each try of a call to another service."
+        name, description = "http_client_request_duration_seconds", "Duration of each attempt to call another service."
         http = ("http_request_method", "server_address", "server_port", "http_response_status_code", "error_type")
         self._calls = Series(Histogram(name, description, http, buckets=REQUEST_BUCKETS, registry=registry))
 
@@ -112,7 +112,7 @@ class OperationMetrics:
 
 def install(chassis: Chassis) -> None:
     """Record each request and each call to a dependency, and serve the metrics while the service runs."""
-    # They are one more series for each counter and histogram, which Prometheus does not need.
+    # `_created` metrics add a series to each counter and histogram, and Prometheus does not need them.
     disable_created_metrics()  # type: ignore[no-untyped-call]
     settings, service = chassis.settings_as(Settings), chassis.settings_as(ServiceSettings)
     registry = CollectorRegistry(

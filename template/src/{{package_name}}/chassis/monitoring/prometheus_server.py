@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-# How long a scrape waits for measurements, and then for an event loop that hangs. Prometheus gives up after 10 seconds.
+# How long a scrape waits for measurements, and how much longer for an event loop that hangs. Prometheus waits for
+# 10 seconds.
 _READ_SECONDS = 3.0
 _GRACE_SECONDS = 1.0
 # How long a connection may stall.
@@ -37,18 +38,18 @@ _PROBES_PER_MINUTE = 240
 
 
 class EventLoopLag:
-    """Measures how late the event loop runs what is due."""
+    """Measures how late the event loop resumes a task that is due."""
 
     def __init__(self) -> None:
         self._delays: deque[float] = deque([0.0], maxlen=_PROBES_PER_MINUTE)
         self._due = 0.0
 
     def longest_seconds(self) -> float:
-        """Return the longest delay within the last minute, one that still lasts included."""
+        """Return the longest delay within the last minute, including one that still lasts."""
         return max(*self._delays.copy(), time.monotonic() - self._due if self._due else 0.0)
 
     async def measure(self) -> None:
-        """Measure until it is cancelled."""
+        """Measure until the task is cancelled."""
         while True:
             self._due = time.monotonic() + _PROBE_SECONDS
             await asyncio.sleep(_PROBE_SECONDS)
@@ -90,7 +91,7 @@ class Measurements:
 
 
 def _family(measurements: Sequence[Measurement]) -> GaugeMetricFamily | CounterMetricFamily:
-    """Return the metric that measurements of one name are."""
+    """Convert measurements with the same name into one metric."""
     first = measurements[0]
     labels = sorted({name for measurement in measurements for name in measurement.attributes})
     kind = CounterMetricFamily if first.kind == "counter" else GaugeMetricFamily
@@ -118,7 +119,7 @@ class _Server(ThreadingMixIn, WSGIServer):
         super().__init__(address[:2], _Handler)  # type: ignore[arg-type]
 
     def server_bind(self) -> None:
-        TCPServer.server_bind(self)  # that of HTTPServer asks the DNS for the name of the host
+        TCPServer.server_bind(self)  # HTTPServer would look up the name of the host in the DNS
         self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
         self.setup_environ()
 
@@ -145,7 +146,7 @@ class MetricsServer:
         registry = CollectorRegistry()
         registry.register(self._registry)
         registry.register(Measurements(self._sources, asyncio.get_running_loop()))
-        # The last one, so that the delay includes the time for which this scrape has waited for the event loop.
+        # Registered last, so that the delay includes the time that this scrape has waited for the event loop.
         lag, description = EventLoopLag(), "Longest delay of the event loop within the last minute."
         Gauge("event_loop_lag_seconds", description, registry=registry).set_function(lag.longest_seconds)
         server, self._is_closing = self._listen(), False
@@ -177,7 +178,7 @@ class MetricsServer:
 
 
 def _wake(server: _Server, thread: threading.Thread) -> None:
-    """Let the thread, which waits for a connection, see that it must end."""
+    """Connect once, so that the thread, which waits for a connection, ends."""
     with suppress(OSError), socket.create_connection(server.server_address[:2], timeout=1):  # type: ignore[arg-type]
         thread.join(1)
 

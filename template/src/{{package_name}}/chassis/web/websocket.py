@@ -1,7 +1,7 @@
 """WebSockets: a handshake is a GET request, and accepting it is a response with status 101 (RFC 6455, 4).
 
-So a handshake has the context, the limits, the hooks and the error responses of any other request. That request ends
-with the connection.
+A handshake therefore has the same context, limits, hooks and error responses as any other request. The request ends
+when the connection ends.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class WebSocketMiddleware(ChassisMiddleware):
 
 
 def _is_allowed_origin(headers: RequestHeaders, cors: RawHeaders) -> bool:
-    """Tell whether the page that opens the WebSocket may do so; browsers leave this decision to the service.
+    """Return whether the page may open the WebSocket. Browsers leave this decision to the service.
 
     The scheme may differ from that of the service, because a proxy may receive HTTPS and forward HTTP.
     """
@@ -57,7 +57,7 @@ def _is_allowed_origin(headers: RequestHeaders, cors: RawHeaders) -> bool:
 
 
 class _WebSocketWriter(ResponseWriter):
-    """Sends the response to a handshake and, if that was accepted, the messages of the application."""
+    """Sends the response to a handshake and, if the handshake was accepted, the messages of the application."""
 
     _is_closed = False
 
@@ -67,7 +67,7 @@ class _WebSocketWriter(ResponseWriter):
             return self._close(message)
         if self.context.status == 101:
             return self._send(message)
-        if kind == "websocket.send":  # the acceptance was replaced by an error
+        if kind == "websocket.send":  # an error response has replaced the acceptance
             raise ConnectionResetError("the handshake was rejected")
         if kind == "websocket.accept":
             return super().send({**message, "type": "http.response.start", "status": 101})
