@@ -119,11 +119,11 @@ def panel_queries(job: str) -> list[str]:
     return [query.replace("$job", job).replace("$__rate_interval", "5m") for query in dashboards.queries()]
 
 
-def await_quiet(world: World) -> None:
-    """Wait until Prometheus has scraped the service, and no alert is pending."""
+def await_quiet(world: World, fault: Fault) -> None:
+    """Wait until Prometheus has scraped the service, and no alert is pending, least of all one of the next fault."""
     deadline = time.monotonic() + RESOLVE_SECONDS
     while time.monotonic() < deadline:
-        if world.monitor.query("health_ready == 1") and not world.monitor.active() - noise():
+        if world.monitor.query("health_ready == 1") and not world.monitor.active() - (noise() - fault.alerts):
             return
         time.sleep(0.5)
     raise AssertionError(f"still active: {world.monitor.active()}")
@@ -158,7 +158,7 @@ def outcomes(render: Render, faults: list[Fault], queries: list[str]) -> Iterato
     """Inject faults into a rendered service, one after another."""
     with running(render, render.path.parent) as world:
         for fault in faults:
-            await_quiet(world)
+            await_quiet(world, fault)
             yield inject(world, fault, queries)
 
 
