@@ -45,6 +45,10 @@ POSTGRESQL_18 = "docs/runbook.md: PostgreSQL 17 to 18"
 # Commands that no test below runs, and why or where else.
 NOT_RUN = {
     Command(POSTGRESQL_18, "docker compose up --build --detach --wait"): "builds with packages of apt.postgresql.org",
+    Command(
+        "docs/monitoring.md: Start",
+        "docker compose -f compose.yaml -f compose.monitoring.yaml up --build --detach --wait",
+    ): "starts images of Grafana, Loki and Alloy, which cannot be built here; tests/test_monitoring.py checks the files",
     Command(UPDATES, "uvx copier update --defaults"): "tests/test_documented_updates.py runs it",
     Command(UPDATES, "make setup check"): "test_make_check_of_a_fresh_render_passes runs it",
 }
