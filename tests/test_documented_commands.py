@@ -48,7 +48,7 @@ NOT_RUN = {
     Command(
         "docs/monitoring.md: Start",
         "docker compose -f compose.yaml -f compose.monitoring.yaml up --build --detach --wait",
-    ): "starts images of Grafana, Loki and Alloy, which cannot be built here; tests/test_monitoring.py checks the files",
+    ): "starts images of Grafana, Loki and Alloy, which no test can build; test_monitoring.py checks the files",
     Command(UPDATES, "uvx copier update --defaults"): "tests/test_documented_updates.py runs it",
     Command(UPDATES, "make setup check"): "test_make_check_of_a_fresh_render_passes runs it",
 }
