@@ -32,8 +32,8 @@ ErrorReporter = Callable[[BaseException, str, RequestContext | None], None]
 BeforeRequest = Callable[[RequestContext, Mapping[str, str]], Awaitable[None] | None]
 # Called on the event loop once when a request has ended, rejected ones included.
 RequestObserver = Callable[[RequestContext], None]
-# Called with each log entry but those of the access log, after redaction, and with its exception if it has one. It runs
-# in any thread and must not block.
+# Called with each log entry except those of the access log, after redaction, and with the exception of the entry, if it
+# has one. It may run in any thread, and must not block.
 LogObserver = Callable[[Mapping[str, Any], BaseException | None], None]
 
 # ASGI 3 (https://asgi.readthedocs.io).

@@ -39,7 +39,7 @@ def main(program: Program, arguments: Sequence[str] | None = None) -> int:
         code: int = options.run(program, options)
     except SettingsError as error:
         return print_problems(error)
-    except BrokenPipeError:  # the reader of the output, such as `head`, has ended
+    except BrokenPipeError:  # the program that reads the output, such as `head`, has ended
         return 1
     finally:
         flush_stdout()
@@ -47,7 +47,7 @@ def main(program: Program, arguments: Sequence[str] | None = None) -> int:
 
 
 def print_problems(error: SettingsError) -> int:
-    """Print each problem in a line on stderr, and return the exit code."""
+    """Print each problem on its own line to stderr, and return the exit code."""
     count = len(error.problems)
     print(f"The settings have {count} problem{'s' if count > 1 else ''}:", file=sys.stderr)
     for sentence in error.problems:

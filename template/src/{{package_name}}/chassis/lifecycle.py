@@ -60,7 +60,7 @@ class Lifecycle:
 
 
 def flush_stdout() -> None:
-    """Write what is buffered. If that fails because stdout is closed, Python must not try again and exit with 120."""
+    """Flush stdout. If it is closed, redirect it to the null device, because Python would retry and exit with 120."""
     try:
         sys.stdout.flush()
     except OSError:

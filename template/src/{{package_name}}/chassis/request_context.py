@@ -19,7 +19,7 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _TRACEPARENT = re.compile(
     rb"(?!ff|00-.{52}-)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?"
 )
-# A longer or malformed one is dropped, as 3.3.1.5 and 4.3 allow.
+# A longer or malformed value is dropped, as 3.3.1.5 and 4.3 allow.
 _TRACESTATE = re.compile(rb"[\x20-\x7e\t]{1,512}")
 
 
@@ -135,7 +135,7 @@ def new_context(
     traceparent: bytes | None = None,
     tracestate: bytes | None = None,
 ) -> RequestContext:
-    """Return the context of a request. The last four arguments are raw headers; malformed ids are replaced."""
+    """Return the context of a request. The last four arguments are raw headers. Malformed ids are replaced."""
     correlation = _accepted_id(correlation_id)
     # An id is not a secret, so `random` suffices, at a tenth of the cost of `uuid4`.
     accepted = _accepted_id(request_id) or correlation or f"{random.getrandbits(128):032x}"

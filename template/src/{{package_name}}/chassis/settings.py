@@ -20,14 +20,14 @@ _CREDENTIALS_IN_URL = re.compile(r"(?<=//)[^/\s]+@")
 
 
 def _split(value: object) -> object:
-    """Turn `a, b` into `["a", "b"]`, so that lists in the environment need no quotes and brackets; JSON works too."""
+    """Parse `a, b` as `["a", "b"]`, so that lists in the environment need no quotes or brackets. Accept JSON, too."""
     if isinstance(value, str):
         if re.match(r'\s*\[\s*"', value):
             try:
                 return json.loads(value)
             except ValueError:
                 raise ValueError(
-                    "is not valid JSON; write the items with commas between them, without quotes"
+                    "is not valid JSON; separate the items by commas, without brackets and quotes"
                 ) from None
         return [settings_sources.without_quotes(item) for item in value.split(",") if item.strip()]
     return value

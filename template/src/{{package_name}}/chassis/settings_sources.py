@@ -10,7 +10,7 @@ from pathlib import Path
 
 # A line of `.env`: the name, and the value with its quotes and its comment.
 _LINE = re.compile(r"^[ \t]*(?:export[ \t]+)?(\w+)[ \t]*=[ \t]*(.*?)[ \t]*$", re.MULTILINE)
-# A value that is one quoted text, except a keyword of a Content-Security-Policy, and one with a comment behind it.
+# A value that is one quoted text, except keywords of a Content-Security-Policy; and a value with a comment after it.
 _QUOTED = re.compile(r"""(?!'(?:self|none)'$)(["'])(?:(?!\1).)*\1(\s+#.*)?""", re.DOTALL)
 _COMMENTED = re.compile(r"""^(((["'])(?:\\.|(?!\3).)*\3)?+.*?)\s+#.*""")
 
@@ -61,7 +61,7 @@ def ambiguous(names: Collection[str], env_file: Path | None) -> list[str]:
 
 
 def warnings(names: Collection[str], env_file: Path | None) -> list[str]:
-    """Return a sentence for each variable that looks like a misspelt setting, and for each comment behind a value."""
+    """Return a sentence for each variable that looks like a misspelt setting, and for each comment after a value."""
     lines = _lines(env_file)
     found = [
         f"{name} in {env_file}: `docker run --env-file` takes the comment as part of the value; move it to its own line"

@@ -27,7 +27,7 @@ class Database:
 
     def __init__(self, engine: AsyncEngine, backend: DatabaseBackend[Any]) -> None:
         self.engine = engine
-        # Told of each statement, from the start of the service on.
+        # They observe each statement from the start of the service on.
         self.operation_observers: Sequence[OperationObserver] = ()
         self._backend = backend
         self._sessions = async_sessionmaker(engine, expire_on_commit=False, sync_session_class=UnitOfWork)
@@ -45,7 +45,7 @@ class Database:
                 await session.commit()
         finally:
             if hooks := hooks_after_commit(session):
-                # The deadline of the request must not cancel them: the work is committed.
+                # Shielded from the deadline of the request, because the work is already committed.
                 await asyncio.shield(_call(hooks))
 
     async def ping(self) -> None:

@@ -31,7 +31,8 @@ def require_disk_space(
         connection: A connection of the engine to watch.
         is_disk_full: Returns whether an exception of the driver means that the disk is full.
         probe: Statements that need disk space and leave nothing behind.
-        is_forbidden: Returns whether the user lacks a privilege for the probe; then only writes tell.
+        is_forbidden: Returns whether the user lacks a privilege for the probe. Then only a failed
+            write shows that the disk is full.
 
     Raises:
         DiskFullError: The disk of the server is full.

@@ -12,7 +12,7 @@ from .. import request_context
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
-# The functions to call after the next commit, and those whose work has been committed.
+# Keys of `Session.info`: functions to call after the next commit, and functions that are due, because it has happened.
 _PENDING, _DUE = "after_commit", "committed"
 
 
@@ -50,8 +50,8 @@ def after_commit(session: Session | AsyncSession, hook: Callable[[], Any]) -> No
     """Call a function when the unit of work has ended and committed; asynchronous handlers pass a coroutine function.
 
     Delete a cached value there: before the commit, another request would read and cache the old one again. After a
-    rollback the function is not called. If the unit of work commits itself and raises later, it is called. Its
-    exceptions are logged, because the work is already committed.
+    rollback the function is not called. If the block commits explicitly and raises an exception later, the function
+    is called. Its own exceptions are logged, because the work is already committed.
     """
     session.info.setdefault(_PENDING, []).append(hook)
 

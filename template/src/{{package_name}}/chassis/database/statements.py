@@ -17,7 +17,7 @@ _NAMES = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "CREATE", "A
 
 
 def observe_statements(engine: Engine, observers: Sequence[OperationObserver]) -> None:
-    """Report the statements of an engine. The values of their parameters are not reported."""
+    """Report the statements of an engine, without the values of their parameters."""
     system, namespace = engine.dialect.name, str(engine.url.database or "")
     common: dict[str, str | int] = {"db.system.name": system, "db.namespace": namespace}
 

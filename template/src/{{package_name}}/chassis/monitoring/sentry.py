@@ -1,6 +1,6 @@
 """Reports errors and a share of the requests to Sentry (https://sentry.io), if `SENTRY_DSN` is set.
 
-Without it, the library of Sentry is not imported.
+If it is not set, the library of Sentry is not imported.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Settings(BaseChassisSettings):
 
     sentry_dsn: SecretStr | None = Field(None, description="DSN of the Sentry project; nothing is sent without it.")
     sentry_traces_sample_rate: float = Field(
-        0.1, ge=0, le=1, description="Share of the requests that send a trace, at most 10 per second and process."
+        0.1, ge=0, le=1, description="Share of the requests that send a trace; at most 10 per second and process do."
     )
 
     @field_validator("sentry_dsn")
@@ -66,7 +66,7 @@ def install(chassis: Chassis) -> None:
     if settings.sentry_traces_sample_rate:
         chassis.operation_observers.append(tracker.observe_operation)
         chassis.request_observers.append(tracker.observe_request)
-    # Installed before the features with resources, it is closed after them.
+    # Sentry is installed before the features with resources, so its lifespan ends after theirs.
     chassis.lifespans.append(("sentry", tracker.lifespan))
     chassis.health.add(Check("sentry", tracker.probe))
 
@@ -81,7 +81,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _send_test(program: Program, _options: argparse.Namespace) -> int:
-    """Send an event and tell whether it has arrived."""
+    """Send an event and print whether it has arrived."""
     settings = load(program.settings)
     dsn = view(settings, Settings).sentry_dsn
     if dsn is None:

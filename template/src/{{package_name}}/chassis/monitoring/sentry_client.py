@@ -30,11 +30,11 @@ FLUSH_SECONDS = 2.0
 MAX_EVENTS_PER_SECOND = 10
 _MAX_SPANS = 100
 _MAX_BREADCRUMBS = 50
-# The log entries that an error may need, of all requests together.
+# The number of log entries that are stored for errors, for all requests together.
 _MAX_LOG_ENTRIES = 500
 _MAX_LOG_ENTRY_BYTES = 4_096
 
-# The fields that the event has itself, and the client's address and path, which may identify a person.
+# Fields that the event already contains, and the client's address and the path, which may identify a person.
 _NOT_IN_BREADCRUMBS = frozenset(
     {
         "timestamp", "level", "logger", "event", "exception", "stack", "service.name", "service.version",
@@ -58,10 +58,10 @@ _STATUSES = {
 
 
 class Delivery(sentry_sdk.HttpTransport):
-    """Sends events in a thread, and remembers whether they arrive. Sentry's library reports losses only."""
+    """Sends events in a thread, and records whether they arrive. Sentry's library only reports lost events."""
 
     TIMEOUT = 5
-    # The library tries a connection up to four times. An event of before that time has arrived, or its loss is known.
+    # The library tries to connect up to four times. After this time, an event has arrived, or its loss was reported.
     _known_after_seconds = 4 * TIMEOUT + 5
 
     def __init__(self, options: Any) -> None:
@@ -85,7 +85,7 @@ class Delivery(sentry_sdk.HttpTransport):
 
     @property
     def problem(self) -> str | None:
-        """Why events are lost; None again after a later event has arrived."""
+        """The reason why events are lost, or None as soon as a later event has arrived."""
         if self._retried_at is not None and time.monotonic() - self._retried_at > self._known_after_seconds:
             self._problem = self._retried_at = None
         return self._problem
@@ -113,14 +113,15 @@ class ErrorTracker:
         self._delivery = _connect(chassis, dsn)
         self._is_open = False
         self._errors, self._traces = _Limit(), _Limit()
-        # Both ids of a trace are random. OpenTelemetry's ratio sampler compares the same part, so both choose the same.
+        # The second half of a trace id is random. OpenTelemetry's ratio sampler compares this half too, so both select
+        # the same requests.
         self._sampled_below = f"{int(sample_rate * 2**64):016x}" if sample_rate < 1 else "g"
         self._entries: deque[tuple[object, bytes]] = deque(maxlen=_MAX_LOG_ENTRIES)
         self._spans: dict[int, list[Operation]] = {}
 
     @contextmanager
     def lifespan(self) -> Iterator[None]:
-        """Send what is left when all other resources are closed."""
+        """Send the remaining events after all other resources were closed."""
         self._is_open = True
         try:
             yield
@@ -139,12 +140,12 @@ class ErrorTracker:
         return {"enabled": True, "lost_events": self._delivery.lost}
 
     def send_test(self) -> str | None:
-        """Send an event, wait for it, and return the problem if it did not arrive."""
+        """Send an event, wait until it arrives, and return the problem if it does not."""
         try:
             raise RuntimeError("a test of sentry-test")
         except RuntimeError as error:
             self._capture(error, None, {"log_event": "sentry_test"})
-        sentry_sdk.flush(timeout=60)  # each try has a time limit
+        sentry_sdk.flush(timeout=60)  # each attempt has a timeout
         return self._delivery.problem
 
     def report(self, error: BaseException, error_id: str, context: RequestContext | None) -> None:
@@ -154,7 +155,7 @@ class ErrorTracker:
     def observe_log(self, entry: Mapping[str, Any], error: BaseException | None) -> None:
         """Report an exception in the log, and store other entries as breadcrumbs."""
         if "error_id" in entry:
-            return  # `report` gets it
+            return  # `report` receives this error
         if error is not None and entry["level"] in ("error", "critical"):
             self._capture(error, current(), {"log_event": entry["event"], "logger": entry["logger"]})
             if not self._is_open:  # the process is about to end
@@ -239,7 +240,7 @@ def _connect(chassis: Chassis, dsn: str) -> Delivery:
 
 
 def _name(context: RequestContext) -> str:
-    """Return the route. A path could contain personal data, and every unknown path would have its own name."""
+    """Return the route. A path may contain personal data, and each unknown path would be a separate name."""
     return context.route or "unknown route"
 
 
@@ -251,7 +252,7 @@ def _transaction(context: RequestContext, operations: list[Operation]) -> Any:
     """Return a request as a transaction (https://develop.sentry.dev/sdk/data-model/event-payloads/transaction/)."""
     ended = time.time()
     offset = ended - time.perf_counter()
-    # Without OpenTelemetry, the span of the context is that of the caller.
+    # Without OpenTelemetry, the context has the span id of the caller.
     span_id = new_span_id() if context.span_id == context.parent_span_id else context.span_id
     trace = {
         "trace_id": context.trace_id,
@@ -303,5 +304,5 @@ def _time(seconds: float) -> datetime:
 
 
 def _is_not_about_sentry(record: logging.LogRecord) -> bool:
-    """Drop the warnings of each try; `error_tracking_failed` reports the first loss."""
+    """Drop the warnings of each attempt. `error_tracking_failed` reports the first lost event."""
     return "/envelope/" not in record.getMessage()

@@ -14,7 +14,7 @@ from ..settings import BaseChassisSettings, is_secret
 # Shorter secrets would also match parts of ordinary words.
 _MIN_SECRET_CHARACTERS = 6
 _MAX_TEXT_CHARACTERS = 8_192
-# The first line of an exception says what failed. Libraries append parts of bodies and statements on the lines below.
+# The first line of an exception's message says what failed. Libraries append parts of bodies and statements below it.
 _MAX_MESSAGE_CHARACTERS = 500
 
 _USER_OF_URL = re.compile(r"://[^\s/@]+@")
@@ -26,7 +26,7 @@ _VALUE = re.compile(r""""[^"]{0,999}"|'[^']{0,999}'|[^\s,;&)}\]]+""")
 
 
 class Scrubber:
-    """Cleans the events of one service. It knows its secret settings, by name and by value."""
+    """Removes secrets from the events of a service. It knows the names and values of all secret settings."""
 
     def __init__(self, settings: BaseChassisSettings) -> None:
         cls = type(settings)
@@ -46,7 +46,7 @@ class Scrubber:
         return scrubbed
 
     def text(self, text: str) -> str:
-        """Return a text without the service's secrets, credentials, queries of URLs, and `password=...`."""
+        """Return a text without the service's secrets, credentials, queries of URLs and values as in `password=...`."""
         text = self._values.sub(REDACTED, text[:_MAX_TEXT_CHARACTERS])
         text = _USER_OF_URL.sub(f"://{REDACTED}@", text)
         text = _QUERY_OF_URL.sub(rf"\1?{REDACTED}", text)
@@ -66,7 +66,8 @@ class Scrubber:
 
     def _exception(self, value: dict[str, Any]) -> dict[str, Any]:
         first_line = str(value.get("value") or "").partition("\n")[0]
-        scrubbed = self.text(first_line[: 4 * _MAX_MESSAGE_CHARACTERS])  # and cut later, not through a secret
+        # The text is cut to its final length later, because a secret that is cut in two would not be recognised.
+        scrubbed = self.text(first_line[: 4 * _MAX_MESSAGE_CHARACTERS])
         for frame in (value.get("stacktrace") or {}).get("frames", ()):
             frame.pop("vars", None)
             frame.pop("abs_path", None)

@@ -35,7 +35,7 @@ _SWEEP_SECONDS = 0.5
 _MAX_HEADERS = 200
 # httptools cannot parse a longer one.
 _MAX_URL_BYTES = 65_535
-# The library websockets parses the head of a handshake again, with its own limits: 128 headers, and 8192 bytes a line.
+# The library websockets parses a handshake again, with its own limits: 128 headers, and 8192 bytes per line.
 _MAX_HANDSHAKE_HEADERS = 128
 _MAX_HANDSHAKE_LINE_BYTES = 8000
 
@@ -137,7 +137,8 @@ class LimitedConnection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        # The parts of a body in the data at hand. A client may send chunks of one byte, so each part costs only this.
+        # The parts of a body in the data that has just arrived. A client may send many chunks of one byte, so nothing
+        # else is done for each part.
         self._body: list[bytes] = []
         self.on_body = self._body.append  # type: ignore[assignment]
         self.parser = _Parser(self)
@@ -271,7 +272,7 @@ class LimitedConnection(HttpToolsProtocol):
         has_body = b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
         if has_body or self.parser.get_method() != b"GET" or not self._should_upgrade():
             return True
-        # websockets would not answer a head over its own limits.
+        # websockets sends no response to a handshake over its limits.
         longest = max(len(self.url), *(len(name) + len(value) for name, value in self.headers))
         self._is_rejected = longest > _MAX_HANDSHAKE_LINE_BYTES or len(self.headers) > _MAX_HANDSHAKE_HEADERS
         return self._is_rejected

@@ -183,7 +183,7 @@ def _config(middleware: ChassisMiddleware) -> uvicorn.Config:
         lifespan="off",
         http=limited(limits),
         ws="auto" if middleware.serves_websockets else "none",
-        # Like a request body, a message is received as a whole before a handler sees it.
+        # The server receives a message completely before a handler sees it, like a request body.
         ws_max_size=chassis.settings_as(LimitSettings).max_request_body_bytes,
         timeout_keep_alive=settings.keep_alive_timeout_seconds,
         timeout_graceful_shutdown=max(1, round(service.shutdown_timeout_seconds)),
@@ -194,14 +194,14 @@ def _config(middleware: ChassisMiddleware) -> uvicorn.Config:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Drop what the middleware logs, with the request's ids, and what clients cause.
+    """Drop entries that clients cause, and entries about events that the middleware logs with the ids of the request.
 
-    Of WebSockets, these are the modules `websockets` with entries about connections (INFO) and their content (DEBUG).
+    For WebSockets, modules named `websockets` log connections (INFO) and their content (DEBUG).
     """
     if record.levelno <= logging.INFO and Path(record.pathname).parent.name == "websockets":
         return False
     cause = record.exc_info and record.exc_info[1]
-    is_cause_known = isinstance(cause, (CancelledError, UnicodeDecodeError))  # the latter: a text that is not UTF-8
+    is_cause_known = isinstance(cause, (CancelledError, UnicodeDecodeError))  # the latter: a message that is not UTF-8
     return not (str(record.msg).startswith("ASGI callable returned without completing") or is_cause_known)
 
 

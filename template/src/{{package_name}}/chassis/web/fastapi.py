@@ -116,7 +116,7 @@ def _route_of(scope: Scope) -> str | None:
 
 
 def _whole(included: Any) -> Any:
-    """Return the object that has the whole path: of a WebSocket, for example, it is a route of Starlette."""
+    """Return the object with the complete path. For a WebSocket, for example, this is a route of Starlette."""
     return included.starlette_route or included
 
 
@@ -165,7 +165,7 @@ def _from_validation_error(request: Request, error: RequestValidationError) -> e
 
 
 def _translate(error: BaseException) -> errors.ServiceError | None:
-    if isinstance(error, (ClientDisconnect, WebSocketDisconnect)):  # before its body was complete, or later
+    if isinstance(error, (ClientDisconnect, WebSocketDisconnect)):  # before the end of the body, or of a WebSocket
         return errors.BadRequestError("The request ended early.")
     if isinstance(error, WebSocketRequestValidationError):
         return invalid_input(errors.BadRequestError, _INVALID_PARAMETERS, error.errors(), skip=1)

@@ -45,7 +45,7 @@ class ChassisMiddleware:
         app_lifespan: The application's own lifespan, opened last and closed first; it may yield the requests' state.
     """
 
-    # Otherwise the server ignores `Upgrade` headers, so that a WebSocket handshake is served like any GET request.
+    # If false, the server ignores `Upgrade` headers, so a WebSocket handshake is served like any GET request.
     serves_websockets = False
 
     def __init__(
@@ -88,7 +88,7 @@ class ChassisMiddleware:
             await self._serve_websocket(scope, receive, send)
 
     async def _serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Reject a handshake. The server of the chassis does not offer any: see `serves_websockets`."""
+        """Reject a handshake. Only another ASGI server passes one on: see `serves_websockets`."""
         await send({"type": "websocket.close"})
 
     async def _serve_request(

@@ -170,7 +170,7 @@ class Cors:
 
 
 def route_path(scope: Scope) -> str:
-    """Return the path below the root path of the server, which the path of an ASGI request contains."""
+    """Return the path of a request without the root path of the server, which is part of it in ASGI."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "")
     return path[len(root) :] if root and path.startswith(f"{root}/") else path

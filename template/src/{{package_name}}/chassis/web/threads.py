@@ -183,7 +183,7 @@ class ThreadPool:
         return max(0, len(self._outstanding) - self.count)
 
     async def details(self) -> Mapping[str, int]:
-        """Return what `usage` returns; a health check that is a coroutine function needs no thread."""
+        """Return the result of `usage`. This is a coroutine function, so that the health check needs no thread."""
         return self.usage()
 
     def measure(self) -> Iterator[Measurement]:
