@@ -1,4 +1,4 @@
-"""The behaviour of one client in a load test: `make load`. See https://docs.locust.io for more."""
+"""The behaviour of one client in the load test of `make load`. https://docs.locust.io describes how to write more."""
 
 from uuid import uuid4
 
@@ -6,13 +6,13 @@ from locust import HttpUser, between, task
 
 
 class Client(HttpUser):
-    """Reads the list of notes, and creates a note with every tenth request."""
+    """Lists notes with nine of ten requests, and creates a note with the tenth."""
 
     wait_time = between(0.1, 0.5)
 
     @task(9)
     def list_notes(self) -> None:
-        # The name groups all queries of the route in the summary.
+        # The summary has one line for each name, whatever the query.
         self.client.get("/api/v1/notes?limit=20", name="/api/v1/notes")
 
     @task(1)

@@ -1,4 +1,4 @@
-"""Compares a load test with the objectives in monitoring/slo.yml, and ends it with 1 if it misses one: `make load`."""
+"""Compares a load test with the objectives in monitoring/slo.yml: `make load`. It exits with 1 if one is missed."""
 
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,11 @@ def evaluate(environment: Any, **_: Any) -> None:
     total = environment.stats.total
     environment.process_exit_code = 1
     if not total.num_requests:
-        print("No request was sent. Does load/scenario.py have a task, and is the service running?")
+        print("No request was sent. Check that load/scenario.py has a task, and that the service is running.")
         return
     limited = sum(error.occurrences for error in environment.stats.errors.values() if "429" in str(error.error))
     if limited:
-        print(f"{limited} requests were rate limited. Test a service with RATE_LIMIT_ENABLED=false.")
+        print(f"{limited} requests got 429. Set RATE_LIMIT_ENABLED=false in the service under test.")
     succeeded = 100 * (1 - total.fail_ratio)
     availability, latency = slo["availability"]["objective"], slo["latency"]
     milliseconds = total.get_response_time_percentile(latency["objective"] / 100)

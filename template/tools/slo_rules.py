@@ -1,7 +1,7 @@
 """Writes `monitoring/rules/slo.yml` from `monitoring/slo.yml`: `make slo`.
 
-The alerts have several windows and burn rates (https://sre.google/workbook/alerting-on-slos/, section 6). The burn rate
-is how many times faster than allowed the error budget is spent.
+The alerts combine several windows and burn rates (https://sre.google/workbook/alerting-on-slos/, section 6). The burn
+rate says how many times faster than allowed the error budget is spent.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "monitoring"
 SOURCE = FOLDER / "slo.yml"
 TARGET = FOLDER / "rules" / "slo.yml"
 DURATION = "http_server_request_duration_seconds"
-# The buckets of that histogram in chassis/monitoring/prometheus.py.
+# The buckets of this histogram, as in chassis/monitoring/prometheus.py.
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.3, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
 # An alert fires if this share of the budget was spent within the long window, at a rate that the short one confirms.
@@ -55,14 +55,14 @@ ALERT = """\
 
 
 class InvalidObjectiveError(Exception):
-    """An objective for which there are no rules, in one sentence."""
+    """An invalid objective. The text is one sentence that names the setting and the remedy."""
 
 
 def number(document: Any, name: str, low: float, high: float) -> float:
     """Return the number at a dotted name, which must be between two limits.
 
     Raises:
-        InvalidObjectiveError: It is missing, not a number, or outside of the limits.
+        InvalidObjectiveError: The value is missing, is not a number, or is outside of the limits.
     """
     found = document
     for key in name.split("."):
@@ -82,7 +82,7 @@ def rules(document: Any) -> str:
     if unknown:
         raise InvalidObjectiveError(f"{min(map(str, unknown))}: unknown; use window_days, availability and latency")
     days = number(document, "window_days", 7, 90)
-    # With a larger budget, even a complete outage would not burn it fast enough for a page.
+    # The lowest objective. With a larger budget, even a complete outage would not spend it fast enough for a page.
     fastest = max(_factor(pair, days) for pairs in SEVERITIES.values() for pair in pairs)
     lowest = round(100 * (1 - 1 / fastest) + 0.05, 1)
     threshold = number(document, "latency.threshold_seconds", BUCKETS[0], BUCKETS[-1])
@@ -91,7 +91,7 @@ def rules(document: Any) -> str:
     total = f"sum by (job) (rate({DURATION}_count[%s]))"
     failed = f'sum by (job) (rate({DURATION}_count{{http_response_status_code=~"5.."}}[%s]))'
     fast = f'sum by (job) (rate({DURATION}_bucket{{le="{threshold}"}}[%s]))'
-    # Without any error there is no series of errors, which counts as zero.
+    # If there was no error yet, the series of errors is missing, and counts as zero.
     errors = {
         "availability": f"({failed}{NEXT}or 0 * {total}){NEXT}/ {total}",
         "latency": f"1 - {fast}{NEXT}/ {total}",
@@ -122,7 +122,7 @@ def _records(slo: str, ratio: str, budget: float, days: float) -> Iterator[str]:
     selected = f'{{slo="{slo}"}}'
     period = f"{days:g}d"
     yield RECORD.format(slo=slo, name="slo:error_budget:ratio", expr=f"vector({budget:g})")
-    # Weighted by the number of requests, from the recorded rates: 30 days of the histogram would be slow.
+    # The recorded rates are weighted by the number of requests. A query over 30 days of the histogram would be slow.
     requests = f"job:http_requests:rate5m[{period}]"
     spent = f"slo:errors:rate5m{selected}[{period}]"
     rate = f"slo:error:ratio_rate5m{selected} * on (job) job:http_requests:rate5m >= 0"
