@@ -14,7 +14,7 @@ import serving
 import starts
 
 FRAMEWORKS = ("fastapi", "flask")
-# The variants of a rendered service with monitoring, and what it has.
+# The variants of a rendered service with monitoring, and the values of `monitoring` of each.
 MONITORED = {
     "prometheus": ["prometheus"],
     "sentry": ["sentry"],

@@ -1,4 +1,4 @@
-"""Accepts everything that a service reports to Sentry and OpenTelemetry: `python sink.py`. Prints its port."""
+"""Accepts the errors and traces that a service sends to Sentry and OpenTelemetry: `python sink.py`. Prints its port."""
 
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 

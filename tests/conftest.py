@@ -66,7 +66,7 @@ def _no_user_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
 
 @pytest.fixture(scope="session", autouse=True)
 def _quick_copier() -> Iterator[None]:
-    """Run a Copier in this process that does not repeat itself; the one of the command line stays unchanged."""
+    """Run Copier in this process with cached results. The command line is not affected."""
     with pytest.MonkeyPatch.context() as patch:
         without_repeats(patch)
         yield
@@ -135,7 +135,7 @@ def installed(template: Path, shared: Path) -> Path:
 def libraries_in_mypy(
     renderer: Renderer, installed: Path, shared: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """A cache of mypy that knows the shared libraries, which are most of its work. Each worker has a copy."""
+    """A cache of mypy with the results for the shared libraries, most of its work. Each worker has a copy."""
     cache = shared / "mypy"
     with only_one(shared / "mypy.lock"):
         if not cache.exists():

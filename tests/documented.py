@@ -29,7 +29,7 @@ class Command:
     text: str
 
     def of_any_service(self, answers: Mapping[str, Any]) -> "Command":
-        """Return the command as every service of the same form has it."""
+        """Return the command without the names of this service, so that commands of two services can be compared."""
         text = self.text
         for name in NAMES:
             text = re.sub(rf"(?<![\w-]){re.escape(answers[name])}\b", f"<{name}>", text)
@@ -38,7 +38,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Walks:
-    """The sections of a service with these answers whose commands a test runs."""
+    """The sections whose commands a test runs, in a service with these answers."""
 
     answers: Mapping[str, Any]
     sections: tuple[str, ...]
@@ -81,7 +81,7 @@ def commands(files: Mapping[str, bytes]) -> Iterator[Command]:
 
 
 def forms(render: Render) -> set[Command]:
-    """The commands of a render, as every service of the same form has them."""
+    """Return the commands of a render without the names of its service."""
     return {command.of_any_service(render.answers) for command in commands(render.files())}
 
 

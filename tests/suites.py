@@ -28,7 +28,7 @@ def answers(stack: str) -> Mapping[str, Any]:
 
 
 def features(stack: str) -> set[str]:
-    """The features of a named stack, and its ways to watch the service."""
+    """The features and the monitoring of a named stack."""
     default = ["rate-limit", "backup", "deploy-check", "http-client"]
     return {*answers(stack).get("features", default), *answers(stack).get("monitoring", ["prometheus"])}
 
@@ -92,7 +92,7 @@ def _same(stack: str, other: str, depends: tuple[str, ...], name: str) -> bool:
 
 
 def _brought_by(name: str) -> set[str]:
-    """The features that bring `test_<name>.py`, if any do."""
+    """The features with a file `test_<name>.py`, if there are any."""
     if name == "one_request":
         return set(values()["monitoring"])
     owner = "http-client" if name == "retry" else name.replace("_", "-")

@@ -1,4 +1,4 @@
-"""Alerts fire on the faults that they are for, in a real Prometheus, and are resolved afterwards.
+"""Each alert fires on its fault in a real Prometheus, and is resolved afterwards.
 
 `make alerts` injects all faults and also expects that nothing else fires, which needs a quiet machine.
 """

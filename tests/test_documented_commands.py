@@ -74,7 +74,7 @@ def connected(renderer: Renderer, installed: Path, tmp_path: Path) -> Make:
 
 @pytest.fixture
 def contained(connected: Make) -> Iterator[Make]:
-    """Makes a service whose images are there; its containers, images and data go afterwards."""
+    """Makes a service whose images exist, and removes its containers, images and data afterwards."""
     require_engine()
     made = []
 
@@ -127,7 +127,7 @@ def started(walk: Walk, section: str, log: Path) -> Iterator[None]:
 
 
 class TestDeclarations:
-    """Which commands there are, and which of them tests run."""
+    """The commands in the documents, and the tests that run them."""
 
     def test_every_command_of_every_document_is_run_or_says_why_not(
         self, renders: list[Render], renderer: Renderer, tmp_path: Path

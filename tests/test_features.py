@@ -123,7 +123,7 @@ def test_an_update_changes_the_features_and_keeps_every_edit(
 
 @pytest.mark.update
 def test_an_update_adds_monitoring_with_its_own_files_and_keeps_them(service: Make) -> None:
-    """Monitoring that is added later brings the owner's files too. A further update leaves them as they are."""
+    """Adding monitoring later also renders the owner's files. A further update does not change them."""
     project = service(monitoring=[], ci="none", repository="acme/orders")
     before = files(project)
     (project / "monitoring").mkdir()
@@ -200,7 +200,7 @@ def test_a_store_that_nothing_uses_is_not_recorded(service: Make) -> None:
 
 
 def test_the_port_of_the_metrics_is_not_published(renderer: Renderer, tmp_path: Path) -> None:
-    """Anyone who reaches it can read the metrics. Prometheus reaches it over the network of the containers."""
+    """Anyone who can connect to the port can read the metrics. Prometheus uses the network of the containers."""
     render = renderer(tmp_path, {"deployment": ["compose"], "monitoring": ["prometheus"]})
     texts = [(render.path / name).read_text() for name in ("compose.yaml", "compose.monitoring.yaml")]
     published = [line for text in texts for line in text.splitlines() if line.lstrip().startswith("ports:")]

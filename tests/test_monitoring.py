@@ -39,7 +39,7 @@ def monitoring(renderer: Renderer, tmp_path: Path) -> Path:
 
 
 def test_each_alert_has_a_section_in_the_runbook(monitoring: Path) -> None:
-    """The sections are those of the alerts, and each says what to do."""
+    """The runbook has a section for each alert and for nothing else, and each section says what to do."""
     text = monitoring.parent.joinpath("docs/runbook.md").read_text(encoding="utf-8").partition("\n## Alerts\n")[2]
     sections = re.split(r"^### (\w+)\n", text, flags=re.MULTILINE)
     assert set(sections[1::2]) == names()
@@ -49,7 +49,7 @@ def test_each_alert_has_a_section_in_the_runbook(monitoring: Path) -> None:
 
 
 def test_each_alert_is_complete() -> None:
-    """It has a known severity, a summary, a description and a link to its section of the runbook."""
+    """Each alert has a known severity, a summary, a description and a link to its section of the runbook."""
     for alert in alerts():
         name, annotations = alert["alert"], alert["annotations"]
         assert alert["labels"]["severity"] in ("page", "ticket"), name
@@ -65,7 +65,7 @@ def test_each_alert_fires_in_the_tests_of_the_rules() -> None:
 
 
 def test_documents_list_each_alert(monitoring: Path) -> None:
-    """The table says severity and delay as the rules do, and the other table has the rows of the dashboards."""
+    """The tables have the severities and delays of the rules, and the rows of the dashboards."""
     text = monitoring.parent.joinpath("docs/monitoring.md").read_text(encoding="utf-8")
     listed = {row[0]: row[1:] for row in re.findall(r"^\| `(\w+)` \| ([\w, ]+) \| ([\w ]+) \|", text, re.MULTILINE)}
     assert listed.keys() == names()
@@ -86,7 +86,7 @@ def metrics(expression: Any) -> set[str]:
 
 
 def test_queries_name_metrics_that_are_documented() -> None:
-    """Each is in docs/options/prometheus.md, is recorded by a rule, or belongs to Prometheus itself."""
+    """Each metric is in docs/options/prometheus.md, is recorded by a rule, or belongs to Prometheus itself."""
     page = (ROOT / "template/docs/options/prometheus.md.jinja").read_text(encoding="utf-8")
     known = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) | {
         rule["record"] for rule in rules() if "record" in rule

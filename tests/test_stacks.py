@@ -261,7 +261,7 @@ def test_required_settings_of_an_owner_fail_no_test(stack: Path, package: str, i
 
 @pytest.mark.only_stacks("fastapi-sqlite")
 def test_make_load_compares_a_service_with_its_objectives(stack: Path, package: str, tmp_path: Path) -> None:
-    """It prints a line per objective and fails if one was missed, as by a service that does not respond."""
+    """It prints a line per objective, and fails if one is missed, as it is if the service does not respond."""
     with serve(stack, package, tmp_path, {"RATE_LIMIT_ENABLED": "false"}) as live:
         done = targets.make(stack, "load", f"URL={live.url}", "RUN_TIME=20s")
     assert re.search(r"^met    availability: 100.00 % of \d+ requests succeeded", done.stdout, re.MULTILINE), done

@@ -55,7 +55,7 @@ def hardened(releases: Releases, tmp_path_factory: pytest.TempPathFactory) -> Re
 
 
 def stacks_of_releases() -> Iterator[Any]:
-    """The newest release with the answers of each named stack that it had, and every other one with those of two.
+    """The newest release with the answers of each named stack that it supports, and every other one with two stacks.
 
     A question that came later gets its default.
     """

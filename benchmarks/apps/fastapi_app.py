@@ -60,7 +60,7 @@ def bare() -> FastAPI:
 
 
 def instrumented(variant: str) -> FastAPI:
-    """Return the bare application with the usual library for metrics, errors or traces, as its documentation says."""
+    """Return the bare application with the usual library for metrics, errors or traces, used as documented."""
     if variant == "integrations":
         sentry_sdk.init(os.environ["SENTRY_DSN"], traces_sample_rate=0.1)
     app = bare()

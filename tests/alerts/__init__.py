@@ -1,1 +1,1 @@
-"""Faults are injected into a running service, and a real Prometheus and Alertmanager tell which alerts fire."""
+"""Injects faults into a running service, and reads the alerts that fire from a real Prometheus and Alertmanager."""

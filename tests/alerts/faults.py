@@ -15,7 +15,7 @@ from alerts import monitor
 from alerts.world import World
 
 Deed = Callable[[World], None]
-# What clients notice when the service is slow or fails, whatever the cause.
+# Alerts about the effects on clients, whatever the cause.
 _ERRORS = frozenset({"AvailabilityBudgetBurn", "RouteErrors"})
 _SLOW = frozenset({"LatencyBudgetBurn", "RouteSlow"})
 _DATABASE = _ERRORS | _SLOW | {"CircuitOpen", "DependencyDown", "DependencyFlapping", "PoolExhausted"}
@@ -37,7 +37,7 @@ def _nothing(_world: World) -> None:
 
 
 def _release(world: World) -> None:
-    """End what `world.held` holds."""
+    """Close the connections and locks in `world.held`."""
     world.held.close()
     world.held = ExitStack()
 
@@ -51,7 +51,7 @@ def _say(name: str, words: str) -> Deed:
 
 
 def _execute(world: World, *statements: str) -> None:
-    """Run statements in the database, past the proxy."""
+    """Run statements in the database directly, not through the proxy."""
     url = make_url(world.targets["database"].url).set(drivername="postgresql+psycopg")
     engine = create_engine(url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
@@ -124,7 +124,7 @@ def _restart(world: World) -> None:
 
 
 def _backup(age: timedelta) -> Deed:
-    """Put a file with the name of a backup of this age."""
+    """Create a file with the name of a backup of this age."""
 
     def put(world: World) -> None:
         folder = world.scratch / "backups"
@@ -204,5 +204,5 @@ FAULTS = [
 OF_SQLITE = [
     Fault("the disk of a SQLite database fills", _fill_disk, _release, frozenset({"DiskAlmostFull"})),
 ]
-# Those of every run of the suite.
+# The faults of every run of the suite.
 ESSENTIAL = ["a handler raises", "database stopped", "service killed (kill -9)", "no replica is scraped"]

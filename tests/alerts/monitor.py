@@ -16,7 +16,7 @@ import httpx
 import private_servers
 import yaml
 
-# Every duration in the rules, and the one that replaces it. Thresholds stay, and so does the order of the windows.
+# Each duration in the rules, and the shorter one that replaces it. Thresholds and the order of the windows stay.
 DURATIONS = {
     "1m": "6s",
     "2m": "6s",
@@ -49,7 +49,7 @@ def shorten(text: str) -> str:
 
 @dataclass
 class Receiver:
-    """Takes the notifications of Alertmanager. With `is_broken`, it rejects them."""
+    """Receives the notifications of Alertmanager, or rejects them if `is_broken` is set."""
 
     port: int
     is_broken: bool = False
@@ -80,7 +80,7 @@ class Receiver:
 
 @dataclass
 class Monitor:
-    """Both programs, and what they say."""
+    """A running Prometheus and Alertmanager, and their answers."""
 
     folder: Path
     client: httpx.Client
@@ -136,7 +136,7 @@ class Monitor:
         return {series["metric"]["alertname"] for series in self.query("ALERTS")}
 
     def inhibited(self) -> set[str]:
-        """Return the alerts that Alertmanager does not send now because of another."""
+        """Return the alerts that Alertmanager holds back now because of another alert."""
         alerts = self.client.get(f"{self.alertmanager}/api/v2/alerts").json()
         held = [alert["labels"] for alert in alerts if alert["status"]["inhibitedBy"]]
         return {f"{labels['alertname']} ({labels['severity']})" for labels in held}

@@ -35,12 +35,12 @@ PAUSE_SECONDS = 0.5
 _DELAYS = {"DependencyFlapping", "EventLoopBlocked", "LatencyBudgetBurn", "RouteSlow"}
 FIRE_SECONDS = 90
 RESOLVE_SECONDS = 150
-# How long a fault continues after its alerts have fired, for others to fire.
+# How long a fault continues after its alerts have fired, so that unexpected alerts can fire too.
 _MORE_SECONDS = 6
 
 
 def noise() -> set[str]:
-    """Return the alerts that count only where a fault names them. On a quiet machine there are none."""
+    """Return the alerts that only count where a fault names them. On a quiet machine there are none."""
     return _DELAYS if os.getloadavg()[0] > (os.cpu_count() or 1) else set()
 
 
@@ -56,7 +56,7 @@ class Outcome:
     noise: set[str] = field(default_factory=noise)
 
     def line(self) -> str:
-        """One row of the table."""
+        """Return a row of the table."""
         said: dict[bool, list[str]] = {True: [], False: []}
         for name, seconds in sorted(self.fired.items(), key=lambda item: item[1]):
             alert, severity = name.split()

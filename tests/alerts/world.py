@@ -25,7 +25,7 @@ from rendering import Render
 from alerts.monitor import Monitor
 from alerts.monitor import running as monitored
 
-# Short timeouts, so that the faults can be short, and limits that a few clients reach.
+# Short timeouts allow short faults, and a few clients reach the low limits.
 SETTINGS = {
     "CIRCUIT_RECOVERY_SECONDS": "2",
     "DATABASE_CONNECT_TIMEOUT_SECONDS": "2",
@@ -42,7 +42,7 @@ SETTINGS = {
     "SHUTDOWN_DRAIN_SECONDS": "0",
     "SERVICE_VERSION": "0.0.0",
 }
-# Routes that use what a service may have, and routes with the mistakes of an owner.
+# Routes that use the features of a service, and routes with typical mistakes of owners.
 _PLANTED = """
     import asyncio
     import os
@@ -85,7 +85,7 @@ _START_SECONDS = 120
 
 @dataclass
 class World:
-    """The service and everything around it."""
+    """The service and the servers that it uses."""
 
     render: Render
     settings: dict[str, str]
@@ -174,7 +174,7 @@ class World:
 
 @contextmanager
 def running(render: Render, scratch: Path) -> Iterator[World]:
-    """Run a rendered service, everything that it needs, and what watches it."""
+    """Run a rendered service, the servers that it uses, and its monitoring."""
     main = render.path / "src" / render.answers["package_name"] / "main.py"
     before, returned, after = main.read_text().rpartition("    return app\n")
     main.write_text(before + _PLANTED.lstrip("\n") + returned + after)

@@ -25,7 +25,7 @@ Say = Callable[[str], None]
 
 
 def line(stack: str, outcome: trial.Outcome) -> str:
-    """One row of the table."""
+    """Return a row of the table."""
     succeeded, unavailable, total = outcome.count(200, 201), outcome.count(503), len(outcome.requests)
     figures = [
         *(total, succeeded, unavailable, total - succeeded - unavailable),

@@ -34,7 +34,7 @@ def settings_for_tests(**values: Any) -> Any:
 
 
 def measured(chassis: Any) -> dict[str, dict[tuple[str, ...], float]]:
-    """Return the numbers of sources that wait for nothing, by their names and by the values of their attributes."""
+    """Return the numbers of sources that are not coroutines, by name and by the values of their attributes."""
     found: dict[str, dict[tuple[str, ...], float]] = {}
 
     async def read() -> None:

@@ -21,7 +21,7 @@ from .process import until
 
 @dataclass(frozen=True)
 class Exported:
-    """One span as the collector gets it, with ids in hexadecimal digits."""
+    """A span as the collector receives it, with hexadecimal ids."""
 
     name: str
     kind: str

@@ -60,7 +60,7 @@ def test_resources_open_in_order_and_close_in_reverse_order(logs: Logs) -> None:
 
 
 def test_root_path_of_the_server_is_not_part_of_the_path(logs: Logs) -> None:
-    """The path of an ASGI request contains it, but probes, routes and limits are those of the service."""
+    """The path of an ASGI request contains the root path. Probes, routes and limits use the path without it."""
     asgi = app_module.asgi_app(create_app(settings_for_tests(), FEATURES, {}))
 
     async def respond() -> list[httpx.Response]:

@@ -169,7 +169,7 @@ def repack(file: Path, key: str | None = None, *, dump: Callable[[bytes], bytes]
 
 
 def test_newest_backup_is_measured(crew: Path) -> None:
-    """An alert compares its time with the clock."""
+    """An alert compares the time of the newest backup with the clock."""
     settings = module("chassis.settings").load(module("settings").Settings, _env_file=None)
     newest_backup = module("chassis.backup").newest_backup
     assert newest_backup(settings) is None

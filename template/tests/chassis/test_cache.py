@@ -45,7 +45,7 @@ def test_json_and_bytes_are_returned_unchanged(cached: Open, value: Any) -> None
 
 
 def test_lookups_are_counted_once_as_hits_or_misses(cached: Open) -> None:
-    """A computation looks twice, which is one lookup of its caller."""
+    """A computation looks into the cache twice, which counts as one lookup."""
     cache = cached()
     for _ in range(3):
         cache.get_or_compute("key", lambda: 7, 60)

@@ -65,7 +65,7 @@ def test_database_check_details_show_the_pool(start: Start) -> None:
 
 
 def test_connections_are_measured_like_in_health(start: Start) -> None:
-    """Those that the pool may open in addition count for the maximum."""
+    """The maximum includes the overflow connections of the pool."""
     chassis: list[Any] = []
     details = start(install=chassis.append).get("/health").json()["checks"]["database"]["details"]
     found = measured(chassis[0])
@@ -158,7 +158,7 @@ def test_cached_value_deleted_after_the_commit_is_not_stale(start: Start, things
 
 
 def test_hook_is_called_after_the_commit_of_its_work_whatever_follows(start: Start, things: None) -> None:
-    """A unit of work may commit and roll back itself, and raise after that."""
+    """The block of a unit of work may commit or roll back explicitly, and raise an exception after that."""
     chassis: list[Any] = []
     start(install=chassis.append, started=False)
     called: list[int] = []

@@ -123,7 +123,7 @@ def test_service_has_started_after_the_lifespans_of_the_application() -> None:
 
 
 def test_allow_of_mounted_files_has_the_methods_that_they_support(folder: Path) -> None:
-    """A mounted application is one route of all methods, and `StaticFiles` names none."""
+    """A mounted application is one route for all methods, and `StaticFiles` does not name its methods."""
     (folder / "page.txt").write_text("page")
     app = FastAPI()
     module("chassis.web.fastapi").install(app, settings_for_tests(), module("chassis.features").FEATURES)

@@ -43,7 +43,7 @@ router = APIRouter(prefix="/sockets")
 
 @router.websocket("/echo/{name}")
 async def echo(websocket: WebSocket, name: str) -> None:
-    """Send back each message, until the client leaves."""
+    """Send back each message until the client disconnects."""
     await websocket.accept("chat" if "chat" in websocket.scope["subprotocols"] else None, [(b"x-name", name.encode())])
     log.info("socket_accepted", url=str(websocket.url), client=websocket.client)
     while True:
@@ -56,7 +56,7 @@ async def accept(websocket: WebSocket) -> None:
 
 @router.websocket("/ticks")
 async def tick(websocket: WebSocket) -> None:
-    """Send without receiving, until the client has left."""
+    """Send without receiving until the client disconnects."""
     await websocket.accept()
     while True:
         await websocket.send_text("tick")
@@ -372,7 +372,7 @@ def test_shutdown_closes_websockets_with_1012(tmp_path_factory: pytest.TempPathF
 
 
 def test_handshake_during_the_drain_is_accepted() -> None:
-    """The header `Connection: close`, which other responses then have, would contradict the upgrade."""
+    """During shutdown, other responses have `Connection: close`, which would contradict the upgrade."""
     sent: list[Any] = []
 
     async def send(message: Any) -> None:

@@ -1,4 +1,4 @@
-"""Operations: one call to a dependency is reported once, whatever its end, and no observer can break it."""
+"""Operations: each call to a dependency is reported once, however it ends, and no observer can break the call."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Operation = instrumentation.Operation
 
 @pytest.mark.parametrize("error", [None, KeyError("key"), asyncio.CancelledError(), SystemExit(1)], ids=repr)
 def test_operation_is_reported_once_with_its_duration_and_error(error: BaseException | None) -> None:
-    """The error goes on to the caller. A cancellation is an error of the operation too."""
+    """The caller still gets the error. A cancellation is also an error of the operation."""
     seen: list[Any] = []
     operation = Operation("db", "SELECT", {})
     with suppress(BaseException), instrumentation.observed(operation, [seen.append]):
@@ -46,7 +46,7 @@ def test_observer_that_fails_changes_neither_the_call_nor_the_other_observers(lo
 
 
 def test_operations_have_their_own_ids() -> None:
-    """A dependency gets the id as its parent (W3C Trace Context, 3.2.2.4)."""
+    """The dependency receives the id as the parent of its spans (W3C Trace Context, 3.2.2.4)."""
     ids = [Operation("db", "SELECT", {}).span_id for _ in range(100)]
     assert len(set(ids)) == 100
     assert {len(span_id) for span_id in ids} == {16}

@@ -70,7 +70,7 @@ def test_statement_is_reported_with_its_name_and_without_its_values(start: Start
 
 
 def test_statement_that_fails_is_reported_once_with_its_error(start: Start, things: None) -> None:
-    """The response is that of the error, as without an observer."""
+    """The response to the error is the same as without an observer."""
     service = Observed(start)
     insert = "INSERT INTO things (name) VALUES ('one')"
     assert service.call(lambda: in_request(service.chassis, insert)).status_code == 200
@@ -81,7 +81,7 @@ def test_statement_that_fails_is_reported_once_with_its_error(start: Start, thin
 
 
 def test_statement_with_a_text_that_cannot_be_stored_is_reported(start: Start, things: None) -> None:
-    """The chassis replaces its error."""
+    """The chassis replaces the error of such a statement."""
     service = Observed(start)
     insert = "INSERT INTO things (name) VALUES (:value)"
     assert service.call(lambda: bind(service.chassis, insert, "\ud800")).status_code == 422
@@ -111,7 +111,7 @@ def test_observer_that_fails_does_not_fail_the_statement(start: Start, things: N
 
 
 def test_statement_is_reported_in_the_request(start: Start, things: None) -> None:
-    """Observers find the request that the statement belongs to."""
+    """An observer can read the context of the request that the statement belongs to."""
     ids: list[Any] = []
     current = module("chassis.request_context").current
     service = Observed(start, lambda operation: ids.append(current() and current().request_id))
@@ -120,7 +120,7 @@ def test_statement_is_reported_in_the_request(start: Start, things: None) -> Non
 
 
 def test_engine_without_observers_has_no_listeners() -> None:
-    """A service that is not monitored pays nothing."""
+    """A service without observers must not spend time on them."""
     without, with_one = listeners([]), listeners([lambda operation: None])
     assert with_one - without == len(EVENTS)
 

@@ -31,7 +31,7 @@ Call = Callable[..., httpx.Response]
 
 @pytest.fixture
 def calls(upstream: Upstream) -> Iterator[Callable[..., Call]]:
-    """Return a function that returns how to call the upstream, with these observers; other arguments are settings."""
+    """Return a factory of functions that call the upstream, with these observers. Other arguments are settings."""
     with ExitStack() as stack:
 
         def connect(*observers: Any, **settings: Any) -> Call:
@@ -45,7 +45,7 @@ def calls(upstream: Upstream) -> Iterator[Callable[..., Call]]:
 
 
 def test_call_is_reported_without_its_query(calls: Callable[..., Call], upstream: Upstream) -> None:
-    """Attributes are those of the stable semantic conventions. The other service gets the id as its parent."""
+    """Attributes follow the stable semantic conventions. The other service receives the span id as parent."""
     operations: list[Any] = []
     current = module("chassis.request_context")
     call = calls(operations.append)
@@ -67,7 +67,7 @@ def test_call_is_reported_without_its_query(calls: Callable[..., Call], upstream
 
 
 def test_each_try_is_reported(calls: Callable[..., Call], upstream: Upstream) -> None:
-    """A try has an error if the connection broke or the other service is unavailable."""
+    """An attempt has an error if the connection broke or the other service is unavailable."""
     operations: list[Any] = []
     upstream.respond(cut, status(503))
     with pytest.raises(errors.UnavailableError):

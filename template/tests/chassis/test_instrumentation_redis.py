@@ -27,7 +27,7 @@ def connect(server: RedisServer, *observers: Any, **settings: Any) -> Any:
 
 
 def call(connection: Any, name: str, *command: object) -> list[Any]:
-    """Return the results of a command in both ways."""
+    """Return the results of a command, called asynchronously and synchronously."""
 
     async def run() -> list[Any]:
         async with connection.lifespan():
@@ -56,7 +56,7 @@ def test_command_is_reported_with_its_name_and_without_key_and_value(server: Red
 
 
 def test_command_that_fails_is_reported_with_its_error(server: RedisServer) -> None:
-    """The caller gets its default, as without an observer."""
+    """The caller gets its default value, as without an observer."""
     operations: list[Any] = []
     connection = connect(server, operations.append)
     assert call(connection, "NONSENSE", "NONSENSE") == [None, None]
@@ -98,6 +98,6 @@ def test_observer_that_fails_does_not_fail_the_command(server: RedisServer, logs
 
 
 def test_connection_without_observers_makes_no_operations(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A service that is not monitored pays nothing."""
+    """A service without observers must not spend time on them."""
     monkeypatch.setattr(module("chassis.redis"), "Operation", None)
     assert call(connect(server), "ECHO", "ECHO", "word") == [b"word", b"word"]

@@ -208,7 +208,7 @@ def test_invalid_settings_end_another_asgi_server_with_one_sentence(folder: Path
 def test_failed_start_under_another_asgi_server_is_one_entry_without_traceback(
     start: Start, logs: Logs, error: str
 ) -> None:
-    """The dependency rejects its settings, or stays unavailable."""
+    """The dependency rejects its settings, or remains unavailable."""
     fault = {
         "SettingsError": module("chassis.settings").SettingsError(["DATABASE_URL: it is wrong; correct it"]),
         "UnavailableError": module("chassis.errors").UnavailableError(),

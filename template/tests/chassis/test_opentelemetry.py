@@ -1,4 +1,4 @@
-"""OpenTelemetry: what a collector gets, for which requests, and what a collector that is gone costs."""
+"""OpenTelemetry: the spans that a collector receives, for which requests, and the cost of an unavailable collector."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def collector() -> Iterator[Collector]:
 
 @pytest.fixture(scope="module")
 def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Process, Collector]]:
-    """Return a service in a process, which samples what its callers sample, and its collector."""
+    """Return a service in a separate process that samples the requests that its callers sample, and its collector."""
     variables = {"SERVICE_NAME": "prices", "OTEL_TRACES_SAMPLER_ARG": "0", "OTEL_BSP_SCHEDULE_DELAY": "20"}
     with serving_collector() as collector:
         folder = tmp_path_factory.mktemp("prices")
@@ -168,7 +168,7 @@ def test_failed_request_is_an_error_with_the_exception_and_without_its_text(
 def test_request_of_a_client_error_is_not_an_error(
     traced: Trace, collector: Collector, path: str, name: str, status: int
 ) -> None:
-    """An unknown path is in an attribute, but never in the name, because names must be few."""
+    """An unknown path is an attribute, but never part of the name, because there must be few different names."""
     service = traced()
     service.client.get(path)
     service.flush()
@@ -204,7 +204,7 @@ def test_rejected_request_is_traced(traced: Trace, collector: Collector) -> None
 
 
 def test_unknown_method_is_named_other(traced: Trace, collector: Collector) -> None:
-    """A client may send any word, and names of spans must be few."""
+    """A client may send any word as a method, and there must be few different names of spans."""
     service = traced()
     service.client.request("BREW", "/nowhere")
     service.flush()
@@ -248,7 +248,7 @@ def test_health_probe_is_not_traced(traced: Trace, collector: Collector) -> None
 def test_request_is_sampled_as_the_caller_or_the_setting_says(
     traced: Trace, collector: Collector, sampler: str, share: float, caller: str | None, sampled: bool
 ) -> None:
-    """The flags that calls to other services get say the same. An owner's span follows the request."""
+    """Calls to other services carry the same decision in their flags. An owner's span follows the request."""
     flags: list[str] = []
 
     def work() -> None:
@@ -275,7 +275,7 @@ def test_span_of_a_sampled_caller_is_its_child(traced: Trace, collector: Collect
 
 
 def test_share_of_the_traces_is_sampled() -> None:
-    """The decision depends on the trace id alone, so that services without a common caller decide alike."""
+    """The decision depends only on the trace id, so that all services of a trace make the same decision."""
     sampler = module("chassis.monitoring.opentelemetry_spans").RequestSampler("parentbased_traceidratio", 0.1)
     contexts = [request_context.new_context("GET", "/") for _ in range(10_000)]
     decisions = [sampler.samples(context) for context in contexts]
@@ -397,7 +397,7 @@ def test_trace_continues_in_the_service_that_is_called(
 
 
 def test_collector_that_is_gone_costs_one_log_entry_and_no_request(start: Start, logs: Logs) -> None:
-    """Health reports it as not critical, until the collector is back."""
+    """The health check fails until the collector is back, but it is not critical."""
     port = free_port()
     service = Traced(start, f"http://127.0.0.1:{port}", {}, otel_exporter_otlp_timeout=0.05)
     check = service.check()
@@ -437,7 +437,7 @@ def test_collector_that_hangs_does_not_delay_the_shutdown(
 
 
 def test_spans_are_sent_before_the_service_has_stopped(collector: Collector) -> None:
-    """The last resource that closes is the pipeline, so that spans of the others are sent too."""
+    """The pipeline closes last, so that spans of the other resources are sent too."""
     chassis = new_chassis(collector)
     with pipeline_of(chassis)(), chassis.get(TracerProvider).get_tracer("shop").start_as_current_span("job"):
         pass

@@ -369,7 +369,7 @@ def test_process_with_a_wrong_password_exits_with_78_and_one_sentence(folder: Pa
 def test_daily_backup_with_a_wrong_password_exits_with_78_and_one_sentence(
     reader: URL, monkeypatch: pytest.MonkeyPatch, logs: Logs, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A retry would read the same setting. A process that is started again reads the corrected one."""
+    """A retry would read the same setting. Only a new process reads the corrected one."""
     url = reader.set(**WRONG_PASSWORD).render_as_string(hide_password=False)
     monkeypatch.setenv("DATABASE_URL", url)
     monkeypatch.setenv("ENVIRONMENT", "test")

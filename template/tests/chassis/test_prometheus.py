@@ -35,7 +35,7 @@ def scrape(port: int, headers: dict[str, str] | None = None) -> str:
 
 @pytest.fixture
 def metrics(logs: Logs) -> Callable[[str], Series]:
-    """Return a function that scrapes the service that was started last, and returns the series of one metric."""
+    """Return a function that scrapes the most recently started service and returns the series of one metric."""
 
     def read(name: str) -> Series:
         families = text_string_to_metric_families(scrape(logs("metrics_listening")[-1]["port"]))
@@ -62,7 +62,7 @@ def crash() -> None:
 def test_every_request_is_counted_by_method_route_status_and_error(
     start: Start, metrics: Callable[[str], Series]
 ) -> None:
-    """Requests that the service rejects count as well. The route is the whole template."""
+    """Rejected requests count as well. The route is the complete template."""
     client = start({"crash": crash}, request_timeout_seconds=0.2)
     for _ in range(2):
         assert client.get("/api/things/7").status_code == 200
@@ -119,7 +119,7 @@ def test_objectives_may_use_each_bucket_of_the_latency() -> None:
 
 
 def test_health_probes_and_scrapes_are_not_traffic(start: Start, metrics: Callable[[str], Series], logs: Logs) -> None:
-    """Neither is in the metrics or in the access log."""
+    """Probes and scrapes are neither counted nor in the access log."""
     client = start()
     for path in ("/health", "/health/live", "/health/ready", "/health/started"):
         assert client.get(path).status_code == 200
@@ -159,7 +159,7 @@ def test_series_are_limited_whatever_the_application_does() -> None:
 
 
 def test_websocket_counts_when_it_ends_and_not_as_a_request() -> None:
-    """A connection may last for hours, which would spoil the latency of all requests."""
+    """A connection may last for hours, which would distort the latency of all requests."""
     prometheus = module("chassis.monitoring.prometheus")
     registry = prometheus.CollectorRegistry()
     observe = prometheus.RequestMetrics(registry)
@@ -224,7 +224,7 @@ def test_a_source_that_fails_is_logged_and_leaves_out_only_its_numbers(
 def test_metrics_are_served_while_the_event_loop_hangs(
     start: Start, logs: Logs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They show for how long it has hung. The numbers that only the event loop knows are missing."""
+    """They show how long the event loop has hung. Numbers that only the event loop can read are missing."""
     monkeypatch.setattr(module("chassis.monitoring.prometheus_server"), "_READ_SECONDS", 0.0)
     hangs, goes_on = threading.Event(), threading.Event()
 
@@ -258,7 +258,7 @@ def test_occupied_port_stops_the_start_with_one_sentence(folder: Any) -> None:
 
 
 def test_port_is_closed_with_the_service(logs: Logs) -> None:
-    """The next service can listen on it immediately."""
+    """The next service can listen on the port immediately."""
     features, port = module("chassis.features").FEATURES, 0
     for _ in range(2):
         with open_client(create_app(settings_for_tests(metrics_port=port), features, {})):
@@ -287,7 +287,7 @@ def test_document_lists_exactly_the_metrics_that_are_served(folder: Any) -> None
 
 
 def test_owners_counters_are_served(start: Start, metrics: Callable[[str], Series]) -> None:
-    """Those of the chassis, and any metric of prometheus_client."""
+    """Counters of the chassis and metrics of prometheus_client are both served."""
     counter = module("chassis.instrumentation").Counter("owner.events", "Events.")
     histogram = prometheus_client.Histogram("owner_seconds", "Durations.", buckets=[1])
 

@@ -1,4 +1,4 @@
-"""The rules for Prometheus: they are written from the objectives, and promtool and amtool accept all of them."""
+"""The rules for Prometheus are generated from the objectives, and promtool and amtool accept all of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-# The changes in slo.yml, and what the tool says about them.
+# Changes in slo.yml, and the message of the tool about each.
 INVALID = [
     ("objective: 99.9\n", "objective: 100\n", "availability.objective: invalid value 100; use a number from 93.1 to"),
     ("objective: 99.9\n", "objective: high\n", "availability.objective: invalid value 'high'; use a number from"),
@@ -78,12 +78,12 @@ def test_promtool_accepts_configuration_and_rules() -> None:
 
 
 def test_promtool_passes_the_tests_of_the_rules() -> None:
-    """Every alert fires beyond its limit, and none below it."""
+    """Every alert fires above its limit, and none below it."""
     run("promtool", "test", "rules", "chassis/tests.yml")
 
 
 def test_amtool_accepts_the_configuration() -> None:
-    """If you have other receivers, this still passes: each severity has one."""
+    """This also passes with your receivers, as long as each severity has one."""
     run("amtool", "check-config", "alertmanager.yml")
     for severity in ("page", "ticket"):
         assert run("amtool", "config", "routes", "test", "--config.file=alertmanager.yml", f"severity={severity}")

@@ -1,4 +1,4 @@
-"""Sentry: the events and traces a real server receives, what never leaves the service, and a Sentry that is down."""
+"""Sentry: the events and traces that a real server receives, data that is never sent, and an unavailable Sentry."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def sentry() -> Iterator[Sentry]:
 
 @pytest.fixture(autouse=True)
 def no_client() -> Iterator[None]:
-    """Remove the client of a test, which is one for the process, and wait for nothing."""
+    """Remove the client of a test, which is global for the process, without waiting for its events."""
     yield
     sentry_sdk.get_global_scope().set_client(None)
 
@@ -228,7 +228,7 @@ LEAKS: list[Callable[[], None]] = [
 
 @pytest.mark.parametrize("leak", LEAKS, ids=lambda leak: leak.__name__)
 def test_secret_never_reaches_sentry(start: Start, sentry: Sentry, leak: Callable[[], None]) -> None:
-    """The request carries it as well: in its query, its headers and its body."""
+    """The request contains the secret too: in its query, its headers and its body."""
     # A secret setting that every service with Sentry has: the second part of an old DSN.
     dsn = sentry.dsn.replace("@", f":{SECRET}@") if leak is in_a_value_of_a_setting else sentry.dsn
     client = start({"leak": leak}, sentry_dsn=dsn, sentry_traces_sample_rate=1)
@@ -368,7 +368,7 @@ def test_sampled_request_sends_a_trace_with_its_operations(start: Start, sentry:
 def test_trace_id_decides_whether_a_request_is_sampled(
     start: Start, sentry: Sentry, rate: float, tail: str, sampled: bool
 ) -> None:
-    """All services of a trace decide alike."""
+    """All services of a trace make the same decision."""
     client = start(sentry_dsn=sentry.dsn, sentry_traces_sample_rate=rate)
     client.get("/api/things/1", headers={"traceparent": f"00-{'a' * 16}{tail}-{SPAN_ID}-01"})
     sentry_sdk.flush(60)

@@ -179,7 +179,7 @@ def test_value_of_a_secret_is_never_shown() -> None:
 
 
 def test_password_in_an_invalid_url_is_never_shown() -> None:
-    """A URL may have one even if its setting is not a secret."""
+    """A URL may contain a password even if its setting is not a secret."""
     (sentence,) = problems(cors_allowed_origins="https://me:hunter2@pages.example.com/")
     assert "://********@pages.example.com" in sentence
     assert "hunter2" not in sentence
