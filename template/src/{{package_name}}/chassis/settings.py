@@ -16,7 +16,7 @@ from . import settings_sources
 Environment = Literal["development", "test", "staging", "production"]
 
 SECRETS_DIR = Path("/run/secrets")
-_CREDENTIALS_IN_URL = re.compile(r"(?<=//)[^/\s]+@")
+_SECRETS_IN_URL = re.compile(r"(?<=//)[^/\s]+(?=@)|(?<=[?#])[^\s']+")
 
 
 def _split(value: object) -> object:
@@ -204,9 +204,7 @@ def _sentence(cls: type[BaseChassisSettings], problem: Any) -> str:
         return f"{variable(name)}: {message}"
     got = shown(problem["input"])
     sentence = f"{variable(name)}: {message} (got {got!r})"
-    for credentials in _CREDENTIALS_IN_URL.findall(got):
-        sentence = sentence.replace(credentials, "********@")
-    return sentence
+    return _SECRETS_IN_URL.sub("********", sentence) if "//" in got else sentence
 
 
 def _types_in(annotation: Any) -> set[Any]:

@@ -60,11 +60,15 @@ class Settings(BaseChassisSettings):
     def _is_a_url(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(value)
+            is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # the port or an IPv6 address
+            is_address = False
+        if not is_address or not value.isascii() or not value.isprintable() or " " in value:
             raise ValueError("is not a URL; use the form http://collector:4318")
-        if "@" in parts.netloc:
-            raise ValueError("must not contain a password; set OTEL_EXPORTER_OTLP_HEADERS")
+        if "@" in parts.netloc or parts.query or parts.fragment:
+            raise ValueError("must not contain a password or a query; set OTEL_EXPORTER_OTLP_HEADERS")
         return value.rstrip("/")
 
     @field_validator("otel_exporter_otlp_headers", "otel_resource_attributes")
@@ -73,6 +77,8 @@ class Settings(BaseChassisSettings):
         text = value.get_secret_value() if isinstance(value, SecretStr) else value or ""
         if not all(_PAIR.fullmatch(item) for item in text.split(",") if item.strip()):
             raise ValueError("is not a list of name=value; separate them by commas, and write a comma as %2C")
+        if not all(found.isprintable() for found in pairs(text).values()):
+            raise ValueError("must not contain control characters; they would make each export fail")
         return value
 
     @property
