@@ -221,6 +221,20 @@ def test_a_source_that_fails_is_logged_and_leaves_out_only_its_numbers(
     assert logs("measurement_failed")
 
 
+def test_measurement_that_is_invalid_is_logged_and_leaves_out_only_its_metric(
+    start: Start, metrics: Callable[[str], Series], logs: Logs
+) -> None:
+    measurement = module("chassis.instrumentation").Measurement
+
+    def measure() -> list[Any]:
+        return [measurement("owner.delay", "Delay.", 1, unit="ms"), measurement("owner.size", "Size.", 1, {"of": 7})]
+
+    start(install=lambda chassis: chassis.measurements.insert(0, measure))
+    assert metrics("owner_size") == {frozenset({("of", "7")}): 1}
+    assert metrics("health_ready") == {frozenset(): 1}
+    assert logs("measurement_failed")
+
+
 def test_metrics_are_served_while_the_event_loop_hangs(
     start: Start, logs: Logs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,6 +269,13 @@ def test_occupied_port_stops_the_start_with_one_sentence(folder: Any) -> None:
     (failure,) = process.events("startup_failed")
     assert failure["cause"].startswith(f"METRICS_PORT: cannot listen on 127.0.0.1:{port} (Address already in use)")
     assert process.stderr == ""
+
+
+@pytest.mark.parametrize("host", ["a" * 64, "metrics..internal"])
+def test_host_name_that_is_invalid_is_reported_in_one_sentence(host: str) -> None:
+    server = module("chassis.monitoring.prometheus_server")
+    with pytest.raises(module("chassis.settings").SettingsError, match=r"^METRICS_PORT: cannot listen on .*; set "):
+        server.MetricsServer(host, 0, prometheus_client.CollectorRegistry(), [])._listen()
 
 
 def test_port_is_closed_with_the_service(logs: Logs) -> None:

@@ -75,7 +75,11 @@ class Measurements:
         named: dict[str, list[Measurement]] = defaultdict(list)
         for measurement in found:
             named[measurement.name].append(measurement)
-        yield from map(_family, named.values())
+        for measurements in named.values():
+            try:
+                yield _family(measurements)
+            except Exception:
+                log.exception("measurement_failed", measurement=measurements[0].name)
 
     async def _read(self) -> list[Measurement]:
         found: list[Measurement] = []
@@ -98,7 +102,7 @@ def _family(measurements: Sequence[Measurement]) -> GaugeMetricFamily | CounterM
     spelled = [name.replace(".", "_") for name in (first.name, *labels)]
     family = kind(spelled[0], first.description, labels=spelled[1:], unit=_UNITS[first.unit])
     for measurement in measurements:
-        family.add_metric([measurement.attributes.get(name, "") for name in labels], measurement.value)
+        family.add_metric([str(measurement.attributes.get(name, "")) for name in labels], float(measurement.value))
     return family
 
 
@@ -166,10 +170,10 @@ class MetricsServer:
     def _listen(self) -> _Server:
         try:
             return _Server(self._host, self._port)
-        except OSError as error:
-            where = f"{self._host}:{self._port}"
+        except (OSError, UnicodeError) as error:  # UnicodeError: the name of the host is invalid
+            where, cause = f"{self._host}:{self._port}", getattr(error, "strerror", None) or error
             raise SettingsError(
-                [f"METRICS_PORT: cannot listen on {where} ({error.strerror}); set another METRICS_HOST or METRICS_PORT"]
+                [f"METRICS_PORT: cannot listen on {where} ({cause}); set another METRICS_HOST or METRICS_PORT"]
             ) from error
 
     def _serve(self, server: _Server) -> None:
