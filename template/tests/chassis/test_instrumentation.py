@@ -50,3 +50,15 @@ def test_operations_have_their_own_ids() -> None:
     ids = [Operation("db", "SELECT", {}).span_id for _ in range(100)]
     assert len(set(ids)) == 100
     assert {len(span_id) for span_id in ids} == {16}
+
+
+def test_counter_with_unlimited_attributes_has_limited_memory() -> None:
+    """Combinations above the limit are counted together."""
+    instrumentation = module("chassis.instrumentation")
+    counter = instrumentation.Counter("owner.limited", "Events.")
+    instrumentation._counters.remove(counter)
+    for number in range(instrumentation.MAX_COUNTS + 100):
+        counter.add(user=str(number))
+    measured = list(counter.measure())
+    assert len(measured) == instrumentation.MAX_COUNTS + 1
+    assert {"user": "_OTHER"} in [measurement.attributes for measurement in measured if measurement.value == 100]

@@ -45,13 +45,16 @@ MeasurementSource = Callable[[], Iterable[Measurement] | Awaitable[Iterable[Meas
 
 
 _counters: list[Counter] = []
+# The maximum number of combinations per counter. Further ones are counted together, as `_OTHER`.
+MAX_COUNTS = 2000
 
 
 class Counter:
     """Counts your events, for any kind of monitoring. Create it once, as a constant of a module.
 
     `ORDERS = Counter("orders", "Orders accepted.")`, then `ORDERS.add()` or `ORDERS.add(payment="card")`. Each
-    combination of attributes is stored separately, so use few values: no ids and no text that a client sent.
+    combination of attributes is stored separately, so use few values: no ids and no text that a client sent. Only the
+    first 2000 combinations are distinguished.
     """
 
     def __init__(self, name: str, description: str) -> None:
@@ -64,6 +67,8 @@ class Counter:
     def add(self, count: int = 1, **attributes: str) -> None:
         key = tuple(sorted(attributes.items()))
         with self._lock:
+            if key not in self._counts and len(self._counts) >= MAX_COUNTS:
+                key = tuple((name, "_OTHER") for name in sorted(attributes))
             self._counts[key] = self._counts.get(key, 0) + count
 
     def measure(self) -> Iterator[Measurement]:
