@@ -78,10 +78,12 @@ def rules(document: Any) -> str:
     Raises:
         InvalidObjectiveError: The document is not a valid set of objectives.
     """
-    unknown = set(document) - {"window_days", "availability", "latency"} if isinstance(document, dict) else {document}
+    unknown = set(document) - {"window_days", "availability", "latency"} if isinstance(document, dict) else [document]
     if unknown:
         raise InvalidObjectiveError(f"{min(map(str, unknown))}: unknown; use window_days, availability and latency")
     days = number(document, "window_days", 7, 90)
+    if not days.is_integer():  # Prometheus has no such durations
+        raise InvalidObjectiveError(f"window_days: {days:g} is not a whole number")
     # The lowest objective. With a larger budget, even a complete outage would not spend it fast enough for a page.
     fastest = max(_factor(pair, days) for pairs in SEVERITIES.values() for pair in pairs)
     lowest = round(100 * (1 - 1 / fastest) + 0.05, 1)
@@ -156,7 +158,7 @@ def _alerts(slo: str, budget: float, days: float, symptom: str, step: str) -> It
 def main() -> None:
     try:
         text = rules(yaml.safe_load(SOURCE.read_text(encoding="utf-8")))
-    except (InvalidObjectiveError, yaml.YAMLError, OSError) as error:
+    except (InvalidObjectiveError, yaml.YAMLError, OSError, UnicodeError) as error:
         raise SystemExit(f"monitoring/slo.yml: {' '.join(str(error).split())}") from None
     TARGET.write_text(text, encoding="utf-8")
 

@@ -19,6 +19,7 @@ INVALID = [
     ("seconds: 0.3\n", "seconds: 0.4\n", "latency.threshold_seconds: 0.4 is not one of the buckets (0.005, "),
     ("days: 30\n", "days: 365\n", "window_days: invalid value 365; use a number from 7 to 90"),
     ("latency:\n", "latencies:\n", "latencies: unknown; use window_days, availability and latency"),
+    ("days: 30\n", "days: 30.5\n", "window_days: 30.5 is not a whole number"),
     ("days: 30\n", "days: [\n", "while parsing"),
 ]
 
@@ -55,6 +56,14 @@ def test_invalid_objective_is_rejected_with_one_sentence(copy: Path, old: str, n
     assert done.returncode == 1
     assert done.stderr.startswith(f"monitoring/slo.yml: {sentence}")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("document", [b"- availability\n", b"\xff\n"], ids=["a list", "not UTF-8"])
+def test_document_without_objectives_is_rejected_with_one_sentence(copy: Path, document: bytes) -> None:
+    (copy / "monitoring" / "slo.yml").write_bytes(document)
+    done = slo(copy)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith("monitoring/slo.yml: ")
 
 
 def test_missing_objectives_are_rejected_with_one_sentence(copy: Path) -> None:
