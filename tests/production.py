@@ -14,6 +14,8 @@ CONTAINER = {"user", "read-only", "container-limits"}
 FILLED_IN = {
     "ALLOWED_HOSTS": "api.example.com",
     "TRUSTED_PROXIES": "10.0.0.0/8",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318",
+    "SENTRY_DSN": "https://public@sentry.example.com/1",
     "BACKUP_KEY": str(pyrage.x25519.Identity.generate()),
 }
 
