@@ -46,7 +46,7 @@ class Production:
 def produce(service: Path, package: str, variables: Mapping[str, str]) -> Production:
     """Prepare a service for production as its owner would."""
     example = (service / ".env.production.example").read_text(encoding="utf-8")
-    lines = [f"{line}{FILLED_IN.get(line.removesuffix('='), '')}" for line in example.splitlines()]
+    lines = [_filled_in(line) for line in example.splitlines()]
     env_file = service / ".env.production"
     env_file.write_text("\n".join(lines) + "\n", encoding="utf-8")
     env_file.chmod(0o600)
@@ -54,6 +54,12 @@ def produce(service: Path, package: str, variables: Mapping[str, str]) -> Produc
     if (service / "migrations").is_dir():
         run(str(service / ".venv/bin/python"), "-m", package, "migrate", cwd=service, **variables)
     return Production(service, package, variables)
+
+
+def _filled_in(line: str) -> str:
+    """Fill in a setting that the example leaves empty, even one that it leaves out."""
+    name = line.removeprefix("# ").removesuffix("=")
+    return f"{name}={FILLED_IN[name]}" if name in FILLED_IN else line
 
 
 # One fault for each check that depends on more than settings: (file, text, text with the fault).

@@ -539,3 +539,16 @@ def test_headers_of_the_collector_are_masked() -> None:
 def test_production_without_a_collector_is_a_warning() -> None:
     (warning,) = (text for text in settings_for_tests().production_warnings() if text.startswith("OTEL"))
     assert warning.startswith("OTEL_EXPORTER_OTLP_ENDPOINT: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "many"), ("OTEL_BSP_MAX_QUEUE_SIZE", "10")]
+)
+def test_invalid_variable_of_the_sdk_ends_the_start_with_one_sentence(folder: Path, name: str, value: str) -> None:
+    """The queue is smaller than a batch."""
+    variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}", name: value}
+    process = Process(folder, *FAULTS, **variables)
+    assert process.exit_code() == 78
+    said = process.stderr + str(process.lines)
+    assert "Traceback" not in said
+    assert "a variable of OpenTelemetry's SDK is invalid" in said

@@ -6,7 +6,8 @@ The SDK is imported only if traces are sent, because it costs memory and start-u
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
@@ -14,7 +15,7 @@ from pydantic import Field, SecretStr, field_validator
 
 from ..app import Chassis
 from ..health.checks import Check
-from ..settings import BaseChassisSettings, ServiceSettings
+from ..settings import BaseChassisSettings, ServiceSettings, SettingsError
 
 # One `name=value`, with a percent-encoded value (https://www.w3.org/TR/baggage/).
 _PAIR = re.compile(r"\s*[!#$%&'*+.^_`|~0-9A-Za-z-]+\s*=[\x20-\x7e]*")
@@ -97,17 +98,32 @@ def pairs(text: str) -> dict[str, str]:
     return {name.strip(): unquote(value.strip()) for name, _, value in split}
 
 
+@contextmanager
+def sdk_variables() -> Iterator[None]:
+    """Report a variable that only the SDK reads, such as `OTEL_BSP_MAX_QUEUE_SIZE`, as an error of the settings.
+
+    Raises:
+        SettingsError: The SDK rejects a variable.
+    """
+    try:
+        yield
+    except ValueError as error:
+        problem = f"a variable of OpenTelemetry's SDK is invalid ({error}); correct or remove the OTEL_ variable"
+        raise SettingsError([problem]) from None
+
+
 def install(chassis: Chassis) -> None:
     """Record a span for each sampled request, and for the calls that it makes, and send them to the collector."""
     settings = chassis.settings_as(Settings)
     if not settings.sends_traces:
         chassis.health.add(Check("traces", _disabled))
         return
-    from .opentelemetry_export import Pipeline
-    from .opentelemetry_spans import RequestSampler, RequestTracer, new_provider
+    with sdk_variables():  # the SDK reads some of them when it is imported
+        from .opentelemetry_export import Pipeline
+        from .opentelemetry_spans import RequestSampler, RequestTracer, new_provider
 
-    sampler = RequestSampler(settings.otel_traces_sampler, settings.otel_traces_sampler_arg)
-    provider = new_provider(settings, chassis.settings_as(ServiceSettings), sampler)
+        sampler = RequestSampler(settings.otel_traces_sampler, settings.otel_traces_sampler_arg)
+        provider = new_provider(settings, chassis.settings_as(ServiceSettings), sampler)
     chassis.provide(provider)
     pipeline = Pipeline(settings, provider)
     chassis.health.add(Check("traces", pipeline.probe, details=pipeline.details))

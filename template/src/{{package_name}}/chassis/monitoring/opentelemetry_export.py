@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 
 from ..formats import utc_now
 from ..health.checks import CheckFailedError
-from .opentelemetry import Settings, pairs
+from .opentelemetry import Settings, pairs, sdk_variables
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +40,8 @@ class Pipeline:
     @contextmanager
     def open(self) -> Iterator[None]:
         """Send spans until the service stops. `trace.get_tracer(...)` then uses the provider, too."""
-        processor = BatchSpanProcessor(self._exporter)
+        with sdk_variables():
+            processor = BatchSpanProcessor(self._exporter)
         self._provider.add_span_processor(processor)
         trace.set_tracer_provider(self._provider)
         with _limited_log():

@@ -189,10 +189,13 @@ def _wake(server: _Server, thread: threading.Thread) -> None:
 
 def _app(registry: CollectorRegistry) -> WSGIApplication:
     serve = make_wsgi_app(registry)
+    # Many scrapes at once would take the CPU from the event loop and its health checks.
+    one_at_a_time = threading.Lock()
 
     def respond(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
-            return serve(environ, start_response)  # type: ignore[no-any-return]
+            with one_at_a_time:
+                return serve(environ, start_response)  # type: ignore[no-any-return]
         except Exception:
             log.exception("scrape_failed")
             start_response("500 Internal Server Error", [("Content-Type", "text/plain")])
