@@ -66,7 +66,7 @@ def test_command_that_fails_is_reported_with_its_error(server: RedisServer) -> N
 
 def test_command_that_takes_too_long_is_reported_as_a_timeout(server: RedisServer) -> None:
     operations: list[Any] = []
-    connection = connect(server, operations.append, redis_timeout_seconds=0.1)
+    connection = connect(server, operations.append, redis_timeout_seconds=0.5)
     call(connection, "BLPOP", "BLPOP", "empty", 0)
     assert type(named(operations, "BLPOP")[0].error).__name__ == "TimeoutError"
 
