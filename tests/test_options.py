@@ -137,7 +137,7 @@ def test_every_installed_module_is_reserved(tool: Callable[[str], str], renderer
     for framework, database in product(metadata("framework"), metadata("database")):
         everything = [name for name in metadata("features") if (name, database) != ("backup", "none")]
         stack = {"framework": framework, "database": database, "features": everything, "cache": "redis"}
-        render = renderer(tmp_path / framework / database, stack)
+        render = renderer(tmp_path / framework / database, stack | {"monitoring": list(metadata("monitoring"))})
         project = tomllib.loads((render.path / "pyproject.toml").read_text(encoding="utf-8"))
         wanted |= {*project["project"]["dependencies"], *chain(*project["dependency-groups"].values())}
     target = tmp_path / "all"

@@ -86,6 +86,13 @@ def test_an_untouched_service_becomes_a_fresh_render(
     assert differences(territory(after, yours=True), territory(before, yours=True)) == []
 
 
+def test_a_package_name_that_is_reserved_later_is_kept(releases: Releases, service: Service) -> None:
+    """A service named like a library that a later release installs still updates."""
+    answers = {"package_name": "requests", "features": [], "ci": "none"}
+    after = update(service(releases.path, "v0.3.0", answers), releases.new)
+    assert {path.split("/")[1] for path in after if path.startswith("src/")} == {"requests"}
+
+
 @pytest.mark.parametrize("version", starting_points())
 def test_an_owner_loses_nothing(version: str, releases: Releases, service: Service) -> None:
     """From every release on, an update keeps every line of the owner's and leaves no conflict."""
