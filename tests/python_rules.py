@@ -19,7 +19,7 @@ LEVELS = {"critical", "debug", "error", "exception", "fatal", "info", "msg", "wa
 LOGGERS = {"log", "logger", "logging"}
 MAKERS = {"bind", "get_logger", "getLogger", "new", "unbind"}
 # The private names of libraries that the chassis uses, and the library, whose requirement must have an upper bound:
-# docs/decisions/0030-dependencies.md.
+# docs/decisions/0027-dependencies.md.
 PRIVATE = {
     ("database/mysql.py", "_sock"): "pymysql",
     ("database/mysql.py", "_read_timeout"): "pymysql",

@@ -14,7 +14,7 @@ from releases import commit
 from rendering import Render, Renderer
 from updating import QUIETLY, conflicts, differences, files, territory, update
 
-# The most lines of Python that chassis/ may have. Decision record 6 has the figures and the aims.
+# The most lines of Python that chassis/ may have. Decision record 5 has the figures and the aims.
 MOST_LINES: list[tuple[int, dict[str, Any]]] = [
     (4250, {"framework": "fastapi", "database": "none", "features": [], "monitoring": []}),
     (5450, {"framework": "fastapi", "features": [], "monitoring": []}),
