@@ -46,15 +46,24 @@ class Production:
 
 def produce(service: Path, package: str, variables: Mapping[str, str]) -> Production:
     """Prepare a service for production as its owner would."""
-    example = (service / ".env.production.example").read_text(encoding="utf-8")
-    lines = [_filled_in(line) for line in example.splitlines()]
     env_file = service / ".env.production"
-    env_file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    env_file.write_text("\n".join(_lines(service)) + "\n", encoding="utf-8")
     env_file.chmod(0o600)
     # Variables take precedence over the file, so the database is that of the test.
     if (service / "migrations").is_dir():
         run(str(service / ".venv/bin/python"), "-m", package, "migrate", cwd=service, **variables)
     return Production(service, package, variables)
+
+
+def filled_in(service: Path) -> dict[str, str]:
+    """The settings in `.env.production.example` after the owner has filled them in, without those left empty."""
+    assigned = (line.partition("=") for line in _lines(service) if not line.startswith("#"))
+    return {name: value for name, _, value in assigned if value}
+
+
+def _lines(service: Path) -> list[str]:
+    example = (service / ".env.production.example").read_text(encoding="utf-8")
+    return [_filled_in(line) for line in example.splitlines()]
 
 
 def _filled_in(line: str) -> str:
