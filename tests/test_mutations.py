@@ -11,10 +11,10 @@ from questions import ROOT
 
 SECTIONS = [
     "health", "ids", "errors", "bounds", "deadlines", "bodies", "connections", "logs", "security", "settings",
-    "lifecycle", "metrics", "traces",
+    "lifecycle", "metrics", "traces", "error_tracking",
 ]  # fmt: skip
 FRAMEWORKS = ("fastapi", "flask")
-LARGEST = 100
+LARGEST = 80
 
 
 # -- the table ---------------------------------------------------------------------------------------------------------
