@@ -2,7 +2,7 @@
 
 This is the one file that builds on uvicorn's HTTP protocol class, which is not documented API; the version bound of
 uvicorn in pyproject.toml goes with it. The names it relies on: `HttpToolsProtocol` with `parser`, `scope`, `headers`,
-`url`, `cycle` and its `transport`, `ws_protocol_class` and `on_response_complete`. Everything else is asyncio's
+`url`, `cycle` and its `transport`, `on_response_complete` and `_should_upgrade`. Everything else is asyncio's
 protocol interface and httptools' callbacks.
 """
 
