@@ -1,4 +1,4 @@
-"""What each deployment target sets on the service, read from the target's own files.
+"""Read the settings and limits that each deployment target gives the service, from the files of the target.
 
 `deployments/<target>.py` has `read(service)`, which returns a `Target`. tests/test_deployments.py applies one contract
 to all targets.
