@@ -49,6 +49,19 @@ def test_client_that_disconnects_is_not_a_failure_of_the_service(start: Start, l
     assert logs("request_failed") == []
 
 
+def test_routes_of_starlette_are_logged_with_their_template(logs: Logs, folder: Path) -> None:
+    """FastAPI stores only its own routes in the scope. `/openapi.json` is one of Starlette, and mounted files too."""
+    (folder / "a.txt").touch()
+    app = create_app(settings_for_tests(), module("chassis.features").FEATURES, {})
+    app.mount("/files", StaticFiles(directory=folder))
+    with open_client(app) as client:
+        for path in ("/openapi.json", "/docs", "/files/a.txt", "/nowhere"):
+            client.get(path)
+        client.head("/openapi.json")
+    routes = [entry["http.route"] for entry in logs("request_finished")]
+    assert routes == ["/openapi.json", "/docs", "/files", None, "/openapi.json"]
+
+
 def test_plain_route_in_an_included_router_is_logged_with_its_whole_template(logs: Logs) -> None:
     async def plain(_request: Request) -> Response:
         return Response()

@@ -88,7 +88,7 @@ def install(app: FastAPI, settings: BaseChassisSettings, features: Sequence[Feat
     _document_problems(app)
     _respond_with_problems(app, chassis, routes)
     served = _HeadAsGet(app, routes)
-    chassis.asgi = WebSocketMiddleware(served, chassis, _route_of, lambda: app.router.lifespan_context(app))
+    chassis.asgi = WebSocketMiddleware(served, chassis, routes.template, lambda: app.router.lifespan_context(app))
     if app.openapi_url:
         _serve_docs(app)
     return chassis
@@ -106,13 +106,6 @@ def _measure_threads() -> Iterator[Measurement]:
     yield Measurement("server.threads.max", "Threads that run plain functions.", used.total_tokens)
     yield Measurement("server.threads.busy", "Threads that are running a plain function.", used.borrowed_tokens)
     yield Measurement("server.threads.waiting", "Plain functions that wait for a thread.", used.tasks_waiting)
-
-
-def _route_of(scope: Scope) -> str | None:
-    """Return the whole template of the route. FastAPI does not store the prefixes of outer routers in the route."""
-    scope = scope.get(_GET_SCOPE, scope)
-    included = scope.get("fastapi", {}).get("effective_route_context")
-    return getattr(_whole(included) if included else scope.get("route"), "path", None)
 
 
 def _whole(included: Any) -> Any:
@@ -194,6 +187,19 @@ class _RouteTable:
         """Return the endpoint for a kind of ASGI scope."""
         scope = {"type": kind, "method": method, "path": path, "root_path": self._app.root_path, "headers": []}
         return next((getattr(r, "endpoint", None) for r in self._routes() if r.matches(scope)[0] is Match.FULL), None)
+
+    def template(self, scope: Scope) -> str | None:
+        """Return the whole template of the route that serves a scope, once the framework has routed it."""
+        scope = scope.get(_GET_SCOPE, scope)
+        # FastAPI does not store the prefixes of outer routers in the route.
+        if included := scope.get("fastapi", {}).get("effective_route_context"):
+            return getattr(_whole(included), "path", None)
+        return getattr(scope.get("route") or self._serving(scope.get("endpoint")), "path", None)
+
+    def _serving(self, endpoint: object) -> Any:
+        """Return the route of an endpoint. FastAPI stores no route for those of Starlette, such as `/openapi.json`."""
+        routes = [] if endpoint is None else self._app.router.routes
+        return next((r for r in routes if endpoint is getattr(r, "endpoint", getattr(r, "app", None))), None)
 
     def _routes(self) -> Iterator[Any]:
         """Yield every route with its whole path, including the prefixes of its routers."""
