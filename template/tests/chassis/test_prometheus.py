@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import re
+import signal
 import socket
 import string
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from socketserver import TCPServer
 from typing import Any
 
 import httpx
@@ -20,7 +24,7 @@ from ..package import CHASSIS, ROOT, module
 from .application import create_app
 from .conftest import FAULTS, Logs, Start, settings_for_tests
 from .in_process import open_client
-from .process import Process, serving
+from .process import Process, read_all, serving, until
 
 Series = dict[frozenset[tuple[str, str]], float]
 DURATION = "http_server_request_duration_seconds_count"
@@ -276,6 +280,43 @@ def test_host_name_that_is_invalid_is_reported_in_one_sentence(host: str) -> Non
     server = module("chassis.monitoring.prometheus_server")
     with pytest.raises(module("chassis.settings").SettingsError, match=r"^METRICS_PORT: cannot listen on .*; set "):
         server.MetricsServer(host, 0, prometheus_client.CollectorRegistry(), [])._listen()
+
+
+def test_server_without_file_descriptors_waits_before_it_accepts_again(
+    start: Start, logs: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that cannot be accepted stays in the queue, so the loop would use a whole CPU until then."""
+    accept, tries = TCPServer.get_request, []
+
+    def fail_at_first(server: TCPServer) -> Any:
+        tries.append(time.monotonic())
+        if tries[-1] < tries[0] + 0.5:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return accept(server)
+
+    start()
+    monkeypatch.setattr(TCPServer, "get_request", fail_at_first)
+    assert scrape(logs("metrics_listening")[-1]["port"])
+    assert 1 < len(tries) < 20
+
+
+def test_metrics_are_served_until_all_requests_have_ended(folder: Any) -> None:
+    """Prometheus can scrape the process during its shutdown, so the last requests are in its metrics."""
+    with serving(folder, *FAULTS, SHUTDOWN_DRAIN_SECONDS="0", SHUTDOWN_TIMEOUT_SECONDS="50") as process:
+        port = process.events("metrics_listening")[0]["port"]
+        with process.connect() as slow:
+            body = b'{"name": "a"}'
+            slow.sendall(b"POST /api/things HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
+            slow.sendall(b"Content-Length: %d\r\n\r\n" % len(body))
+            until(lambda: "http_server_active_requests 1.0" in scrape(port))
+            process.send(signal.SIGTERM)
+            until(lambda: process.events("draining_started"))
+            assert "http_server_active_requests 1.0" in scrape(port)
+            slow.sendall(body)
+            assert read_all(slow).startswith(b"HTTP/1.1 201 ")
+        assert process.exit_code() == 0
+    with pytest.raises(httpx.ConnectError):
+        scrape(port)
 
 
 def test_port_is_closed_with_the_service(logs: Logs) -> None:

@@ -32,6 +32,9 @@ _READ_SECONDS = 3.0
 _GRACE_SECONDS = 1.0
 # How long a connection may stall.
 _STALLED_SECONDS = 10.0
+# How long the server waits after it could not accept a connection, for example because no file descriptor is left.
+# Without this wait, it would try again immediately and use a whole CPU.
+_ACCEPT_RETRY_SECONDS = 0.1
 _UNITS = {"": "", "s": "seconds", "By": "bytes"}
 _PROBE_SECONDS = 0.25
 _PROBES_PER_MINUTE = 240
@@ -121,6 +124,13 @@ class _Server(ThreadingMixIn, WSGIServer):
         resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         self.address_family, address = resolved[0], resolved[4]
         super().__init__(address[:2], _Handler)  # type: ignore[arg-type]
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        try:
+            return super().get_request()
+        except OSError:
+            time.sleep(_ACCEPT_RETRY_SECONDS)
+            raise
 
     def server_bind(self) -> None:
         TCPServer.server_bind(self)  # HTTPServer would look up the name of the host in the DNS
