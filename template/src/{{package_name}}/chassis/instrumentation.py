@@ -18,6 +18,10 @@ from .request_context import new_span_id
 
 log = structlog.get_logger(__name__)
 
+# The standard methods (RFC 9110, RFC 5789). A client may send any other, so monitoring calls all others OTHER.
+HTTP_METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
+OTHER = "_OTHER"
+
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
@@ -68,7 +72,7 @@ class Counter:
         key = tuple(sorted(attributes.items()))
         with self._lock:
             if key not in self._counts and len(self._counts) >= MAX_COUNTS:
-                key = tuple((name, "_OTHER") for name in sorted(attributes))
+                key = tuple((name, OTHER) for name in sorted(attributes))
             self._counts[key] = self._counts.get(key, 0) + count
 
     def measure(self) -> Iterator[Measurement]:

@@ -65,6 +65,11 @@ class RequestContext:
         """The route's template (`/notes/{note_id}`), never a raw path; None until the framework has routed."""
         return self._route if self.find_route is None else self.find_route()
 
+    @property
+    def is_failure(self) -> bool:
+        """Whether the service failed: the status is 5xx, or the response broke off after its status was sent."""
+        return self.status >= 500 or (self.error is not None and self.status < 300)
+
     def end(self) -> None:
         """Record the duration and the route, and release what only a running request needs."""
         self.duration_seconds = time.perf_counter() - self.started

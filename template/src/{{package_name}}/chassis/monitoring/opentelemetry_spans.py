@@ -22,13 +22,11 @@ from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, T
 from opentelemetry.util.types import Attributes
 
 from .. import request_context
-from ..instrumentation import Operation
+from ..instrumentation import HTTP_METHODS, OTHER, Operation
 from ..request_context import RequestContext, new_span_id
 from ..settings import ServiceSettings
 from .opentelemetry import Settings, pairs
 
-# Any other method is `_OTHER`, because a client may send any word (semantic conventions for HTTP spans).
-_METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
 _MAX_ATTRIBUTE_CHARACTERS = 4096
 _MAX_FRAMES = 20
 _SAMPLED, _NOT_SAMPLED = "01", "00"
@@ -167,8 +165,7 @@ class RequestTracer:
             span.update_name(f"{_method(context)} {context.route}")
         if context.status:  # it is 0 if the client disconnected before the response
             span.set_attribute("http.response.status_code", context.status)
-        # A response that broke off still has its first status.
-        if context.status >= 500 or (context.error is not None and context.status < 300):
+        if context.is_failure:
             _fail(span, _type_of(context.error) if context.error else str(context.status))
         span.end()
 
@@ -211,8 +208,8 @@ def _attributes(context: RequestContext, headers: Mapping[str, str]) -> dict[str
         "client.address": context.client_address,
         "request_id": context.request_id,
     }
-    if context.method not in _METHODS:
-        attributes |= {"http.request.method": "_OTHER", "http.request.method_original": context.method}
+    if context.method not in HTTP_METHODS:
+        attributes |= {"http.request.method": OTHER, "http.request.method_original": context.method}
     if user_agent := headers.get("user-agent"):
         attributes["user_agent.original"] = user_agent
     return attributes
@@ -220,7 +217,7 @@ def _attributes(context: RequestContext, headers: Mapping[str, str]) -> dict[str
 
 def _method(context: RequestContext) -> str:
     """Return the first word of a span's name."""
-    return context.method if context.method in _METHODS else "HTTP"
+    return context.method if context.method in HTTP_METHODS else "HTTP"
 
 
 def _fail(span: trace.Span, error_type: str) -> None:

@@ -13,14 +13,11 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, d
 from pydantic import Field
 
 from ..app import Chassis
-from ..instrumentation import Operation
+from ..instrumentation import HTTP_METHODS, OTHER, Operation
 from ..request_context import RequestContext
 from ..settings import BaseChassisSettings, ServiceSettings
 from .prometheus_server import MetricsServer
 
-# A client may send any method. These are the standard ones (RFC 9110, RFC 5789), the others are `_OTHER`.
-_METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
-_OTHER = "_OTHER"
 # The threshold of the latency objective in monitoring/slo.yml must be one of them.
 REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.3, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 _DATABASE_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
@@ -51,7 +48,7 @@ class Series(Generic[MetricT]):
 
     def _add(self, values: tuple[object, ...]) -> MetricT:
         if len(self._found) >= MAX_SERIES:
-            return self._labels(*[_OTHER] * len(values))
+            return self._labels(*[OTHER] * len(values))
         found = self._found[values] = self._labels(*map(_text, values))
         return found
 
@@ -78,10 +75,10 @@ class RequestMetrics:
         if status == 101:
             self._websockets.of(context.route, error and type(error)).inc()
             return
-        method = context.method if context.method in _METHODS else _OTHER
+        method = context.method if context.method in HTTP_METHODS else OTHER
         kind: object = None
         exemplar = None
-        if status >= 500 or (error and status < 300):  # a response that broke off still has its first status
+        if context.is_failure:
             kind = type(error) if error else status
         if kind or context.trace_flags[-1] in "13579bdf":  # `sampled` (W3C Trace Context, 3.2.2.5.1)
             exemplar = {"trace_id": context.trace_id}

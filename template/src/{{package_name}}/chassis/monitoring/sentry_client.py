@@ -276,9 +276,8 @@ def _transaction(context: RequestContext, operations: list[Operation]) -> Any:
 
 
 def _status(context: RequestContext) -> str:
-    is_broken_off = context.error is not None and context.status < 300
-    default = "internal_error" if context.status >= 500 or is_broken_off else "invalid_argument"
-    return _STATUSES.get(context.status, default if is_broken_off or context.status >= 400 else "ok")
+    default = "invalid_argument" if context.status >= 400 else "ok"
+    return _STATUSES.get(context.status, "internal_error" if context.is_failure else default)
 
 
 def _span(operation: Operation, trace_id: str, parent_span_id: str, offset: float) -> dict[str, Any]:
