@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -360,6 +362,22 @@ def test_sampled_request_sends_a_trace_with_its_operations(start: Start, sentry:
     assert span["op"] == "db"
     assert span["parent_span_id"] == trace["span_id"]
     assert traced["start_timestamp"] <= span["start_timestamp"] < span["timestamp"] <= traced["timestamp"]
+
+
+def test_operations_of_a_request_that_never_ends_are_not_stored_forever(start: Start, sentry: Sentry) -> None:
+    """A thread may call a dependency in the moment in which its request ends."""
+    instrumentation, request_context = module("chassis.instrumentation"), module("chassis.request_context")
+    found: list[Any] = []
+    start(sentry_dsn=sentry.dsn, sentry_traces_sample_rate=1, install=found.append)
+    failure = type("Failure", (Exception,), {})()
+    stored = weakref.ref(failure)
+    token = request_context.bind(request_context.new_context("GET", "/"))
+    operation = instrumentation.Operation("db", "SELECT", {}, error=failure)
+    instrumentation.end(operation, found[0].operation_observers)
+    request_context.reset(token)
+    del failure, operation, token
+    gc.collect()
+    assert stored() is None
 
 
 @pytest.mark.parametrize(("rate", "tail", "sampled"), [

@@ -23,7 +23,7 @@ _TRACEPARENT = re.compile(
 _TRACESTATE = re.compile(rb"[\x20-\x7e\t]{1,512}")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class RequestContext:
     """One request, from its headers to its access log entry."""
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import uuid4
+from weakref import WeakKeyDictionary
 
 import orjson
 import sentry_sdk
@@ -117,7 +118,7 @@ class ErrorTracker:
         # the same requests.
         self._sampled_below = f"{int(sample_rate * 2**64):016x}" if sample_rate < 1 else "g"
         self._entries: deque[tuple[object, bytes]] = deque(maxlen=_MAX_LOG_ENTRIES)
-        self._spans: dict[int, list[Operation]] = {}
+        self._spans: WeakKeyDictionary[RequestContext, list[Operation]] = WeakKeyDictionary()
 
     @contextmanager
     def lifespan(self) -> Iterator[None]:
@@ -177,14 +178,14 @@ class ErrorTracker:
         """Store an operation until its request has ended."""
         context = current()
         if context is not None and not context.ended and not context.is_probe and self._is_sampled(context):
-            spans = self._spans.setdefault(id(context), [])
+            spans = self._spans.setdefault(context, [])
             if len(spans) < _MAX_SPANS:
                 spans.append(operation)
 
     def observe_request(self, context: RequestContext) -> None:
         """Send a trace of a sampled request."""
         if self._is_sampled(context):
-            operations = self._spans.pop(id(context), [])
+            operations = self._spans.pop(context, [])
             if self._traces.allows():
                 sentry_sdk.capture_event(_transaction(context, operations))
 
