@@ -404,9 +404,9 @@ def test_sentry_that_refuses_connections_costs_events_and_one_log_entry(
         assert client.get("/api/here/fail").status_code == 500
     sentry_sdk.flush(60)
     found = health_of(client)
-    assert (found["status"], found["error"], found["critical"]) == ("error", "unreachable", False)
+    assert (found["status"], found["error"], found["critical"]) == ("error", "Sentry is unreachable", False)
     assert client.get("/health/ready").status_code == 200
-    assert [entry["cause"] for entry in logs("error_tracking_failed")] == ["unreachable"]
+    assert [entry["cause"] for entry in logs("error_tracking_failed")] == ["Sentry is unreachable"]
     assert [entry for entry in logs() if entry["logger"].startswith("urllib3")] == []
     with serving_sentry(sentry):
         monkeypatch.setattr(module("chassis.monitoring.sentry_client").Delivery, "_known_after_seconds", 0)
@@ -416,7 +416,12 @@ def test_sentry_that_refuses_connections_costs_events_and_one_log_entry(
 
 
 @pytest.mark.parametrize(
-    ("status", "problem"), [(403, "rejects SENTRY_DSN"), (429, "limits the rate"), (500, "rejects events: status_500")]
+    ("status", "problem"),
+    [
+        (403, "Sentry rejects SENTRY_DSN"),
+        (429, "Sentry limits the rate of events"),
+        (500, "Sentry rejects events: status_500"),
+    ],
 )
 def test_health_names_the_reason_why_events_are_lost(start: Start, sentry: Sentry, status: int, problem: str) -> None:
     sentry.status = status
@@ -443,7 +448,7 @@ def test_test_command_reports_that_the_event_has_arrived(folder: Path, sentry: S
 
 
 @pytest.mark.parametrize(("dsn", "code", "said"), [
-    (Sentry().dsn, 69, "not delivered: unreachable"),
+    (Sentry().dsn, 69, "not delivered: Sentry is unreachable"),
     (None, 78, "SENTRY_DSN: is not set; copy the DSN"),
 ], ids=["refused", "not set"])  # fmt: skip
 def test_test_command_names_the_problem(folder: Path, dsn: str | None, code: int, said: str) -> None:

@@ -44,12 +44,12 @@ _NOT_IN_BREADCRUMBS = frozenset(
     }
 )  # fmt: skip
 _PROBLEMS = {
-    "network": "unreachable",
-    "full_queue": "does not keep up",
-    "self_rate_limits": "limits the rate",
-    "status_401": "rejects SENTRY_DSN",
-    "status_403": "rejects SENTRY_DSN",
-    "status_429": "limits the rate",
+    "network": "Sentry is unreachable",
+    "full_queue": "Sentry does not keep up with the events",
+    "self_rate_limits": "Sentry limits the rate of events",
+    "status_401": "Sentry rejects SENTRY_DSN",
+    "status_403": "Sentry rejects SENTRY_DSN",
+    "status_429": "Sentry limits the rate of events",
 }
 # https://develop.sentry.dev/sdk/data-model/event-payloads/span/#span-status
 _STATUSES = {
@@ -79,7 +79,7 @@ class Delivery(sentry_sdk.HttpTransport):
     def on_dropped_event(self, reason: str) -> None:
         is_news = self.problem is None
         self.lost += 1
-        self._problem = _PROBLEMS.get(reason, f"rejects events: {reason}")
+        self._problem = _PROBLEMS.get(reason, f"Sentry rejects events: {reason}")
         self._retried_at = None
         if is_news:
             log.warning("error_tracking_failed", cause=self._problem)
