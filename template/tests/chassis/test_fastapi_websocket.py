@@ -11,6 +11,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,7 +24,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from ..package import CHASSIS, module
 from .application import create_app as create_application
-from .conftest import settings_for_tests
+from .conftest import Logs, settings_for_tests
 from .process import PATIENCE_SECONDS, Process, serving
 from .test_connections import status_of
 
@@ -162,6 +163,25 @@ def closed(connection: ClientConnection) -> tuple[int, str]:
     frame = raised.value.rcvd
     assert frame is not None, "the connection ended without a close frame"
     return frame.code, frame.reason
+
+
+def opened_in_process(app: Any, path: str) -> list[Any]:
+    """Open a WebSocket and disconnect without a server, and return what the application sent."""
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def connect_and_disconnect() -> None:
+        received: asyncio.Queue[Any] = asyncio.Queue()
+        received.put_nowait({"type": "websocket.connect"})
+        received.put_nowait({"type": "websocket.disconnect", "code": 1000})
+        headers = [(b"host", b"localhost")]
+        scope = {"type": "websocket", "path": path, "query_string": b"", "headers": headers, "subprotocols": []}
+        await module("chassis.app").asgi_app(app)(scope, received.get, send)
+
+    asyncio.run(connect_and_disconnect())
+    return sent
 
 
 def of_request(server: Process, event: str, request_id: str) -> list[dict[str, Any]]:
@@ -373,23 +393,40 @@ def test_shutdown_closes_websockets_with_1012(tmp_path_factory: pytest.TempPathF
 
 def test_handshake_during_the_drain_is_accepted() -> None:
     """During shutdown, other responses have `Connection: close`, which would contradict the upgrade."""
-    sent: list[Any] = []
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    async def shake_hands() -> None:
-        app = create_application(settings_for_tests(), features.FEATURES, {})
-        app.websocket("/socket")(accept)
-        app.chassis.lifecycle.drain()
-        received: asyncio.Queue[Any] = asyncio.Queue()
-        received.put_nowait({"type": "websocket.connect"})
-        scope = {"type": "websocket", "path": "/socket", "query_string": b"", "headers": [(b"host", b"localhost")]}
-        await module("chassis.app").asgi_app(app)(scope, received.get, send)
-
-    asyncio.run(shake_hands())
+    app = create_application(settings_for_tests(), features.FEATURES, {})
+    app.websocket("/socket")(accept)
+    app.chassis.lifecycle.drain()
+    sent = opened_in_process(app, "/socket")
     assert [message["type"] for message in sent] == ["websocket.accept", "websocket.close"]
     assert b"connection" not in dict(sent[0]["headers"])
+
+
+@pytest.mark.skipif(not (CHASSIS / "monitoring/opentelemetry.py").is_file(), reason="opentelemetry was not chosen")
+@pytest.mark.parametrize(
+    ("path", "status", "error"),
+    [
+        ("/sockets/echo/a", 101, None),
+        ("/sockets/fails/crash", 101, "RuntimeError"),
+        ("/sockets/fails/early-crash", 500, "RuntimeError"),
+        ("/sockets/fails/early-not-found", 404, None),
+    ],
+)
+def test_websocket_is_one_span_from_its_handshake_to_its_end(
+    logs: Logs, path: str, status: int, error: str | None
+) -> None:
+    sdk = import_module("opentelemetry.sdk.trace")
+    exported = import_module("opentelemetry.sdk.trace.export.in_memory_span_exporter").InMemorySpanExporter()
+    chosen = {"otel_exporter_otlp_endpoint": "http://localhost", "otel_traces_sampler": "always_on"}
+    app = create_application(settings_for_tests(**chosen), features.FEATURES, {})
+    app.include_router(router)
+    processor = sdk.export.SimpleSpanProcessor(exported)
+    app.chassis.get(sdk.TracerProvider).add_span_processor(processor)
+    opened_in_process(app, path)
+    (span,), (entry,) = exported.get_finished_spans(), logs("request_finished")
+    assert span.name == f"GET {entry['http.route']}"
+    assert (f"{span.context.trace_id:032x}", f"{span.context.span_id:016x}") == (entry["trace_id"], entry["span_id"])
+    assert (span.attributes["http.response.status_code"], span.attributes.get("error.type")) == (status, error)
+    assert [event.name for event in span.events] == (["exception"] if error else [])
 
 
 if __name__ == "__main__":

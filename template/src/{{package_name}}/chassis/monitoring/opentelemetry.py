@@ -37,8 +37,8 @@ class Settings(BaseChassisSettings):
         10.0, gt=0, le=300, description="Seconds that one export may take, including its retries."
     )
     otel_service_name: str | None = Field(None, description="Name of the service in traces; SERVICE_NAME by default.")
-    otel_resource_attributes: str = Field(
-        "", description="More attributes of the service, such as `service.namespace=shop,cloud.region=eu`."
+    otel_resource_attributes: SecretStr | None = Field(
+        None, description="More attributes of the service, such as `service.namespace=shop,cloud.region=eu`."
     )
     otel_traces_sampler: Literal[
         "always_on",
@@ -74,11 +74,11 @@ class Settings(BaseChassisSettings):
 
     @field_validator("otel_exporter_otlp_headers", "otel_resource_attributes")
     @classmethod
-    def _has_pairs(cls, value: SecretStr | str | None) -> SecretStr | str | None:
-        text = value.get_secret_value() if isinstance(value, SecretStr) else value or ""
+    def _has_pairs(cls, value: SecretStr | None) -> SecretStr | None:
+        text = value.get_secret_value() if value else ""
         if not all(_PAIR.fullmatch(item) for item in text.split(",") if item.strip()):
             raise ValueError("is not a list of name=value; separate them by commas, and write a comma as %2C")
-        if not all(found.isprintable() for found in pairs(text).values()):
+        if not all(found.isprintable() for found in pairs(value).values()):
             raise ValueError("must not contain control characters; they would make each export fail")
         return value
 
@@ -92,8 +92,9 @@ class Settings(BaseChassisSettings):
         return [*super().production_warnings(), *([problem] if is_missing else [])]
 
 
-def pairs(text: str) -> dict[str, str]:
+def pairs(setting: SecretStr | None) -> dict[str, str]:
     """Parse a valid list of `name=value`."""
+    text = setting.get_secret_value() if setting else ""
     split = (item.partition("=") for item in text.split(",") if item.strip())
     return {name.strip(): unquote(value.strip()) for name, _, value in split}
 

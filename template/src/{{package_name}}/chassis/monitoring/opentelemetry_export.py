@@ -63,9 +63,8 @@ class Pipeline:
 
 def _new_exporter(settings: Settings) -> SpanExporter:
     """Return the exporter for the protocol. gRPC is imported only if it is used, because it needs 17 MiB of memory."""
-    secret = settings.otel_exporter_otlp_headers
     # gRPC only accepts names in lower case.
-    headers = {name.lower(): value for name, value in pairs(secret.get_secret_value() if secret else "").items()}
+    headers = {name.lower(): value for name, value in pairs(settings.otel_exporter_otlp_headers).items()}
     endpoint, timeout = settings.otel_exporter_otlp_endpoint, settings.otel_exporter_otlp_timeout
     if settings.otel_exporter_otlp_protocol == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
