@@ -497,6 +497,29 @@ def test_tracer_of_the_library_sends_to_the_collector(folder: Path, collector: C
     assert collector.named("job").kind == "INTERNAL"
 
 
+def test_your_service_sends_one_span_per_request(folder: Path, collector: Collector) -> None:
+    """If this fails on FastAPI, your `main.py` lacks the argument `telemetry`: see docs/options/opentelemetry.md."""
+    code = f"""
+import asyncio
+from {PACKAGE}.main import create_app
+
+service = create_app()
+
+async def receive():
+    return {{"type": "http.request"}}
+
+async def send(message):
+    pass
+
+headers = [(b"host", b"localhost")]
+scope = {{"type": "http", "method": "GET", "path": "/nowhere", "query_string": b"", "headers": headers}}
+with dict(service.chassis.lifespans)["traces"]():
+    asyncio.run(app.asgi_app(service)(scope, receive, send))
+"""
+    run(folder, code, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, OTEL_TRACES_SAMPLER="always_on")
+    assert [span.name for span in collector.spans if span.kind == "SERVER"] == ["GET"]
+
+
 def test_check_of_a_service_without_a_collector_says_so(start: Start) -> None:
     found = start().get("/health").json()["checks"]["traces"]
     assert (found["status"], found["critical"], found["details"]) == ("ok", False, {"enabled": False})
