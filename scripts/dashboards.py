@@ -152,7 +152,7 @@ DEPENDENCIES: Rows = {
                 "limit {{instance}}": 'db_client_connection_max{job="$job"}',
             },
         ),
-        Panel("Age of the newest backup", {"": 'time() - max(backup_newest_timestamp_seconds{job="$job"})'}, "s"),
+        Panel("Age of the newest backup", {"": 'time() - (max(backup_newest_timestamp_seconds{job="$job"}) > 0)'}, "s"),
         Panel("Free disk space", {"{{instance}}": 'database_disk_free_bytes{job="$job"}'}, "bytes"),
     ],
     "Cache and rate limits": [

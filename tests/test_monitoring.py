@@ -9,6 +9,7 @@ from typing import Any
 import dashboards
 import promql_parser
 import pytest
+import yaml
 from questions import ROOT, read_yaml
 from rendering import Render, Renderer
 
@@ -152,6 +153,16 @@ def test_prometheus_accepts_the_monitoring(
     run = [tool(command[0]), *command[1:]]
     done = subprocess.run(run, cwd=monitoring, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_containers_of_the_service_can_read_the_backups(renders: list[Render]) -> None:
+    """Without the folder, the service could not measure the age of the newest backup, and an alert would fire."""
+    for render in renders:
+        files = [render.path / name for name in ("compose.yaml", "compose.monitoring.yaml")]
+        if "backup" in render.answers["features"] and files[1].exists():
+            apps = [yaml.safe_load(file.read_text(encoding="utf-8"))["services"]["app"] for file in files]
+            volumes = [volume for app in apps for volume in app.get("volumes", [])]
+            assert [volume for volume in volumes if volume.startswith("backups:/backups")], render.answers
 
 
 def test_monitoring_is_rendered_with_prometheus_only(renders: list[Render]) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 from sqlalchemy import create_engine, make_url, text
@@ -123,16 +123,8 @@ def _restart(world: World) -> None:
         time.sleep(1.5)
 
 
-def _backup(age: timedelta) -> Deed:
-    """Create a file with the name of a backup of this age."""
-
-    def put(world: World) -> None:
-        folder = world.scratch / "backups"
-        folder.mkdir(exist_ok=True)
-        moment = (datetime.now(UTC) - age).strftime("%Y%m%dT%H%M%S.000Z")
-        (folder / f"{world.render.answers['service_name']}-{moment}.tar.gz").touch()
-
-    return put
+def _no_backup(world: World) -> None:
+    shutil.rmtree(world.backups)
 
 
 def _scrape_nothing(world: World) -> None:
@@ -190,8 +182,9 @@ FAULTS = [
           frozenset({"CircuitOpen", "DependencyDown", "RateLimitNotEnforced"})),
     Fault("165 idle connections", _connect, _release, frozenset({"ConnectionsNearLimit"})),
     Fault("few file descriptors left", _limit_files, _release, frozenset({"FileDescriptorsNearLimit"})),
-    Fault("the newest backup is two days old", _backup(timedelta(days=2)), _backup(timedelta()),
+    Fault("the newest backup is two days old", lambda world: world.back_up(timedelta(days=2)), World.back_up,
           frozenset({"BackupTooOld"})),
+    Fault("all backups are deleted", _no_backup, World.back_up, frozenset({"BackupMissing"})),
     Fault("service killed (kill -9)", World.kill, World.start, frozenset({"ServiceDown"}), _ERRORS),
     Fault("service killed four times", _restart, _nothing, frozenset({"RestartLoop"}),
           _ERRORS | {"ServiceDown"}),

@@ -3,6 +3,7 @@
 import http.client
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import threading
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -134,6 +136,17 @@ class World:
             finally:
                 self.kill()
 
+    @property
+    def backups(self) -> Path:
+        return self.scratch / "backups"
+
+    def back_up(self, age: timedelta = timedelta()) -> None:
+        """Replace the backups with a file that is named like a backup of this age."""
+        shutil.rmtree(self.backups, ignore_errors=True)
+        self.backups.mkdir()
+        moment = (datetime.now(UTC) - age).strftime("%Y%m%dT%H%M%S.000Z")
+        (self.backups / f"{self.render.answers['service_name']}-{moment}.tar.gz").touch()
+
     def limit_files(self, limit: int) -> int:
         """Set how many files the service may open. Return the previous limit."""
         assert self.process
@@ -184,7 +197,6 @@ def running(render: Render, scratch: Path) -> Iterator[World]:
         proxy = Proxy(other, port)
         stack.callback(proxy.stop)
         settings = SETTINGS | {
-            "BACKUP_DIRECTORY": str(scratch / "backups"),
             "METRICS_PORT": str(metrics),
             "OTHER_SERVICE": str(other),
             "PORT": str(port),
@@ -202,6 +214,8 @@ def running(render: Render, scratch: Path) -> Iterator[World]:
             settings |= {"DATABASE_URL": url_behind(targets["database"]), "REDIS_URL": url_behind(targets["cache"])}
         monitor = stack.enter_context(monitored(render.path / "monitoring", scratch / "monitor"))
         world = World(render, settings, targets, disk, proxy, monitor, scratch)
+        settings["BACKUP_DIRECTORY"] = str(world.backups)
+        world.back_up()
         stack.callback(world.stop)
         run(*world.command("migrate"), cwd=render.path, **settings)
         world.start()

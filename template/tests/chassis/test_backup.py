@@ -169,14 +169,17 @@ def repack(file: Path, key: str | None = None, *, dump: Callable[[bytes], bytes]
 
 
 def test_newest_backup_is_measured(crew: Path) -> None:
-    """An alert compares the time of the newest backup with the clock."""
+    """Alerts compare the time of the newest backup with the clock, and with 0."""
     settings = module("chassis.settings").load(module("settings").Settings, _env_file=None)
     newest_backup = module("chassis.backup").newest_backup
-    assert newest_backup(settings) is None
+    assert newest_backup(settings) == 0
     file = backup()
-    assert f"{newest_backup(settings):%Y%m%dT%H%M%S}" in file.name
+    assert f"{datetime.fromtimestamp(newest_backup(settings), UTC):%Y%m%dT%H%M%S}" in file.name
     file.unlink()
-    assert newest_backup(settings) is None
+    assert newest_backup(settings) == 0
+    settings.backup_directory.rmdir()
+    settings.backup_directory.touch()
+    assert newest_backup(settings) is None, "a folder that cannot be read"
 
 
 # -- restore -----------------------------------------------------------------------------------------------------------

@@ -341,8 +341,8 @@ def test_document_lists_exactly_the_metrics_that_are_served(folder: Any) -> None
     with serving(folder, *FAULTS) as process:
         text = scrape(process.events("metrics_listening")[0]["port"])
     served = set(re.findall(r"^# TYPE (\w+)", text, re.MULTILINE))
-    # They appear with the first circuit breaker, retry, backup and health check.
-    later = {"circuit_breaker_state", "retries_total", "backup_newest_timestamp_seconds"}
+    # They appear with the first circuit breaker, retry and health check.
+    later = {"circuit_breaker_state", "retries_total"}
     later |= {"health_check_status", "health_check_latency_seconds"}
     assert served - documented() == set()
     assert documented() - served <= later

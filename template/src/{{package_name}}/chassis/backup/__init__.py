@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -65,12 +64,15 @@ class Settings(database.Settings, ServiceSettings):
         return [*super().production_warnings(), *([] if self.backup_key else [problem])]
 
 
-def newest_backup(settings: Settings) -> datetime | None:
-    """Return the time of the newest backup in the folder, if this process can read it."""
+def newest_backup(settings: Settings) -> float | None:
+    """Return the Unix time of the newest backup, 0 if there is none, or None if the folder cannot be read."""
     from .archive import found  # imported late: it needs the library that encrypts
 
     try:
-        return next((time for time, _ in found(settings.backup_directory, settings.service_name)), None)
+        next(settings.backup_directory.iterdir(), None)  # unlike `found`, it fails if the folder cannot be read
+        return max((time.timestamp() for time, _ in found(settings.backup_directory, settings.service_name)), default=0)
+    except FileNotFoundError:
+        return 0
     except OSError:
         return None
 
@@ -111,10 +113,8 @@ class DatabaseBackup(ABC):
 
         async def measure() -> list[Measurement]:
             newest = await asyncio.to_thread(newest_backup, settings)
-            if newest is None:
-                return []
-            description = "Time of the newest backup (Unix time)."
-            return [Measurement("backup.newest.timestamp", description, newest.timestamp(), unit="s")]
+            description = "Time of the newest backup (Unix time), or 0 if there is none."
+            return [] if newest is None else [Measurement("backup.newest.timestamp", description, newest, unit="s")]
 
         chassis.measurements.append(measure)
 
