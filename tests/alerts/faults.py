@@ -2,6 +2,7 @@
 
 import http.client
 import shutil
+import subprocess
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -87,7 +88,7 @@ def _writable(world: World) -> None:
 
 
 def _flap(world: World) -> None:
-    """Interrupt the network to Redis for a second, several times."""
+    """Interrupt the network to Redis several times."""
     for _ in range(4):
         world.targets["cache"].proxy.say("refuse")
         time.sleep(2.5)
@@ -127,6 +128,28 @@ def _no_backup(world: World) -> None:
     shutil.rmtree(world.backups)
 
 
+def _serve_certificate(world: World, days: int) -> None:
+    """Serve TLS with a certificate that expires in that many days."""
+    files = ("-keyout", "key.pem", "-out", "certificate.pem")
+    options = ("-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", str(days))
+    subprocess.run(["openssl", "req", "-x509", *options, *files], cwd=world.monitor.folder, check=True, timeout=60)
+    address = f"127.0.0.1:{world.tls_port}"
+    files = ("-key", "key.pem", "-cert", "certificate.pem")
+    world.monitor.start("openssl", "s_server", "-accept", address, *files, "-www")
+    world.monitor.scrape(address, file="certificates.json")
+
+
+def _certificate_expires(world: World) -> None:
+    exporter = "prometheus-blackbox-exporter"
+    world.monitor.start(exporter, "--config.file=blackbox.yml", f"--web.listen-address={world.monitor.blackbox}")
+    _serve_certificate(world, 3)
+
+
+def _renew_certificate(world: World) -> None:
+    world.monitor.kill("openssl")
+    _serve_certificate(world, 90)
+
+
 def _scrape_nothing(world: World) -> None:
     world.monitor.scrape()
 
@@ -136,8 +159,7 @@ def _scrape(world: World) -> None:
 
 
 def _stop_alertmanager(world: World) -> None:
-    world.monitor.processes["prometheus-alertmanager"].kill()
-    world.monitor.processes["prometheus-alertmanager"].wait(30)
+    world.monitor.kill("prometheus-alertmanager")
 
 
 def _reject_notifications(world: World) -> None:
@@ -152,11 +174,11 @@ def _accept_notifications(world: World) -> None:
 
 
 FAULTS = [
-    Fault("none", lambda _: time.sleep(5), _nothing, frozenset()),
-    Fault("a handler raises", _call("/planted/error"), _release, _ERRORS),
-    Fault("a handler waits 1.5 s", _call("/planted/slow", 12, 0.01), _release, _SLOW),
+    Fault("no fault", lambda _: time.sleep(5), _nothing, frozenset()),
+    Fault("a handler raises an exception", _call("/planted/error"), _release, _ERRORS),
+    Fault("a handler takes 1.5 s", _call("/planted/slow", 12, 0.01), _release, _SLOW),
     Fault(
-        "the event loop is blocked for 0.35 s at a time",
+        "a handler blocks the event loop for 0.35 s",
         _call("/planted/block", 1, 1.0),
         _release,
         frozenset({"EventLoopBlocked"}),
@@ -165,7 +187,7 @@ FAULTS = [
     Fault("all threads are busy", _call("/planted/thread", 40, 0.01), _release, frozenset({"ThreadsBusy"}), _SLOW),
     Fault("another service refuses connections", lambda world: world.other.say("refuse"),
           lambda world: world.other.say("pass"), frozenset({"CircuitOpen"}) | _ERRORS, _SLOW | {"DependencyDown"}),
-    Fault("database slow (0.4 s a round trip)", _say("database", "delay 0.2"), _say("database", "delay 0"),
+    Fault("database slow (0.4 s per round trip)", _say("database", "delay 0.2"), _say("database", "delay 0"),
           frozenset({"LatencyBudgetBurn"}), _DATABASE | {"NotReady"}),
     Fault("a table is locked", _lock, _release, frozenset({"PoolExhausted"}), _DATABASE | {"NotReady"}),
     Fault("database stopped", lambda world: world.targets["database"].server.stop(),
@@ -178,24 +200,31 @@ FAULTS = [
     Fault("Redis stopped", lambda world: world.targets["cache"].server.stop(),
           lambda world: world.targets["cache"].server.bring_back(),
           frozenset({"CircuitOpen", "DependencyDown", "RateLimitNotEnforced"})),
-    Fault("Redis comes and goes", _flap, _nothing, frozenset({"DependencyFlapping"}),
+    Fault("Redis unreachable for 2.5 s, four times", _flap, _nothing, frozenset({"DependencyFlapping"}),
           frozenset({"CircuitOpen", "DependencyDown", "RateLimitNotEnforced"})),
     Fault("165 idle connections", _connect, _release, frozenset({"ConnectionsNearLimit"})),
-    Fault("few file descriptors left", _limit_files, _release, frozenset({"FileDescriptorsNearLimit"})),
+    Fault("90 % of the file descriptors open", _limit_files, _release, frozenset({"FileDescriptorsNearLimit"})),
     Fault("the newest backup is two days old", lambda world: world.back_up(timedelta(days=2)), World.back_up,
           frozenset({"BackupTooOld"})),
     Fault("all backups are deleted", _no_backup, World.back_up, frozenset({"BackupMissing"})),
+    Fault("the certificate expires in three days", _certificate_expires, _renew_certificate,
+          frozenset({"CertificateExpires"})),
     Fault("service killed (kill -9)", World.kill, World.start, frozenset({"ServiceDown"}), _ERRORS),
     Fault("service killed four times", _restart, _nothing, frozenset({"RestartLoop"}),
           _ERRORS | {"ServiceDown"}),
-    Fault("no replica is scraped", _scrape_nothing, _scrape, frozenset({"ServiceMissing"})),
+    Fault("Prometheus finds no replica", _scrape_nothing, _scrape, frozenset({"ServiceMissing"})),
     Fault("the receiver rejects notifications", _reject_notifications, _accept_notifications,
           frozenset({"NotificationsFail"}), _ERRORS),
     Fault("Alertmanager killed", _stop_alertmanager, lambda world: monitor.start_alertmanager(world.monitor),
           frozenset({"MonitoringDown"})),
 ]  # fmt: skip
 OF_SQLITE = [
-    Fault("the disk of a SQLite database fills", _fill_disk, _release, frozenset({"DiskAlmostFull"})),
+    Fault("5 % of the disk of a SQLite database free", _fill_disk, _release, frozenset({"DiskAlmostFull"})),
 ]
 # The faults of every run of the suite.
-ESSENTIAL = ["a handler raises", "database stopped", "service killed (kill -9)", "no replica is scraped"]
+ESSENTIAL = [
+    "a handler raises an exception",
+    "database stopped",
+    "service killed (kill -9)",
+    "Prometheus finds no replica",
+]

@@ -87,14 +87,18 @@ class Monitor:
     client: httpx.Client
     prometheus: str
     alertmanager: str
-    targets: Path
+    blackbox: str
     receiver: Receiver
     processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
 
     def start(self, name: str, *arguments: str) -> None:
-        """Start a program and wait until it is ready."""
+        """Start a program in the folder of the monitoring."""
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen([name, *arguments], cwd=self.folder, stdout=log, stderr=log)
+
+    def kill(self, name: str) -> None:
+        self.processes[name].kill()
+        self.processes[name].wait(_START_SECONDS)
 
     def await_ready(self, url: str) -> None:
         deadline = time.monotonic() + _START_SECONDS
@@ -107,11 +111,11 @@ class Monitor:
             time.sleep(0.1)
         raise AssertionError((self.folder / "prometheus.log").read_text() + f"\n{url} is not ready")
 
-    def scrape(self, *addresses: str) -> None:
-        """Set the replicas that Prometheus scrapes. It watches the file."""
-        part = self.targets.with_suffix(".part")
+    def scrape(self, *addresses: str, file: str = "replicas.json") -> None:
+        """Set the replicas that Prometheus scrapes, or the targets in another file. It watches the files."""
+        part = self.folder / "part"
         part.write_text(json.dumps([{"targets": addresses}]))
-        part.rename(self.targets)
+        part.rename(self.folder / file)
 
     def query(self, expression: str, **times: float) -> list[dict[str, Any]]:
         """Return the series of a query, over a range if `start` and `end` are given."""
@@ -137,27 +141,39 @@ class Monitor:
         return {series["metric"]["alertname"] for series in self.query("ALERTS")}
 
     def inhibited(self) -> set[str]:
-        """Return the alerts that Alertmanager holds back now because of another alert."""
+        """Return the alerts that Alertmanager holds back now because of another alert, by "name severity"."""
         alerts = self.client.get(f"{self.alertmanager}/api/v2/alerts").json()
         held = [alert["labels"] for alert in alerts if alert["status"]["inhibitedBy"]]
-        return {f"{labels['alertname']} ({labels['severity']})" for labels in held}
+        return {f"{labels['alertname']} {labels['severity']}" for labels in held}
 
 
-def _configure(monitoring: Path, folder: Path, scraped: str, alertmanager: str, receiver: str) -> Path:
-    """Write the configuration with shorter times. Return the file that lists the replicas."""
+def _documented(monitoring: Path) -> list[Any]:
+    """Return the configuration of the blackbox exporter and its scrape job, as the documentation shows them."""
+    page = (monitoring.parent / "docs" / "monitoring.md").read_text(encoding="utf-8")
+    return [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+
+
+def _configure(monitoring: Path, folder: Path, scraped: str, alertmanager: str, blackbox: str, receiver: str) -> None:
+    """Write the configuration with shorter times."""
     for path in [*monitoring.glob("chassis/*.yml"), *monitoring.glob("rules/*.yml")]:
         copy = folder / path.relative_to(monitoring)
         copy.parent.mkdir(exist_ok=True)
         if path.name != "tests.yml":
             copy.write_text(shorten(path.read_text(encoding="utf-8")), encoding="utf-8")
-    targets = folder / "targets.json"
     config = yaml.safe_load((monitoring / "prometheus.yml").read_text(encoding="utf-8"))
     config["global"] |= {"scrape_interval": "2s", "scrape_timeout": "2s", "evaluation_interval": "1s"}
     config["alerting"]["alertmanagers"] = [{"static_configs": [{"targets": [alertmanager]}]}]
     service, others = config["scrape_configs"]
     del service["dns_sd_configs"]
-    service["file_sd_configs"] = [{"files": [str(targets)]}]
+    service["file_sd_configs"] = [{"files": ["replicas.json"]}]
     others["static_configs"] = [{"targets": [alertmanager, scraped]}]
+    exporter, (probe,) = _documented(monitoring)
+    (folder / "blackbox.yml").write_text(yaml.safe_dump(exporter), encoding="utf-8")
+    del probe["static_configs"]
+    probe["file_sd_configs"] = [{"files": ["certificates.json"]}]
+    (address,) = (rule for rule in probe["relabel_configs"] if rule["target_label"] == "__address__")
+    address["replacement"] = blackbox
+    config["scrape_configs"].append(probe)
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
     routing = yaml.safe_load((monitoring / "alertmanager.yml").read_text(encoding="utf-8"))
     for route in (routing["route"], *routing["route"]["routes"]):
@@ -165,7 +181,6 @@ def _configure(monitoring: Path, folder: Path, scraped: str, alertmanager: str, 
     hook = {"webhook_configs": [{"url": receiver}]}
     routing["receivers"] = [{"name": named["name"]} | hook for named in routing["receivers"]]
     (folder / "alertmanager.yml").write_text(yaml.safe_dump(routing), encoding="utf-8")
-    return targets
 
 
 @contextmanager
@@ -173,15 +188,16 @@ def running(monitoring: Path, folder: Path) -> Iterator[Monitor]:
     """Run both programs during the block. They scrape nothing until `scrape` is called."""
     folder.mkdir()
     with ExitStack() as stack:
-        ports = [stack.enter_context(private_servers.reserved_port()) for _ in range(3)]
-        prometheus, alertmanager, hook = (f"127.0.0.1:{port}" for port in ports)
-        targets = _configure(monitoring, folder, prometheus, alertmanager, f"http://{hook}/")
-        receiver = Receiver(ports[2])
+        ports = [stack.enter_context(private_servers.reserved_port()) for _ in range(4)]
+        prometheus, alertmanager, blackbox, hook = (f"127.0.0.1:{port}" for port in ports)
+        _configure(monitoring, folder, prometheus, alertmanager, blackbox, f"http://{hook}/")
+        receiver = Receiver(ports[-1])
         client = stack.enter_context(httpx.Client(timeout=_START_SECONDS, trust_env=False))
-        monitor = Monitor(folder, client, f"http://{prometheus}", f"http://{alertmanager}", targets, receiver)
+        monitor = Monitor(folder, client, f"http://{prometheus}", f"http://{alertmanager}", blackbox, receiver)
         stack.enter_context(receiver.running())
         stack.callback(stop, monitor)
         monitor.scrape()
+        monitor.scrape(file="certificates.json")
         start_alertmanager(monitor)
         monitor.start(
             *("prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=data"),
@@ -201,6 +217,5 @@ def start_alertmanager(monitor: Monitor) -> None:
 
 
 def stop(monitor: Monitor) -> None:
-    for process in monitor.processes.values():
-        process.kill()
-        process.wait(30)
+    for name in monitor.processes:
+        monitor.kill(name)

@@ -27,7 +27,7 @@ ANSWERS = {
     "monitoring": ["prometheus"],
 }
 STACKS = [(ANSWERS, FAULTS), (ANSWERS | {"database": "sqlite", "cache": "memory"}, OF_SQLITE)]
-HEAD = "| fault | alerts, and when they fired | consequences | not sent | resolved after s |\n|---|---|---|---|---:|\n"
+HEAD = "| fault | expected alerts | consequences | not sent | resolved after (s) |\n|---|---|---|---|---:|\n"
 # More clients than the pool has connections.
 CLIENTS = 8
 PAUSE_SECONDS = 0.5
@@ -64,8 +64,14 @@ class Outcome:
                 continue
             said[alert in self.fault.alerts].append(f"{alert} ({severity}, {seconds:.0f} s)")
         resolved = "-" if not self.fault.alerts else f"{self.resolved_seconds or float('inf'):.0f}"
-        cells = (self.fault.name, *(", ".join(said[own]) or "none" for own in (True, False)))
-        return "| " + " | ".join((*cells, ", ".join(sorted(self.inhibited)) or "none", resolved)) + " |\n"
+        cells = [", ".join(alerts) or "none" for alerts in (said[True], said[False], self._not_sent())]
+        return "| " + " | ".join((self.fault.name, *cells, resolved)) + " |\n"
+
+    def _not_sent(self) -> list[str]:
+        """Return the alerts that were held back, with the severity if another one of the same alert was sent."""
+        sent = {name.split()[0] for name in self.fired.keys() - self.inhibited}
+        held = (name.split() for name in self.inhibited)
+        return sorted({f"{alert} ({severity})" if alert in sent else alert for alert, severity in held})
 
     def missing(self) -> list[str]:
         """Return the alerts of the fault that did not fire, or were not resolved."""

@@ -93,6 +93,7 @@ class World:
     settings: dict[str, str]
     targets: dict[str, Target]  # empty if the database is a file
     disk: Path
+    tls_port: int
     other: Proxy  # the other service is this one, behind a proxy
     monitor: Monitor
     scratch: Path
@@ -193,7 +194,7 @@ def running(render: Render, scratch: Path) -> Iterator[World]:
     main.write_text(before + _PLANTED.lstrip("\n") + returned + after)
     (render.path / ".venv").symlink_to(ROOT / ".venv")
     with ExitStack() as stack:
-        port, metrics, other = (stack.enter_context(private_servers.reserved_port()) for _ in range(3))
+        port, metrics, other, tls = (stack.enter_context(private_servers.reserved_port()) for _ in range(4))
         proxy = Proxy(other, port)
         stack.callback(proxy.stop)
         settings = SETTINGS | {
@@ -213,7 +214,7 @@ def running(render: Render, scratch: Path) -> Iterator[World]:
             targets["cache"] = start_target(render.path, ".", [], stack)
             settings |= {"DATABASE_URL": url_behind(targets["database"]), "REDIS_URL": url_behind(targets["cache"])}
         monitor = stack.enter_context(monitored(render.path / "monitoring", scratch / "monitor"))
-        world = World(render, settings, targets, disk, proxy, monitor, scratch)
+        world = World(render, settings, targets, disk, tls, proxy, monitor, scratch)
         settings["BACKUP_DIRECTORY"] = str(world.backups)
         world.back_up()
         stack.callback(world.stop)
