@@ -422,6 +422,47 @@ def test_collector_that_is_gone_costs_one_log_entry_and_no_request(start: Start,
     assert details["last_export"]
 
 
+@pytest.mark.parametrize("status", [401, 503])
+def test_collector_that_rejects_spans_costs_one_log_entry_and_no_request(
+    traced: Trace, collector: Collector, logs: Logs, status: int
+) -> None:
+    collector.respond = lambda: status
+    service = traced(otel_exporter_otlp_timeout=0.05)
+    for _ in range(3):
+        assert service.client.get(THING).status_code == 200
+        service.flush()
+    check = service.check()
+    assert (check["status"], check["error"]) == ("error", "the collector is unreachable or rejects traces")
+    assert (check["details"]["sent"], check["details"]["lost"]) == (0, 3)
+    assert service.client.get("/health/ready").status_code == 200
+    found = [entry for entry in logs() if entry["logger"].startswith("opentelemetry.exporter")]
+    assert [entry["dropped_entries"] for entry in found] == [0]
+
+
+def test_collector_that_hangs_does_not_delay_requests(
+    traced: Trace, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, over = threading.Event(), threading.Event()
+
+    def hang() -> int:
+        asked.set()
+        over.wait(60)
+        return 200
+
+    collector.respond = hang
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
+    service = traced()
+    try:
+        assert service.client.get(THING).status_code == 200
+        assert asked.wait(60)
+        assert service.client.get(THING).status_code == 200
+        assert service.check()["details"]["sent"] == 0
+    finally:
+        over.set()
+    service.flush()
+    assert len(collector.spans) == 2
+
+
 def test_collector_that_hangs_does_not_delay_the_shutdown(
     collector: Collector, logs: Logs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
