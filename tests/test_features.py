@@ -19,11 +19,11 @@ MOST_LINES: list[tuple[int, dict[str, Any]]] = [
     (4250, {"framework": "fastapi", "database": "none", "features": [], "monitoring": []}),
     (5450, {"framework": "fastapi", "features": [], "monitoring": []}),
     (7425, {"framework": "fastapi", "monitoring": []}),
-    (7750, {"framework": "fastapi"}),
+    (7775, {"framework": "fastapi"}),
     (4475, {"framework": "flask", "database": "none", "features": [], "monitoring": []}),
     (5675, {"framework": "flask", "features": [], "monitoring": []}),
     (7675, {"framework": "flask", "monitoring": []}),
-    (8000, {"framework": "flask"}),
+    (8025, {"framework": "flask"}),
 ]
 FEATURES = values()["features"]
 DEFAULT = ["rate-limit", "backup", "deploy-check", "http-client"]
