@@ -55,7 +55,8 @@ start_engine() {
     mkdir -p "$state"
     # The engine does not start if this file holds the number of any running process.
     engine_pid >/dev/null || rm -f "$state/dockerd.pid"
-    setsid dockerd --pidfile "$state/dockerd.pid" >"$state/dockerd.log" 2>&1 </dev/null &
+    # Under `flock`, an inherited file descriptor would hold the lock as long as the engine runs.
+    setsid dockerd --pidfile "$state/dockerd.pid" >"$state/dockerd.log" 2>&1 </dev/null 3>&- &
     local began=$SECONDS
     while [ $((SECONDS - began)) -lt 300 ]; do # on a busy machine; an engine that exits ends the loop
         if answers; then return 0; fi
