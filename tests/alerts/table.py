@@ -33,10 +33,10 @@ CLIENTS = 8
 PAUSE_SECONDS = 0.5
 # Alerts about delays, which other work of a busy machine also causes.
 _DELAYS = {"DependencyFlapping", "EventLoopBlocked", "LatencyBudgetBurn", "RouteSlow"}
-FIRE_SECONDS = 90
-RESOLVE_SECONDS = 150
+# For alerts to fire, and to be resolved: several times as long as they take.
+PATIENCE_SECONDS = 300
 # How long a fault continues after its alerts have fired, so that unexpected alerts can fire too.
-_MORE_SECONDS = 6
+MORE_SECONDS = 6
 
 
 def noise() -> set[str]:
@@ -77,7 +77,7 @@ class Outcome:
         """Return the alerts of the fault that did not fire, or were not resolved."""
         found = [f"{name} did not fire" for name in sorted(self.fault.alerts - self._names)]
         if self.resolved_seconds is None:
-            found.append(f"not resolved within {RESOLVE_SECONDS} s")
+            found.append(f"not resolved within {PATIENCE_SECONDS} s")
         return [f"{self.fault.name}: {text}" for text in found]
 
     def unexpected(self) -> list[str]:
@@ -90,7 +90,7 @@ class Outcome:
         return {name.split()[0] for name in self.fired}
 
 
-def inject(world: World, fault: Fault, queries: Iterable[str]) -> Outcome:
+def inject(world: World, fault: Fault, queries: Iterable[str], more_seconds: float) -> Outcome:
     """Inject a fault under load, until its alerts have fired, and then until they are resolved."""
     monitor = world.monitor
     notes = world.calling("/api/v1/notes", CLIENTS, PAUSE_SECONDS)
@@ -98,16 +98,16 @@ def inject(world: World, fault: Fault, queries: Iterable[str]) -> Outcome:
         time.sleep(2)
         began = time.time()
         fault.begin(world)
-        while time.time() < began + FIRE_SECONDS:
+        while time.time() < began + PATIENCE_SECONDS:
             if fault.alerts <= {name.split()[0] for name in monitor.firing(began)}:
                 break
             time.sleep(0.5)
-        time.sleep(_MORE_SECONDS)
+        time.sleep(more_seconds)
         answered = {query for query in queries if monitor.query(shorten(query))}
         inhibited = monitor.inhibited() if fault.alerts != {"MonitoringDown"} else set()
         fault.end(world)
         ended = time.time()
-        while (active := monitor.active() & fault.alerts) and time.time() < ended + RESOLVE_SECONDS:
+        while (active := monitor.active() & fault.alerts) and time.time() < ended + PATIENCE_SECONDS:
             time.sleep(0.5)
         resolved = None if active else time.time() - ended
     return Outcome(fault, monitor.firing(began), inhibited, resolved, answered)
@@ -127,7 +127,7 @@ def panel_queries(job: str) -> list[str]:
 
 def await_quiet(world: World, fault: Fault) -> None:
     """Wait until Prometheus has scraped the service, and no alert is pending, least of all one of the next fault."""
-    deadline = time.monotonic() + RESOLVE_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         if world.monitor.query("health_ready == 1") and not world.monitor.active() - (noise() - fault.alerts):
             return
@@ -149,7 +149,7 @@ def main() -> None:
                 continue
             render = renderer(Path(folder) / str(number) / "service", answers)
             queries = rule_queries(render.path / "monitoring") + panel_queries(render.answers["service_name"])
-            for outcome in outcomes(render, chosen, queries):
+            for outcome in outcomes(render, chosen, queries, MORE_SECONDS):
                 print(outcome.line(), end="", flush=True)
                 rows += outcome.line()
                 broken += outcome.missing() + outcome.unexpected()
@@ -160,12 +160,14 @@ def main() -> None:
     raise SystemExit("\n".join(broken) if broken else 0)
 
 
-def outcomes(render: Render, faults: list[Fault], queries: list[str]) -> Iterator[Outcome]:
+def outcomes(
+    render: Render, faults: list[Fault], queries: Iterable[str] = (), more_seconds: float = 0
+) -> Iterator[Outcome]:
     """Inject faults into a rendered service, one after another."""
     with running(render, render.path.parent) as world:
         for fault in faults:
             await_quiet(world, fault)
-            yield inject(world, fault, queries)
+            yield inject(world, fault, queries, more_seconds)
 
 
 if __name__ == "__main__":
