@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from socketserver import TCPServer
 from typing import Any
 
@@ -280,6 +281,15 @@ def test_host_name_that_is_invalid_is_reported_in_one_sentence(host: str) -> Non
     server = module("chassis.monitoring.prometheus_server")
     with pytest.raises(module("chassis.settings").SettingsError, match=r"^METRICS_PORT: cannot listen on .*; set "):
         server.MetricsServer(host, 0, prometheus_client.CollectorRegistry(), [])._listen()
+
+
+def test_burst_of_connections_is_queued() -> None:
+    """Otherwise the kernel drops some of them, and their clients wait for retransmissions, up to a minute."""
+    registry = prometheus_client.CollectorRegistry()
+    server = module("chassis.monitoring.prometheus_server").MetricsServer("127.0.0.1", 0, registry, [])._listen()
+    with closing(server.socket), ExitStack() as connections:
+        for _ in range(100):
+            connections.enter_context(socket.create_connection(server.server_address, timeout=10))
 
 
 def test_server_without_file_descriptors_waits_before_it_accepts_again(

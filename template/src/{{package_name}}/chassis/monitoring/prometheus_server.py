@@ -119,6 +119,7 @@ class _Handler(WSGIRequestHandler):
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
     allow_reuse_port = False
+    request_queue_size = 512  # with the default of 5, a burst of connections stalls until TCP retransmits
 
     def __init__(self, host: str, port: int) -> None:
         resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
