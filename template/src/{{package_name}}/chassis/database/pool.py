@@ -76,7 +76,7 @@ class Settings(DatabaseSettings):
     database_pool_pre_ping: bool = Field(
         True, description="Test each idle connection before use, so that no request fails after a database restart."
     )
-    database_connect_timeout_seconds: int = Field(3, ge=2, description="Time to open a connection.")
+    database_connect_timeout_seconds: int = Field(3, ge=2, description="Time limit for opening a connection.")
     database_statement_timeout_seconds: float = Field(
         5.0, gt=0, description="Time limit of a statement; then it is cancelled and the request gets 503."
     )
@@ -84,7 +84,7 @@ class Settings(DatabaseSettings):
         30, ge=1, description="Idle time after which TCP probes whether the database is still reachable."
     )
     database_keepalive_interval_seconds: int = Field(10, ge=1, description="Time between two of these probes.")
-    database_keepalive_count: int = Field(3, ge=1, description="Unanswered probes that make a connection dead.")
+    database_keepalive_count: int = Field(3, ge=1, description="Unanswered probes after which a connection is closed.")
 
     @classmethod
     def parse_url(cls, text: str) -> URL:

@@ -52,7 +52,7 @@ class Settings(BaseChassisSettings):
         description="Which requests are traced; with `parentbased_`, a caller that sends `traceparent` decides.",
     )
     otel_traces_sampler_arg: float = Field(
-        0.1, ge=0, le=1, description="Share of the requests that are traced, if the sampler is a `traceidratio`."
+        0.1, ge=0, le=1, description="Share of the requests that are traced, from 0 to 1, for a `traceidratio` sampler."
     )
     otel_sdk_disabled: bool = Field(False, description="Send no traces, even if the URL of a collector is set.")
 

@@ -39,10 +39,10 @@ class Settings(BaseChassisSettings):
     """Server"""
 
     keep_alive_timeout_seconds: int = Field(
-        75, ge=1, description="How long an idle connection stays open; set it longer than at the load balancer."
+        75, ge=1, description="How long an idle connection stays open; set it above the load balancer's timeout."
     )
     max_connections: int = Field(
-        1000, ge=1, description="How many connections may be open; a further one closes the longest idle one."
+        1000, ge=1, description="How many connections may be open; a further one closes the one that is idle longest."
     )
     max_request_head_bytes: int = Field(
         65_536, ge=1024, description="Maximum size of request line and headers together; larger ones get 431."

@@ -40,7 +40,9 @@ _METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 class Settings(BaseChassisSettings):
     """API documents"""
 
-    api_docs_public: bool = Field(False, description="Must be true as well to serve the API documents in production.")
+    api_docs_public: bool = Field(
+        False, description="Confirms API_DOCS_ENABLED=true, which production otherwise rejects."
+    )
     api_docs_enabled: bool | None = Field(
         None, description="Serve `/docs` and `/openapi.json`; by default everywhere except in production."
     )
