@@ -40,7 +40,7 @@ METADATA: dict[str, dict[str, type]] = {
     "cache": LABELS
     | {"requirements": list, "environment": dict, "services": dict, "packages": list, "docs?": str, "port?": int}
     | {"tested?": list},
-    "monitoring": LABELS | {"requirements": list, "paths": list, "docs": str},
+    "monitoring": LABELS | {"requirements": list, "paths": list, "page?": str, "docs": str},
     "deployment": LABELS | {"paths": list, "docs": str},
     "ci": LABELS | {"paths?": list, "docs?": str, "disabled?": str},
     "license": LABELS | {"spdx": str},
