@@ -225,15 +225,15 @@ def read_head_of_stream(connection: socket.socket) -> None:
 ])  # fmt: skip
 def test_connection_without_a_complete_head_is_closed_after_the_head_timeout(impatient: Process, sent: bytes) -> None:
     """Probes are answered meanwhile. The keep-alive timeout, 75 s, is not what closes the connection."""
-    connections = [impatient.connect() for _ in range(20)]
-    for connection in connections:
-        connection.sendall(sent)
-        if sent.startswith(KEPT):
-            read_response(connection)
-    assert impatient.get("/health/live").status_code == 200
-    for connection in connections:
-        assert read_all(connection) == b""
-        connection.close()
+    with ExitStack() as opened:
+        connections = []
+        for _ in range(20):
+            connections.append(opened.enter_context(impatient.connect()))
+            connections[-1].sendall(sent)
+            if sent.startswith(KEPT):
+                read_response(connections[-1])
+        assert impatient.get("/health/live").status_code == 200
+        assert [read_all(connection) for connection in connections] == [b""] * 20
 
 
 def test_connection_that_drips_header_lines_is_closed_after_the_head_timeout(impatient: Process) -> None:

@@ -291,9 +291,12 @@ def test_signal_handler_only_schedules(logs: Logs) -> None:
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_shutdown_drains_then_finishes_requests_then_closes_resources(folder: Path, signum: signal.Signals) -> None:
     """During the drain the service is not ready and serves with `Connection: close`. It exits with 0."""
-    with serving(folder, *FAULTS, FAULTY_DEPENDENCY=".", **PATIENT) as process, process.client() as kept:
+    with (
+        serving(folder, *FAULTS, FAULTY_DEPENDENCY=".", **PATIENT) as process,
+        process.client() as kept,
+        process.connect() as in_flight,
+    ):
         assert "connection" not in kept.get("/api/things/7").headers
-        in_flight = process.connect()
         in_flight.sendall(get("/api/thread/wait"))
         until(lambda: process.events("waiting"))
 
@@ -310,7 +313,6 @@ def test_shutdown_drains_then_finishes_requests_then_closes_resources(folder: Pa
         assert process.popen.poll() is None
         (folder / "release").touch()
         assert read_all(in_flight).startswith(b"HTTP/1.1 200")
-        in_flight.close()
         assert process.exit_code() == 0
         ends = ("waited", "faulty_closed", "service_stopped")
         assert [entry["event"] for entry in process.lines if entry["event"] in ends] == list(ends)
