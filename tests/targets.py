@@ -26,6 +26,9 @@ TRIED_ELSEWHERE = {
     "test-chassis",
     "deploy-check",
     "slo",
+    "deploy-kubernetes",
+    "rollback-kubernetes",
+    "kubernetes-rules",
 }
 TRIED_HERE = {"help", "run", "health", "validate", "backup", "restore", "format", "settings-docs", "servers", "load"}
 COMMANDS = ("sudo", "apt-get")

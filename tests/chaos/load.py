@@ -1,7 +1,7 @@
 """Generates steady load from a separate process: writes notes with unique titles and reads them back.
 
-Clients reuse their connections. Each starts a request at its turn, or as soon as the previous one is answered. Every
-response is a JSON line on stdout. The load ends when stdin is closed.
+Clients reuse their connections, unless they are told to renew them. Each starts a request at its turn, or as soon as the
+previous one is answered. Every response is a JSON line on stdout. The load ends when stdin is closed.
 """
 
 import http.client
@@ -47,11 +47,12 @@ class Request:
 class Client(threading.Thread):
     """One connection to the service; every other request is a write."""
 
-    def __init__(self, address: str, number: int, stop: threading.Event) -> None:
+    def __init__(self, address: str, number: int, stop: threading.Event, renews: bool) -> None:
         super().__init__(daemon=True)
         self._address = address
         self._connection = http.client.HTTPConnection(address, timeout=HANG_SECONDS)
         self._stop_now = stop
+        self._renews = renews
         self._begin = time.monotonic() + number * PAUSE_SECONDS / CLIENTS
         self._kept: dict[str, str] = {}
 
@@ -86,6 +87,8 @@ class Client(threading.Thread):
             self._connection.request(method, path, body, {"content-type": "application/json"})
             answer = self._connection.getresponse()
             self._found = json.loads(answer.read())
+            if self._renews:
+                self._connection.close()
         except (OSError, http.client.HTTPException) as error:
             self._error = repr(error)
             self._connection.close()
@@ -95,10 +98,11 @@ class Client(threading.Thread):
 
 
 @contextmanager
-def load(url: str, answers: Path) -> Iterator[None]:
+def load(url: str, answers: Path, *, renews: bool = False) -> Iterator[None]:
     """Generate load on a service during the block; the responses are in `answers` afterwards."""
     with answers.open("wb") as output:
-        process = subprocess.Popen([sys.executable, __file__, url], stdin=subprocess.PIPE, stdout=output)
+        command = [sys.executable, __file__, url, *(["--renew"] * renews)]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output)
     try:
         yield
     finally:
@@ -113,7 +117,8 @@ def read(answers: Path) -> list[Request]:
 def main() -> None:
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     stop = threading.Event()
-    clients = [Client(urlsplit(sys.argv[1]).netloc, number, stop) for number in range(CLIENTS)]
+    renews = "--renew" in sys.argv
+    clients = [Client(urlsplit(sys.argv[1]).netloc, number, stop, renews) for number in range(CLIENTS)]
     for client in clients:
         client.start()
     sys.stdin.read()
