@@ -1,9 +1,5 @@
-"""Generates the PrometheusRule of a rendered service from its rules, as `make kubernetes-rules` does in the service.
+"""Generates the PrometheusRule of a rendered service from its rules, as `make kubernetes-rules` does in the service."""
 
-With `--check` the script writes nothing and fails if the file has drifted.
-"""
-
-import argparse
 import runpy
 from pathlib import Path
 
@@ -19,14 +15,5 @@ def text() -> str:
     return f"{{% filter {filters} %}}\n{{% raw -%}}\n{rules}{{% endraw %}}\n{{% endfilter %}}\n"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true")
-    if not parser.parse_args().check:
-        TARGET.write_text(text(), encoding="utf-8")
-    elif TARGET.read_text(encoding="utf-8") != text():
-        raise SystemExit(f"{TARGET.relative_to(ROOT)} has drifted: run `make docs`")
-
-
 if __name__ == "__main__":
-    main()
+    TARGET.write_text(text(), encoding="utf-8")

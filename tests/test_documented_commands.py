@@ -42,8 +42,27 @@ LOGS = "docs/runbook.md: Find a request in the logs"
 MARIADB_11 = "docs/runbook.md: MariaDB 10.11 to 11.8"
 POSTGRESQL_18 = "docs/runbook.md: PostgreSQL 17 to 18"
 
+ON_KUBERNETES = "docs/deployment.md: Kubernetes"
+KUBERNETES_BACKUPS = "docs/options/kubernetes.md: Backups"
+CLUSTER = "`make cluster` runs it with a real API server"
+NEWER = "the API server of `make cluster` lacks batch/v1 of a CronJob; tests/test_kubernetes.py validates the objects"
+RESTORE = """kubectl create job --from cronjob/<service_name>-backup restore --dry-run=client --output yaml \
+    | kubectl patch --local --filename - --type json --output yaml \
+    --patch '[{"op": "add", "path": "/spec/template/spec/containers/0/args", "value": ["restore", "NAME"]}]' \
+    | kubectl apply --filename -"""
+OVERLAYS = "deploy/kubernetes/overlays/production"
+
 # Commands that no test below runs, and why or where else.
 NOT_RUN = {
+    Command(ON_KUBERNETES, f"kubectl apply --filename {OVERLAYS}/namespace.yaml"): CLUSTER,
+    Command(ON_KUBERNETES, f"cp deploy/kubernetes/base/secrets.env.example {OVERLAYS}/secrets.env"): CLUSTER,
+    Command(
+        ON_KUBERNETES,
+        "make deploy-kubernetes OVERLAY=production IMAGE=registry.example.com/<service_name>@sha256:...",
+    ): CLUSTER,
+    Command(ON_KUBERNETES, "make rollback-kubernetes OVERLAY=production"): CLUSTER,
+    Command(KUBERNETES_BACKUPS, "kubectl create job --from cronjob/<service_name>-backup backup-now"): NEWER,
+    Command(KUBERNETES_BACKUPS, RESTORE): NEWER,
     Command(POSTGRESQL_18, "docker compose up --build --detach --wait"): "builds with packages of apt.postgresql.org",
     Command(
         "docs/monitoring.md: Start",

@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -11,12 +12,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
+import kubernetes_validate  # type: ignore[import-untyped]
 import promql_parser
 import pytest
 import yaml
 from deployments.kubernetes import FOLDER, secrets_of
-from kubernetes_validate import utils
+from kubernetes_validate import utils  # type: ignore[import-untyped]
 from questions import ROOT
 from rendering import Render, Renderer
 
@@ -135,6 +136,19 @@ def test_each_pod_meets_the_restricted_standard(environments: list[Environment])
                     "capabilities": {"drop": ["ALL"]},
                 }
                 assert container["resources"].keys() == {"limits", "requests"}
+
+
+def test_checkov_finds_nothing(environments: list[Environment], tool: Tool, tmp_path: Path) -> None:
+    """The image is given by digest, as at a deployment. User 1000 is part of the contract."""
+    for number, environment in enumerate(environments):
+        text = yaml.safe_dump_all(environment.manifests)
+        image = rf"image: {environment.answers['service_name']}(-backup)?$"
+        text = re.sub(image, f"image: registry.example.com/a@sha256:{'0' * 64}", text, flags=re.MULTILINE)
+        (tmp_path / f"{number}.yaml").write_text(text, encoding="utf-8")
+    options = ("--skip-download", "--framework=kubernetes", "--skip-check=CKV_K8S_40", "--quiet", "--compact")
+    command = [tool("uv"), "tool", "run", "--quiet", "--from", "checkov>=3.3,<4", "checkov", *options, "--directory=."]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_replicas_are_those_that_the_database_allows(environments: list[Environment]) -> None:
@@ -284,9 +298,7 @@ OPERATORS = {"MatchOp.Re": "=~", "MatchOp.Equal": "=", "MatchOp.NotEqual": "!=",
     ],
 )
 def test_a_query_is_restricted_to_one_job(query: str, result: str) -> None:
-    sys.path.insert(0, str(ROOT / "template/tools"))
-    from kubernetes_rules import scoped
-
+    scoped = runpy.run_path(str(ROOT / "template/tools/kubernetes_rules.py"))["scoped"]
     assert scoped(query, 'job="a"') == result
 
 

@@ -48,8 +48,9 @@ def groups(job: str, runbook: str) -> Iterator[dict[str, Any]]:
     """Yield the groups of all rules, for one job and with links to its runbook."""
     for path in [*sorted(MONITORING.glob("chassis/*.yml")), *sorted(MONITORING.glob("rules/*.yml"))]:
         for group in yaml.safe_load(path.read_text(encoding="utf-8")).get("groups", ()):
-            if group["name"] != "monitoring":
-                yield {**group, "rules": [_rule(rule, job, runbook) for rule in group["rules"]]}
+            rules = [rule for rule in group["rules"] if 'job="monitoring"' not in rule["expr"]]
+            if rules and group["name"] != "monitoring":
+                yield {**group, "rules": [_rule(rule, job, runbook) for rule in rules]}
 
 
 def _rule(rule: dict[str, Any], job: str, runbook: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Generates steady load from a separate process: writes notes with unique titles and reads them back.
 
-Clients reuse their connections, unless they are told to renew them. Each starts a request at its turn, or as soon as the
-previous one is answered. Every response is a JSON line on stdout. The load ends when stdin is closed.
+Clients reuse their connections, unless they are told to renew them. Each starts a request at its turn, or as soon as
+the previous one is answered. Every response is a JSON line on stdout. The load ends when stdin is closed.
 """
 
 import http.client

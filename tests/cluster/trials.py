@@ -92,7 +92,7 @@ def update(world: World) -> None:
 
 def roll_back(world: World) -> None:
     """The release before starts on the newer schema."""
-    done = world.deploy("rollback", "production")
+    done = world.deploy("rollback-kubernetes")
     assert (done.returncode, done.stdout) == (0, f"production runs {NAME}:1\n"), done.stderr
 
 
@@ -104,8 +104,8 @@ def update_often(world: World) -> None:
 def fail_to_migrate(world: World) -> None:
     """The running pods stay, and the message names the reason."""
     before = names(world)
-    done = world.deploy("deploy", "production", f"{NAME}:fails")
-    assert done.returncode == 1
+    done = world.deploy("deploy-kubernetes", f"IMAGE={NAME}:fails")
+    assert done.returncode == 2
     assert "RuntimeError" in done.stderr
     assert "The migration failed, so nothing was deployed." in done.stderr
     assert names(world) == before
@@ -114,8 +114,8 @@ def fail_to_migrate(world: World) -> None:
 def fail_to_start(world: World) -> None:
     """The release before is restored, and `rollback` does not find the failed one."""
     image = world.image()
-    done = world.deploy("deploy", "production", f"{NAME}:hangs")
-    assert done.returncode == 1, done.stdout
+    done = world.deploy("deploy-kubernetes", f"IMAGE={NAME}:hangs")
+    assert done.returncode == 2, done.stdout
     assert "The release did not become ready, so the release before it was restored." in done.stderr
     assert world.image() == image
     assert f"{NAME}:hangs" not in world.kubectl("get", "replicasets", "--output", "wide")
