@@ -46,7 +46,7 @@ ON_KUBERNETES = "docs/deployment.md: Kubernetes"
 KUBERNETES_BACKUPS = "docs/options/kubernetes.md: Backups"
 CLUSTER = "`make cluster` runs it with a real API server"
 NEWER = "the API server of `make cluster` lacks batch/v1 of a CronJob; tests/test_kubernetes.py validates the objects"
-RESTORE = """kubectl create job --from cronjob/<service_name>-backup restore --dry-run=client --output yaml \
+RESTORE = r"""kubectl create job --from cronjob/<service_name>-backup restore --dry-run=client --output yaml \
     | kubectl patch --local --filename - --type json --output yaml \
     --patch '[{"op": "add", "path": "/spec/template/spec/containers/0/args", "value": ["restore", "NAME"]}]' \
     | kubectl apply --filename -"""

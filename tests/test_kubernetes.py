@@ -17,7 +17,7 @@ import promql_parser
 import pytest
 import yaml
 from deployments.kubernetes import FOLDER, secrets_of
-from kubernetes_validate import utils  # type: ignore[import-untyped]
+from kubernetes_validate import utils
 from questions import ROOT
 from rendering import Render, Renderer
 
