@@ -382,6 +382,12 @@ CHANGES: dict[str, tuple[Answers, list[str], list[str], dict[str, bytes]]] = {
         ["chassis/cache/memory.py", "chassis/data_files/__init__.py", "../../tests/chassis/test_cache.py"],
         {},
     ),
+    "another target": (
+        {"deployment": ["compose", "kubernetes"]},
+        [],
+        ["../../deploy/kubernetes/base/deployment.yaml", "../../deploy/kubernetes/overlays/production/settings.env"],
+        {},
+    ),
     "no CI": ({"ci": "none"}, [".github/workflows/chassis.yml"], [], {}),
 }
 
@@ -390,7 +396,7 @@ CHANGES: dict[str, tuple[Answers, list[str], list[str], dict[str, bytes]]] = {
 def test_another_answer_changes_all_but_the_code(
     change: str, releases: Releases, service: Service, services: Services
 ) -> None:
-    """With another answer, all but the owner's files become what a fresh render is; the owner's stay as they are."""
+    """With another answer, all but the owner's files become what a fresh render is. The owner's stay, new ones come."""
     answers, gone, come, waiting = CHANGES[change]
     project = service(releases.path, releases.new, {"database": "none"} if change == "a database" else DEFAULTS)
     before, package = files(project), project / "src/my_service"
@@ -399,7 +405,10 @@ def test_another_answer_changes_all_but_the_code(
     recorded = {name: after_all[name] for name in ("domain_storage", "features")}
     fresh = files(services(releases.path, releases.new, {**recorded, **answers}))
     assert differences(territory(after, yours=False), territory(fresh, yours=False)) == []
-    assert differences(territory(after, yours=True), territory(before, yours=True)) == []
+    mine = territory(before, yours=True)
+    added = {path: text for path, text in territory(after, yours=True).items() if path not in mine}
+    assert differences(territory(after, yours=True), mine | added) == []
+    assert differences(added, {path: fresh[path] for path in added}) == []
     assert [path for path in gone if (package / path).exists()] == []
     assert [path for path in come if not (package / path).exists()] == []
     assert all(text in (package / path).read_bytes() for path, text in waiting.items())
