@@ -36,12 +36,14 @@ METADATA: dict[str, dict[str, type]] = {
     | {"services": dict, "packages": list, "clients": list, "docs?": str}
     | {"port?": int, "development?": list, "client_source?": dict, "secrets?": dict, "tested?": list},
     "python_version": LABELS,
-    "features": LABELS | {"requirements": list, "adds": str, "paths": list, "page?": str, "disabled?": str}
+    "features": LABELS
+    | {"requirements": list, "adds": str, "paths": list, "page?": str, "disabled?": str}
     | {"port?": int, "secrets?": dict},
     "cache": LABELS
     | {"requirements": list, "environment": dict, "services": dict, "packages": list, "docs?": str, "port?": int}
     | {"secrets?": dict, "tested?": list},
-    "monitoring": LABELS | {"requirements": list, "paths": list, "page?": str, "docs": str},
+    "monitoring": LABELS
+    | {"requirements": list, "paths": list, "docs": str, "page?": str, "port?": int, "secrets?": dict},
     "deployment": LABELS | {"paths": list, "docs": str},
     "ci": LABELS | {"paths?": list, "docs?": str, "disabled?": str},
     "license": LABELS | {"spdx": str},

@@ -43,6 +43,7 @@ MARIADB_11 = "docs/runbook.md: MariaDB 10.11 to 11.8"
 POSTGRESQL_18 = "docs/runbook.md: PostgreSQL 17 to 18"
 
 ON_KUBERNETES = "docs/deployment.md: Kubernetes"
+KUBERNETES_CHECKS = "docs/options/kubernetes.md: Checks"
 KUBERNETES_BACKUPS = "docs/options/kubernetes.md: Backups"
 CLUSTER = "`make cluster` runs it with a real API server"
 NEWER = "the API server of `make cluster` lacks batch/v1 of a CronJob; tests/test_kubernetes.py validates the objects"
@@ -61,6 +62,9 @@ NOT_RUN = {
         "make deploy-kubernetes OVERLAY=production IMAGE=registry.example.com/<service_name>@sha256:...",
     ): CLUSTER,
     Command(ON_KUBERNETES, "make rollback-kubernetes OVERLAY=production"): CLUSTER,
+    Command(
+        KUBERNETES_CHECKS, "kubectl exec deployment/<service_name> -- python -m <package_name> deploy-check"
+    ): CLUSTER,
     Command(KUBERNETES_BACKUPS, "kubectl create job --from cronjob/<service_name>-backup backup-now"): NEWER,
     Command(KUBERNETES_BACKUPS, RESTORE): NEWER,
     Command(POSTGRESQL_18, "docker compose up --build --detach --wait"): "builds with packages of apt.postgresql.org",

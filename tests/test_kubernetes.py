@@ -6,7 +6,7 @@ import runpy
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -72,7 +72,8 @@ def build(tool: Tool, folder: Path, environment: str) -> list[Manifest]:
 @pytest.fixture(scope="module")
 def environments(renders: list[Render], tool: Tool, tmp_path_factory: pytest.TempPathFactory) -> list[Environment]:
     """The environments of every render of the matrix, without those that equal another's."""
-    seen, found = set(), []
+    seen: set[bytes] = set()
+    found: list[Environment] = []
     for render in renders:
         files = {path: text for path, text in render.files().items() if path.startswith(f"{FOLDER}/")}
         content = b"".join(files.values())
@@ -81,7 +82,9 @@ def environments(renders: list[Render], tool: Tool, tmp_path_factory: pytest.Tem
             service = tmp_path_factory.mktemp("kubernetes")
             shutil.copytree(render.path / FOLDER, service / FOLDER)
             folder = fill_in(service)
-            found += [Environment(render.answers, name, build(tool, folder, name)) for name in ENVIRONMENTS]
+            # The environments differ in names only, so one service has both.
+            names = ENVIRONMENTS if not found else ("production",)
+            found += [Environment(render.answers, name, build(tool, folder, name)) for name in names]
     assert found
     return found
 
@@ -109,6 +112,28 @@ def test_an_api_server_accepts_each_object(environments: list[Environment], monk
         if manifest["kind"] not in CUSTOM:
             validate(manifest)
     assert kinds >= {"CronJob", "Deployment", "HorizontalPodAutoscaler", "HTTPRoute", "Job", "PrometheusRule", "Secret"}
+
+
+def test_custom_resources_conform_to_their_models(environments: list[Environment], service: Path, tool: Tool) -> None:
+    """Those of the Gateway API, the Prometheus Operator and the External Secrets Operator."""
+    everything = [found for environment in environments for found in environment.manifests]
+    custom = {json.dumps(found) for found in everything if found["kind"] in CUSTOM}
+    path = service / FOLDER / "components/external-secrets/secrets.yaml"
+    custom.add(json.dumps(yaml.safe_load(path.read_text(encoding="utf-8"))))
+    assert {json.loads(found)["kind"] for found in custom} == CUSTOM
+    assert faults_of_custom_resources(tool, custom) == ""
+
+
+def test_a_fault_in_a_custom_resource_is_found(tool: Tool) -> None:
+    route = {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "spec": {"hostnames": "a"}}
+    assert faults_of_custom_resources(tool, {json.dumps(route)}) == "HTTPRoute: data/spec/hostnames must be array\n"
+
+
+def faults_of_custom_resources(tool: Tool, manifests: Iterable[str]) -> str:
+    tool(str(ROOT / "node_modules/@kubernetes-models/gateway-api"))
+    command = [tool("node"), str(ROOT / "tests/custom_resources.mjs")]
+    text = f"[{','.join(sorted(manifests))}]"
+    return subprocess.run(command, input=text, capture_output=True, text=True, check=False).stdout
 
 
 def test_a_misspelt_field_is_found() -> None:

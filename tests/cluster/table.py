@@ -18,7 +18,7 @@ ANSWERS = {
     "package_name": "seaworthy_cluster",
     "framework": "fastapi",
     "database": "postgresql",
-    "features": [],
+    "features": ["deploy-check"],
     "deployment": ["kubernetes"],
 }
 COLUMNS = "requests", "2xx", "503", "no response", "acknowledged writes missing", "longest s", "seconds"

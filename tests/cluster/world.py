@@ -185,7 +185,8 @@ def running(render: Render, kubectl: str, scratch: Path) -> Iterator[World]:
     fill_in(render.path)
     path = os.pathsep.join([str(HERE / "bin"), str(CACHE / "bin"), os.environ["PATH"]])
     extra = {"KUBECONFIG": str(scratch / "kubeconfig"), "KUBECTL": kubectl, "PYTHON": sys.executable, "PATH": path}
-    world = World(render.path, {**os.environ, **extra}, render.answers["package_name"])
+    outer = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
+    world = World(render.path, outer | extra, render.answers["package_name"])
     try:
         run(str(HERE / "node.sh"), "up", str(CACHE / "bin"), str(scratch), env=extra)
         world.kubectl("apply", "--filename", str(render.path / FOLDER / "overlays/production/namespace.yaml"))
@@ -194,6 +195,8 @@ def running(render: Render, kubectl: str, scratch: Path) -> Iterator[World]:
         world.kubectl("rollout", "status", "deployment/database", f"--timeout={PATIENCE_SECONDS}s")
         world.release("1")
         wait_for(world.is_settled)
+        # It fails if the pod is not protected as production requires, or has a schema of another release.
+        world.kubectl("exec", f"deployment/{NAME}", "--", "python", "-m", world.package, "deploy-check")
         yield world
     finally:
         run(str(HERE / "node.sh"), "down", str(CACHE / "bin"), str(scratch))
