@@ -10,6 +10,7 @@ import dashboards
 import promql_parser
 import pytest
 import yaml
+from alerts.faults import FAULTS, OF_SQLITE
 from questions import ROOT, read_yaml
 from rendering import Render, Renderer
 
@@ -63,6 +64,14 @@ def test_each_alert_fires_in_the_tests_of_the_rules() -> None:
     samples = [sample for group in groups for test in group["promql_expr_test"] for sample in test["exp_samples"]]
     fired = {name for sample in samples for name in re.findall(r'alertname="(\w+)"', sample["labels"])}
     assert fired == names()
+
+
+def test_each_alert_has_a_fault_and_each_fault_a_row() -> None:
+    """If this fails, add a fault to tests/alerts/faults.py, or run `make alerts`."""
+    faults = [*FAULTS, *OF_SQLITE]
+    assert {name for fault in faults for name in fault.alerts} == names()
+    rows = (ROOT / "docs/reliability.md").read_text(encoding="utf-8").splitlines()
+    assert [fault.name for fault in faults if not any(row.startswith(f"| {fault.name} |") for row in rows)] == []
 
 
 def test_documents_list_each_alert(monitoring: Path) -> None:
