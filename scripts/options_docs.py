@@ -24,7 +24,7 @@ from rendering import Renderer  # noqa: E402
 COMMAND = "make docs"
 PACKAGE = "src/{{package_name}}"
 # Metadata that has its own column already, or that only templates use.
-HIDDEN = {"label", "summary", "disabled", "services", "environment", "paths", "secrets"}
+HIDDEN = {"label", "summary", "disabled", "services", "development_services", "environment", "paths", "secrets"}
 INTRO = f"""\
 # Options
 

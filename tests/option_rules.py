@@ -34,7 +34,8 @@ METADATA: dict[str, dict[str, type]] = {
     "database": LABELS
     | {"storage": str, "file": bool, "replicas": str, "exclusive": bool, "requirements": dict, "url?": str}
     | {"services": dict, "packages": list, "clients": list, "docs?": str}
-    | {"port?": int, "development?": list, "client_source?": dict, "secrets?": dict, "tested?": list},
+    | {"port?": int, "development?": list, "development_services?": dict, "client_source?": dict}
+    | {"paths?": list, "secrets?": dict, "tested?": list},
     "python_version": LABELS,
     "features": LABELS
     | {"requirements": list, "adds": str, "paths": list, "page?": str, "disabled?": str}

@@ -12,7 +12,7 @@ import private_servers
 from live import STOP_SECONDS, Live, environment
 
 # Targets that print one line if no container engine is available.
-NEED_AN_ENGINE = ("build", "smoke", "services", "up", "down", "logs")
+NEED_AN_ENGINE = ("build", "smoke", "services", "up", "down", "logs", "deploy", "rollback")
 # Targets that other tests run.
 TRIED_ELSEWHERE = {
     "setup",

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 import targets
 import yaml
-from containers.engine import Client, Container, base_images, require, require_engine, wait_for
+from containers.engine import Client, Container, require, require_engine, wait_for
 from containers.engine import run as engine
+from deployments.machine import prepare
 from documented import NAMES, Command, Walk, Walks, blocks, commands, declared_forms, forms, walks
 from environments import connect
 from live import START_SECONDS, Live, environment, serve
@@ -37,6 +38,8 @@ COMPOSE = "docs/backup.md: With Docker Compose"
 TOOLS = "docs/backup.md: Tools"
 IMAGE = "docs/deployment.md: Image requirements"
 DATABASE = "docs/deployment.md: Database"
+DEPLOY = "docs/options/compose.md: Deploy"
+RUNBOOK = "docs/runbook.md: Docker Compose"
 HEALTH = "docs/runbook.md: Health status"
 LOGS = "docs/runbook.md: Find a request in the logs"
 MARIADB_11 = "docs/runbook.md: MariaDB 10.11 to 11.8"
@@ -67,18 +70,17 @@ NOT_RUN = {
     ): CLUSTER,
     Command(KUBERNETES_BACKUPS, "kubectl create job --from cronjob/<service_name>-backup backup-now"): NEWER,
     Command(KUBERNETES_BACKUPS, RESTORE): NEWER,
-    Command(POSTGRESQL_18, "docker compose up --build --detach --wait"): "builds with packages of apt.postgresql.org",
     Command(
         "docs/monitoring.md: Start",
-        "docker compose -f compose.yaml -f compose.monitoring.yaml up --build --detach --wait",
+        "docker compose -f compose.yaml -f compose.monitoring.yaml up --detach --wait",
     ): "starts images of Grafana, Loki and Alloy, which no test can build; test_monitoring.py checks the files",
+    Command(RUNBOOK, "docker builder prune --force"): "deletes what the builds of all tests have cached",
     Command(UPDATES, "uvx copier update --defaults"): "tests/test_documented_updates.py runs it",
     Command(UPDATES, "make setup check"): "test_make_check_of_a_fresh_render_passes runs it",
 }
 # Other names of the language of commands, which is `sh`.
 SHELLS = {"bash", "console", "shell", "zsh"}
 CONTAINERS = [pytest.mark.containers, pytest.mark.stacks, pytest.mark.xdist_group("containers")]
-# The compose file requires a value, but any value will do.
 PASSWORD = "ballast"  # noqa: S105
 Make = Callable[[Mapping[str, str]], Path]
 
@@ -103,22 +105,22 @@ def contained(connected: Make) -> Iterator[Make]:
 
     def make(answers: Mapping[str, str]) -> Path:
         made.append(connected(answers))
-        require("stand_ins.sh", *images(made[0]))
+        prepare(made[0])
         return made[0]
 
     yield make
     for service in made:
-        down = ("docker", "compose", "--profile", "*", "down", "--volumes", "--timeout", "5")
-        engine(*down, cwd=service, env={"DATABASE_PASSWORD": PASSWORD})
+        for file in ("compose.yaml", "compose.dev.yaml"):
+            engine(
+                *("docker", "compose", "-f", file, "--profile", "*", "down"),
+                *("--volumes", "--remove-orphans", "--timeout", "5"),
+                cwd=service,
+            )
         for kind in ("rm", "volume rm", "rmi"):
-            names = [NAME, f"{NAME}-database", f"{NAME}-data", f"{NAME}-backup", f"{NAME}-backups"]
+            names = [NAME, f"{NAME}-database", f"{NAME}-data", f"{NAME}_data", f"{NAME}-backup", f"{NAME}-backups"]
+            if kind == "rmi":
+                names += engine("docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", NAME).split()
             subprocess.run(["docker", *kind.split(), "--force", *names], capture_output=True, check=False)
-
-
-def images(service: Path) -> list[str]:
-    """The images from which the service builds, and those of the servers that the compose file starts."""
-    services = yaml.safe_load((service / "compose.yaml").read_text(encoding="utf-8"))["services"]
-    return [*base_images(service), *(row["image"] for row in services.values() if "$" not in row["image"])]
 
 
 @pytest.fixture
@@ -278,77 +280,126 @@ class TestInContainers:
 
     @walks(POSTGRESQL, sections=[POSTGRESQL_18], service="contained")
     def test_data_of_postgresql_17_move_to_18_as_the_runbook_says(self, walk: Walk) -> None:
-        """The new server refuses the old files, the dump brings the rows, and the old files stay in the volume."""
-        compose = walk.service / "compose.yaml"
-        new = compose.read_text(encoding="utf-8")
-        old = new.replace("postgres:18-trixie", "postgres:17-bookworm")
-        old = old.replace("data:/var/lib/postgresql", "data:/var/lib/postgresql/data")
-        compose.write_text(old, encoding="utf-8")
-        require("stand_ins.sh", *images(walk.service))
-        psql = "docker compose exec -T postgresql psql --username=service --tuples-only --command"
-        (walk.service / ".env").write_text(f"DATABASE_PASSWORD={PASSWORD}\n", encoding="utf-8")
-        walk.run("docker compose -f compose.yaml up --detach --wait postgresql")
-        walk.run(f"{psql} \"CREATE TABLE kept AS VALUES ('ballast')\"")
-        walk.shell(POSTGRESQL_18, 4)
-        compose.write_text(new, encoding="utf-8")
-        assert walk.run("docker compose up --detach --wait postgresql || echo refused").strip() == "refused"
-        wait_for(lambda: "PostgreSQL data" in walk.run("docker compose logs postgresql"))
-        walk.run("docker compose stop")
+        """The dump brings the rows into the new server, where they belong to the service, and the old volume stays."""
+        with older(walk, "postgresql", "postgres:17-bookworm", "/var/lib/postgresql/data", OLD_POSTGRESQL):
+            psql = "docker compose exec -T postgresql psql --username=service --command"
+            walk.run(f"{psql} 'CREATE TABLE kept AS VALUES (1851)'")
+            walk.shell(POSTGRESQL_18, 4)
         walk.shell(POSTGRESQL_18)
-        assert "ballast" in walk.run(f"{psql} 'TABLE kept'")
-        aside = "docker compose exec -T postgresql cat /var/lib/postgresql/before-18/PG_VERSION"
-        assert walk.run(aside).strip() == "17"
+        psql = (
+            "docker compose -f compose.yaml exec -T postgresql psql --username=postgres service --tuples-only --command"
+        )
+        assert walk.run(f"{psql} 'TABLE kept'").strip() == "1851"
+        owner = f"{psql} \"SELECT tableowner FROM pg_tables WHERE tablename = 'kept'\""  # noqa: S608
+        assert walk.run(owner).strip() == "service"
+        assert walk.run(f"docker volume inspect {NAME}_data")
 
     @walks(MYSQL, sections=[MARIADB_11, IMAGE, DATABASE, TOOLS], service="contained")
     def test_data_of_mariadb_10_stay_in_11_as_the_runbook_says(self, walk: Walk) -> None:
-        """The new server upgrades the old files, and the dump of the old server holds the rows."""
-        compose = walk.service / "compose.yaml"
-        new = compose.read_text(encoding="utf-8")
-        compose.write_text(new.replace("mariadb:11.8", "mariadb:10.11"), encoding="utf-8")
-        require("stand_ins.sh", *images(walk.service))
-        sql = f"docker compose exec -T mysql mariadb --user=service --password={PASSWORD} service --execute"
-        form = f"DATABASE_PASSWORD={PASSWORD}\nSHUTDOWN_DRAIN_SECONDS=0\n"
-        (walk.service / ".env").write_text(form, encoding="utf-8")
-        walk.run("docker compose -f compose.yaml up --detach --wait mysql")
-        walk.run(f"{sql} \"CREATE TABLE kept SELECT 'ballast'\"")
-        walk.shell(MARIADB_11, 4)
-        assert "ballast" in (walk.service / "mariadb-10.sql").read_text(encoding="utf-8")
-        compose.write_text(new, encoding="utf-8")
+        """The new server upgrades a copy of the old files, and the dump of the old server holds the rows."""
+        with older(walk, "mysql", "mariadb:10.11", "/var/lib/mysql", OLD_MARIADB):
+            sql = f"exec -T mysql mariadb --user=service --password={PASSWORD} service --execute"
+            walk.run(f'docker compose {sql} "CREATE TABLE kept SELECT 1851"')
+            walk.shell(MARIADB_11, 4)
+        assert "1851" in (walk.service / "mariadb-10.sql").read_text(encoding="utf-8")
+        refused = walk.run("sh deploy/compose/deploy.sh deploy 1.0.0 2>&1 || true")
+        assert "run: sh deploy/compose/deploy.sh take-over" in refused
         walk.shell(MARIADB_11)
-        assert "ballast" in walk.run(f"{sql} 'SELECT kept.*, VERSION() FROM kept'")  # noqa: S608
-        walk.run("docker compose down --timeout 1")
+        assert "1851" in walk.run(f"docker compose -f compose.yaml {sql} 'SELECT * FROM kept'")  # noqa: S608
+        assert walk.run(f"docker volume inspect {NAME}_data")
+        walk.run("docker compose -f compose.yaml down --timeout 1")
         variables = [f"--env=MARIADB_{name}" for name in ("DATABASE=service", "USER=service", f"PASSWORD={PASSWORD}")]
         server = Container(engine("docker", "run", "--detach", f"--name={NAME}-database", *variables, "mariadb:11.8"))
         address = server.inspect()["NetworkSettings"]["IPAddress"]
         deploy(walk, f"mysql://service:{PASSWORD}@{address}:3306/service")
         assert re.search(r"/backups/\S+\.tar\.gz: ", walk.shell(TOOLS))
 
-    @walks(SQLITE, sections=[IMAGE, DATABASE, COMPOSE], service="contained")
+    @walks(SQLITE, sections=[IMAGE, DATABASE, DEPLOY, RUNBOOK, COMPOSE], service="contained")
     def test_the_image_is_deployed_and_its_data_comes_back(self, walk: Walk) -> None:
         deploy(walk, f"sqlite:////data/{NAME}.db")
-        walk.run("docker compose -f compose.yaml up --build --detach --wait")
+        walk.shell(DEPLOY, 1)
+        fill_in(walk, ALLOWED_HOSTS="localhost", SHUTDOWN_DRAIN_SECONDS="0", **PORTS)
+        walk.shell(DEPLOY, 1)
+        walk.run("make deploy VERSION=1.0.1")
+        walk.shell(DEPLOY)
+        assert "deploy 1.0.1 ok" in walk.shell(RUNBOOK, 3)
+        walk.shell(RUNBOOK)
         client = Client(8000)
         status, note = client.request("POST", "/api/v1/notes", {"title": "Hello"})
         assert status == 201
         names = walk.shell(COMPOSE, 3).split()
         assert client.request("DELETE", f"/api/v1/notes/{note['id']}")[0] == 204
-        walk.shell(COMPOSE, values={"NAME": names[-1]})
+        walk.shell(COMPOSE, 3, values={"NAME": names[-1]})
         assert {path.name for path in walk.service.glob("copies/**/*.tar.gz")} >= {names[-1]}
         wait_for(lambda: client.request("GET", f"/api/v1/notes/{note['id']}") == (200, note))
+        with offsite(walk) as server:
+            walk.shell(COMPOSE)
+            wait_for(lambda: names[-1] in server.sh("ls /tmp/backups || true"))
 
     @walks(DUCKDB, sections=[IMAGE, DATABASE], service="contained")
     def test_the_image_of_an_exclusive_database_is_deployed(self, walk: Walk) -> None:
         deploy(walk, f"duckdb:////data/{NAME}.duckdb")
 
 
+OLD_POSTGRESQL = {"POSTGRES_USER": "service", "POSTGRES_PASSWORD": PASSWORD}
+OLD_MARIADB = {"MARIADB_DATABASE": "service", "MARIADB_USER": "service", "MARIADB_PASSWORD": PASSWORD}
+# Other programs may have the ports of HTTP and HTTPS.
+PORTS = {"HTTP_PORT": "127.0.0.1:0", "HTTPS_PORT": "127.0.0.1:0"}
+
+
+@contextmanager
+def older(walk: Walk, server: str, image: str, folder: str, variables: Mapping[str, str]) -> Iterator[None]:
+    """Run the containers of the compose.yaml of an older release during the block."""
+    require("stand_ins.sh", image)
+    database = {"image": image, "environment": dict(variables), "volumes": [f"data:{folder}"], "healthcheck": {}}
+    probe = "pg_isready --host=127.0.0.1" if server == "postgresql" else "healthcheck.sh --connect"
+    database["healthcheck"] = {"test": probe, "interval": "1s", "retries": 120}
+    app = {"image": image, "entrypoint": ["sleep", "infinity"], "init": True}
+    services = {"app": app, server: database}
+    compose = walk.service / "compose.yaml"
+    new = compose.read_text(encoding="utf-8")
+    compose.write_text(json.dumps({"services": services, "volumes": {"data": {}}}), encoding="utf-8")
+    settings = {"DATABASE_PASSWORD": PASSWORD, "SHUTDOWN_DRAIN_SECONDS": "0", **PORTS}
+    text = "".join(f"{name}={value}\n" for name, value in settings.items())
+    (walk.service / ".env").write_text(text, encoding="utf-8")
+    walk.run("docker compose -f compose.yaml up --detach --wait")
+    yield
+    compose.write_text(new, encoding="utf-8")
+
+
+@contextmanager
+def offsite(walk: Walk) -> Iterator[Container]:
+    """Run another machine that takes files by WebDAV, in the place of a cloud, and set the service up for it."""
+    fill_in(walk, BACKUP_COPY_TO="offsite:backups")
+    rclone = yaml.safe_load((walk.service / "compose.yaml").read_text(encoding="utf-8"))["services"]["backup-copy"][
+        "image"
+    ]
+    require("stand_ins.sh", rclone)
+    remote = "[offsite]\ntype = webdav\nvendor = other\nurl = http://offsite:8080\n"
+    (walk.service / "secrets/rclone.conf").write_text(remote, encoding="utf-8")
+    network = (f"--network={NAME}_edge", "--network-alias=offsite")
+    serve = ("serve", "webdav", "/tmp", "--addr", ":8080")  # noqa: S108
+    server = Container(engine("docker", "run", "--detach", f"--name={NAME}-database", *network, rclone, *serve))
+    try:
+        yield server
+    finally:
+        engine("docker", "rm", "--force", server.name)
+
+
+def fill_in(walk: Walk, **values: str) -> None:
+    """Fill in the form, and add what it does not have."""
+    form = walk.service / ".env"
+    text = form.read_text(encoding="utf-8")
+    for name, value in values.items():
+        text, count = re.subn(rf"^(# )?{name}=.*", f"{name}={value}", text, flags=re.MULTILINE)
+        text += f"{name}={value}\n" * (not count)
+    form.write_text(text, encoding="utf-8")
+
+
 def deploy(walk: Walk, url: str) -> None:
     """Build the image, fill in the settings, and start the service as docs/deployment.md says."""
     walk.shell(IMAGE, 2)
-    form = walk.service / ".env"
-    text = form.read_text(encoding="utf-8")
-    for name, value in (("ALLOWED_HOSTS", "localhost"), ("DATABASE_URL", url), ("SHUTDOWN_DRAIN_SECONDS", "0")):
-        text = re.sub(rf"^{name}=.*", f"{name}={value}", text, flags=re.MULTILINE)
-    form.write_text(text, encoding="utf-8")
+    fill_in(walk, ALLOWED_HOSTS="localhost", DATABASE_URL=url, SHUTDOWN_DRAIN_SECONDS="0")
     walk.shell(IMAGE)
     # The release before, which these commands replace.
     engine("docker", "run", "--detach", f"--name={NAME}", "--env-file=.env", NAME, "check", cwd=walk.service)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from containers.engine import Client, Container, base_images, build, require, require_engine, run, wait_for
+from deployments.machine import prepare
 from rendering import Renderer
 
 pytestmark = [pytest.mark.containers, pytest.mark.xdist_group("containers")]
@@ -225,17 +226,25 @@ def drain_under_load(container: Container, say: Say) -> None:
 
 
 class Stack:
-    """The rendered compose files as a separate project on a free port."""
+    """One of the rendered compose files as a separate project on free ports."""
 
-    def __init__(self, service: Path, image: str) -> None:
+    def __init__(self, service: Path, file: str, project: str) -> None:
         self.service = service
-        self.environment = {"COMPOSE_PROJECT_NAME": image.replace(":", "-"), "IMAGE": image, "PORT": "0"}
+        self.file = file
+        self.environment = {
+            "COMPOSE_PROJECT_NAME": project,
+            "PORT": "0",
+            "HTTP_PORT": "127.0.0.1:0",
+            "HTTPS_PORT": "127.0.0.1:0",
+            "SHUTDOWN_DRAIN_SECONDS": "2",
+        }
 
     def __call__(self, *arguments: str) -> str:
-        return run("docker", "compose", *arguments, cwd=self.service, env=self.environment)
+        return run("docker", "compose", "--file", self.file, *arguments, cwd=self.service, env=self.environment)
 
-    def build(self, *arguments: str) -> str:
-        return build("docker", "compose", *arguments, cwd=self.service, env=self.environment)
+    def build(self) -> str:
+        command = ("docker", "compose", "--file", self.file, "build")
+        return build(*command, cwd=self.service, env=self.environment)
 
     def make(self, target: str) -> str:
         return run("make", target, cwd=self.service, env=self.environment)
@@ -244,65 +253,74 @@ class Stack:
         mine = f"label=com.docker.compose.project={self.environment['COMPOSE_PROJECT_NAME']}"
         return run("docker", "volume", "ls", "--quiet", "--filter", mine)
 
-    def containers(self, *files: str) -> dict[str, Any]:
-        names = self(*files, "ps", "--all", "--quiet").split()
-        reports = [Container(name).inspect() for name in names]
+    def containers(self) -> dict[str, Any]:
+        reports = [Container(name).inspect() for name in self("ps", "--all", "--quiet").split()]
         return {report["Config"]["Labels"]["com.docker.compose.service"]: report for report in reports}
 
+    def remove(self) -> None:
+        self("--profile", "*", "down", "--volumes", "--timeout", "1", "--rmi", "local")
+
 
 @pytest.fixture(scope="module")
-def stack(service: Path, image: str) -> Iterator[Stack]:
-    stack = Stack(service, image)
+def stack(service: Path) -> Iterator[Stack]:
+    """The containers for development."""
+    stack = Stack(service, "compose.dev.yaml", f"{service.name}-dev-{os.getpid()}")
     yield stack
-    stack("--profile", "*", "down", "--volumes", "--timeout", "1")
-    run("docker", "rmi", "--force", f"{service.name}:development")
+    stack.remove()
 
 
 @pytest.fixture(scope="module")
-def production(stack: Stack) -> dict[str, Any]:
-    """Return the engine's report of each container of the healthy production stack."""
-    stack("-f", "compose.yaml", "config", "--quiet")
-    stack.build("-f", "compose.yaml", "build")
-    stack("-f", "compose.yaml", "up", "--build", "--wait")
-    return stack.containers()
+def production(service: Path) -> Iterator[Stack]:
+    """The healthy production stack, started by hand."""
+    prepare(service)
+    stack = Stack(service, "compose.yaml", f"{service.name}-{os.getpid()}")
+    run("sh", "deploy/compose/deploy.sh", "secrets", cwd=service)
+    stack("config", "--quiet")
+    stack.build()
+    stack("up", "--wait")
+    yield stack
+    stack.remove()
 
 
-def test_the_production_stack_is_healthy_and_bounded(production: dict[str, Any]) -> None:
-    app, migrate, backup = production["app"], production["migrate"], production["backup"]
+def test_the_production_stack_is_healthy_and_bounded(production: Stack) -> None:
+    containers = production.containers()
+    app, migrate, backup, proxy = (containers[name] for name in ("app", "migrate", "backup", "proxy"))
     assert (migrate["State"]["Status"], migrate["State"]["ExitCode"]) == ("exited", 0)
     assert app["State"]["Health"]["Status"] == "healthy"
     assert backup["State"]["Health"]["Status"] == "healthy", "the first backup is made at once"
     for host in (app["HostConfig"], migrate["HostConfig"], backup["HostConfig"]):
         assert (host["NanoCpus"], host["Memory"], host["MemoryReservation"]) == (10**9, 512 << 20, 256 << 20)
+    for host in (app["HostConfig"], migrate["HostConfig"], backup["HostConfig"], proxy["HostConfig"]):
         assert (host["ReadonlyRootfs"], host["CapDrop"], host["Privileged"]) == (True, ["ALL"], False)
         assert host["SecurityOpt"] == ["no-new-privileges:true"]
         assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-file": "5", "max-size": "10m"}}
     assert app["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
-    assert app["HostConfig"]["PortBindings"]["8000/tcp"][0]["HostIp"] == "127.0.0.1"
-    client = Container(app["Id"]).client()
+    assert not app["HostConfig"]["PortBindings"]
+    assert proxy["HostConfig"]["PortBindings"]["8000/tcp"][0]["HostIp"] == "127.0.0.1"
+    client = Container(proxy["Id"]).client()
     assert client.request("GET", "/health")[1]["environment"] == "production"
     assert client.request("GET", "/api/v1/notes")[0] == 200, "the schema is there"
 
 
-def test_the_data_comes_back_from_the_container_s_backup(stack: Stack, production: dict[str, Any]) -> None:
-    files, backup = ("-f", "compose.yaml"), Container(production["backup"]["Id"])
-    client = Container(production["app"]["Id"]).client()
+def test_the_data_comes_back_from_the_container_s_backup(production: Stack) -> None:
+    containers = production.containers()
+    backup, client = Container(containers["backup"]["Id"]), Container(containers["proxy"]["Id"]).client()
     status, note = client.request("POST", "/api/v1/notes", {"title": "Ballast", "body": "Stow it low."})
     assert status == 201
-    stack(*files, "run", "--rm", "--no-deps", "backup", "backup")
+    production("run", "--rm", "--no-deps", "backup", "backup")
     newest = backup.sh("ls /backups").split()[-1]
     assert client.request("DELETE", f"/api/v1/notes/{note['id']}")[0] == 204
-    stack(*files, "run", "--rm", "--no-deps", "backup", "restore", newest, "--replace")
+    production("run", "--rm", "--no-deps", "backup", "restore", newest, "--replace")
     assert client.request("GET", f"/api/v1/notes/{note['id']}") == (200, note)
     began = time.monotonic()
-    stack(*files, "stop", "--timeout", "60", "backup")
+    production("stop", "--timeout", "60", "backup")
     assert time.monotonic() - began < 20, "it ends as soon as it is told"
     assert backup.inspect()["State"]["ExitCode"] == 0
-    stack(*files, "start", "backup")
+    production("start", "backup")
 
 
-def test_the_grace_period_is_longer_than_a_stop_may_take(service: Path, production: dict[str, Any]) -> None:
-    app = production["app"]
+def test_the_grace_period_is_longer_than_a_stop_may_take(service: Path, production: Stack) -> None:
+    app = production.containers()["app"]
     package = next(service.glob("src/*")).name
     settings = Container(app["Id"]).sh(f"python -m {package} settings").splitlines()
     in_force = dict(line.split("=", 1) for line in settings)
@@ -311,7 +329,7 @@ def test_the_grace_period_is_longer_than_a_stop_may_take(service: Path, producti
 
 
 def test_the_development_stack_reloads_what_is_saved(stack: Stack) -> None:
-    stack.build("build")
+    stack.build()
     stack.make("up")
     app = Container(stack.containers()["app"]["Id"])
 
@@ -328,7 +346,7 @@ def test_the_development_stack_reloads_what_is_saved(stack: Stack) -> None:
 
 def test_make_logs_follows_the_containers_and_make_down_stops_them(stack: Stack) -> None:
     """Stored data survive `make down`."""
-    stack.build("build")
+    stack.build()
     stack.make("up")
     stored = stack.volumes()
     with subprocess.Popen(

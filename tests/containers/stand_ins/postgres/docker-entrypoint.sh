@@ -14,10 +14,13 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
             exit 1
         fi
     done
+    export POSTGRES_USER=${POSTGRES_USER:-postgres} POSTGRES_PASSWORD=${POSTGRES_PASSWORD:-$(cat "$POSTGRES_PASSWORD_FILE")}
     initdb --username="$POSTGRES_USER" --pwfile=<(echo "$POSTGRES_PASSWORD") >/dev/null
     echo "host all all all scram-sha-256" >>"$PGDATA/pg_hba.conf"
     pg_ctl -o "-c listen_addresses=''" -w start >/dev/null
-    createdb --username="$POSTGRES_USER" "${POSTGRES_DB:-$POSTGRES_USER}"
+    if [ "$POSTGRES_USER" != postgres ]; then createdb --username="$POSTGRES_USER" "${POSTGRES_DB:-$POSTGRES_USER}"; fi
+    # shellcheck disable=SC1090 # the official entrypoint runs a script in this shell if it is not executable
+    for script in /docker-entrypoint-initdb.d/*.sh; do if [ -e "$script" ]; then . "$script"; fi; done
     pg_ctl -m fast -w stop >/dev/null
 fi
 exec postgres -c listen_addresses='*'
