@@ -19,7 +19,7 @@ export npm_config_fetch_retries ?= 5
 unexport PYTHONDONTWRITEBYTECODE PYTHONUNBUFFERED
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick faults lint format docs bench chaos alerts cluster dashboards versions canary render where clean
+.PHONY: help setup demo test test-quick faults lint format docs bench chaos alerts cluster deployments dashboards versions canary render where clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -79,6 +79,9 @@ dashboards: setup ## write the dashboards of a rendered service from scripts/das
 
 cluster: setup ## deploy a service to a real Kubernetes node, and disturb it (needs root); write the table of docs/reliability.md
 	@PYTHONPATH=tests $(BIN)/python -m cluster.table
+
+deployments: setup ## deploy services with Docker Compose again and again under load, write the table of docs/reliability.md
+	@PYTHONPATH=tests $(BIN)/python -m deployments.table $(STACKS) $(if $(COUNT),--count $(COUNT))
 
 versions: setup ## run services on every version of Python and the servers, write docs/versions.md (needs root)
 	@PYTHONPATH=tests $(BIN)/python -m versions.table $(SUITES)
