@@ -51,11 +51,23 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Process,
 class Traced:
     """A service that sends its traces to a collector; `flush` sends them now."""
 
-    def __init__(self, start: Start, url: str, behaviours: dict[str, Callable[..., Any]], **settings: Any) -> None:
+    def __init__(
+        self,
+        start: Start,
+        url: str,
+        behaviours: dict[str, Callable[..., Any]],
+        install: Callable[[Any], object] = lambda chassis: None,
+        **settings: Any,
+    ) -> None:
         self._chassis: list[Any] = []
         # Without a rate limit, because one in Redis has spans as well.
         chosen = {"otel_exporter_otlp_endpoint": url, "otel_traces_sampler_arg": 1, "rate_limit_enabled": False}
-        self.client = start(behaviours, install=self._chassis.append, health_check_cache_seconds=0, **chosen | settings)
+
+        def installed(chassis: Any) -> None:
+            self._chassis.append(chassis)
+            install(chassis)
+
+        self.client = start(behaviours, install=installed, health_check_cache_seconds=0, **chosen | settings)
 
     @property
     def chassis(self) -> Any:
@@ -78,7 +90,7 @@ Trace = Callable[..., Traced]
 
 @pytest.fixture
 def traced(collector: Collector, start: Start) -> Trace:
-    """Start a service; `behaviours` are those of its routes, and other arguments are settings."""
+    """Start a service; `behaviours` are those of its routes, and other arguments are those of `Traced`."""
 
     def start_one(behaviours: dict[str, Callable[..., Any]] | None = None, **settings: Any) -> Traced:
         return Traced(start, collector.url, behaviours or {}, **settings)
@@ -381,8 +393,8 @@ def test_trace_continues_in_the_service_that_is_called(
 
     other, other_collector = process
     call = lambda: status_of(clients.http_client(service.chassis, "prices").get(THING))  # noqa: E731
-    service = traced({"call": call})
-    clients.add_http_client(service.chassis, "prices", other.url)
+    # The service closes only clients that were added before it started.
+    service = traced({"call": call}, install=lambda chassis: clients.add_http_client(chassis, "prices", other.url))
     assert service.client.get("/api/here/call").json() == 200
     service.flush()
     there = other_collector.named(THING_SPAN)
