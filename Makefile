@@ -19,7 +19,7 @@ export npm_config_fetch_retries ?= 5
 unexport PYTHONDONTWRITEBYTECODE PYTHONUNBUFFERED
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick faults lint format docs bench chaos alerts cluster deployments dashboards versions canary render where clean
+.PHONY: help setup demo test test-quick aws faults lint format docs bench chaos alerts cluster deployments dashboards versions canary render where clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -44,11 +44,14 @@ setup: .venv/.ready ## install the tools of this repository
 demo: setup ## render the default service, install, start, call and stop it
 	@$(BIN)/python scripts/demo.py
 
-test: setup lint ## run the suite, except `make faults` and `make chaos`
-	@$(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder -m "not chaos and not faults"
+test: setup lint ## run the suite, except `make aws`, `make faults` and `make chaos`
+	@$(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder -m "not aws and not chaos and not faults"
 
 test-quick: setup ## run what needs no installation, no container and no old release
-	@$(BIN)/python -m pytest -q -n auto --dist loadgroup --no-loadscope-reorder -m "not stacks and not containers and not update and not faults and not chaos and not alerts"
+	@$(BIN)/python -m pytest -q -n auto --dist loadgroup --no-loadscope-reorder -m "not aws and not stacks and not containers and not update and not faults and not chaos and not alerts"
+
+aws: setup ## create, change and destroy the environment on AWS in a simulator; needs Terraform, takes minutes
+	@$(BIN)/python -m pytest -q -m aws
 
 faults: setup ## apply each mutation of the contract in a service, and check that its test fails
 	@$(BIN)/python -m pytest -q -n auto -m faults

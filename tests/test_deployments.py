@@ -9,7 +9,7 @@ from deployments import Target, read
 from environments import connect
 from live import run
 from production import filled_in
-from questions import values
+from questions import metadata, values
 from rendering import Render, Renderer
 
 TARGETS = values()["deployment"]
@@ -73,19 +73,22 @@ def test_a_target_migrates_where_there_is_a_schema(targets: list[tuple[Render, T
 
 
 @pytest.fixture(params=SERVICES)
-def deployed(request: pytest.FixtureRequest, renderer: Renderer, installed: Path, tmp_path: Path) -> Path:
-    """A service of each database with every target, installed."""
-    service = renderer(tmp_path / "service", {**SERVICES[request.param], "deployment": TARGETS}).path
-    connect(service, installed)
+def deployed(request: pytest.FixtureRequest, renderer: Renderer, installed: Path, tmp_path: Path) -> Render:
+    """A service of each database with every target that can have it, installed."""
+    answers = SERVICES[request.param]
+    file = metadata("database")[answers["database"]]["file"]
+    targets = [name for name in TARGETS if name != "aws" or not file]
+    service = renderer(tmp_path / "service", {**answers, "deployment": targets})
+    connect(service.path, installed)
     return service
 
 
 @pytest.mark.stacks
-def test_the_settings_of_a_target_are_valid(deployed: Path) -> None:
+def test_the_settings_of_a_target_are_valid(deployed: Render) -> None:
     """`check` accepts exactly what each target sets, so nothing required is missing."""
-    package = next(path.name for path in (deployed / "src").iterdir() if (path / "__main__.py").exists())
-    for name in TARGETS:
-        settings = read(name, deployed).settings
+    service, package = deployed.path, deployed.answers["package_name"]
+    for name in deployed.answers["deployment"]:
+        settings = read(name, service).settings
         assert settings["ENVIRONMENT"] == "production"
         run("env", "--ignore-environment", *(f"{key}={value}" for key, value in settings.items()),
-            str(deployed / ".venv/bin/python"), "-m", package, "check", cwd=deployed / "src")  # fmt: skip
+            str(service / ".venv/bin/python"), "-m", package, "check", cwd=service / "src")  # fmt: skip

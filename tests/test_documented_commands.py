@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import targets
 import yaml
+from aws.documented import PUSH
 from containers.engine import Client, Container, require, require_engine, wait_for
 from containers.engine import run as engine
 from deployments.machine import prepare
@@ -70,6 +71,22 @@ NOT_RUN = {
     ): CLUSTER,
     Command(KUBERNETES_BACKUPS, "kubectl create job --from cronjob/<service_name>-backup backup-now"): NEWER,
     Command(KUBERNETES_BACKUPS, RESTORE): NEWER,
+    **dict.fromkeys(
+        (
+            Command(
+                PUSH,
+                "registry=$(aws ecr describe-repositories --repository-names <service_name>-production"
+                " --query 'repositories[0].repositoryUri' --output text)",
+            ),
+            Command(
+                PUSH,
+                'aws ecr get-login-password | docker login --username AWS --password-stdin "${registry%%/*}"',
+            ),
+            Command(PUSH, 'docker build --tag "$registry:1.0.0" .'),
+            Command(PUSH, 'docker push "$registry:1.0.0"'),
+        ),
+        "pushes to a registry of AWS, which the simulator does not have",
+    ),
     Command(
         "docs/monitoring.md: Start",
         "docker compose -f compose.yaml -f compose.monitoring.yaml up --detach --wait",

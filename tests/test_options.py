@@ -154,7 +154,7 @@ def test_the_named_stacks_hold_every_pair_of_stack_and_features() -> None:
     assert all(stack.startswith(f"{answers(stack)['framework']}-{answers(stack)['database']}") for stack in STACKS)
     axes = {name: factors()[name] for name in ("framework", "database", "cache", "features")}
     every = (dict(zip(axes, row, strict=True)) for row in product(*axes.values()))
-    rows = [row for row in every if offered(row | {"ci": "none", "repository": ""})]
+    rows = [row for row in every if offered(row | {"ci": "none", "repository": "", "deployment": []})]
     # Any monitoring goes with any stack.
     watched = product(rows, factors()["monitoring"])
     wanted = _pairs(row | {"chosen": {*row["features"], *monitoring}} for row, monitoring in watched)

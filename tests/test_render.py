@@ -117,6 +117,7 @@ FILES = {
     },
     "sql": r"/chassis/database/(?!pool|disk_space|file)|^migrations/",
     "compose": r"^compose\.yaml$",
+    "aws": r"^deploy/aws/service/service\.tf$",
     "github": r"^\.github/",
 }
 
@@ -229,6 +230,7 @@ FAULTS: Mapping[str, tuple[str, str]] = {
         "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps: [{ruun: x}]\n",
     ),
     "shellcheck": ("a.sh", "#!/bin/sh\necho $1\n"),
+    "terraform": ("a.tf", "locals {\n  a=1\n}\n"),
     "yamllint": ("a.yml", "a:   1\n"),
 }
 
