@@ -14,7 +14,7 @@ from containers.engine import run
 
 from cluster.world import ADDRESS, NAME, World, wait_for
 
-UPDATES = 20
+UPDATES = 5
 SETTLE_SECONDS = 3
 
 

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -22,7 +23,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "seawor
 NAME = "seaworthy-cluster"
 NAMESPACE = f"{NAME}-production"
 ADDRESS, DATABASE = "10.96.0.80", "10.96.0.54"
-PASSWORD = "ballast"  # noqa: S105
+PASSWORD = "ballast-and-keel"  # noqa: S105
 PATIENCE_SECONDS = 300
 SETTINGS = {"ALLOWED_HOSTS": ADDRESS, "RATE_LIMIT_DEFAULT": "1000000/minute", "LOG_LEVEL": "WARNING"}
 # An address that does not change, and a deadline that is shorter than a person's patience.
@@ -57,7 +58,10 @@ spec:
             - {{name: POSTGRES_USER, value: service}}
             - {{name: POSTGRES_PASSWORD, value: {PASSWORD}}}
           volumeMounts: [{{name: data, mountPath: /var/lib/postgresql}}]
-          readinessProbe: {{exec: {{command: [pg_isready, --host=127.0.0.1, --username=service]}}, periodSeconds: 1}}
+          readinessProbe:
+            exec: {{command: [pg_isready, --host=127.0.0.1, --username=service]}}
+            periodSeconds: 1
+            timeoutSeconds: 10
       volumes: [{{name: data, emptyDir: {{}}}}]
 """
 ADD_A_COLUMN = '''\
@@ -92,6 +96,13 @@ def wait_for(what: Callable[[], object], seconds: float = PATIENCE_SECONDS) -> f
         assert time.monotonic() - began < seconds, f"still waiting after {seconds:.0f} s"
         time.sleep(0.2)
     return time.monotonic() - began
+
+
+def is_listening(address: str, port: int) -> bool:
+    """Whether connections are accepted. kube-proxy notices a ready pod a little later than the API server."""
+    with socket.socket() as connection:
+        connection.settimeout(5)
+        return connection.connect_ex((address, port)) == 0
 
 
 @dataclass(frozen=True)
@@ -184,7 +195,12 @@ def running(render: Render, kubectl: str, scratch: Path) -> Iterator[World]:
     releases(render)
     fill_in(render.path)
     path = os.pathsep.join([str(HERE / "bin"), str(CACHE / "bin"), os.environ["PATH"]])
-    extra = {"KUBECONFIG": str(scratch / "kubeconfig"), "KUBECTL": kubectl, "PYTHON": sys.executable, "PATH": path}
+    extra = {
+        "KUBECONFIG": str(scratch / "kubeconfig"),
+        "KUBECTL": kubectl,
+        "CLUSTER_PYTHON": str(Path(sys.executable).absolute()),
+        "PATH": path,
+    }
     outer = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
     world = World(render.path, outer | extra, render.answers["package_name"])
     try:
@@ -193,6 +209,7 @@ def running(render: Render, kubectl: str, scratch: Path) -> Iterator[World]:
         wait_for(lambda: "default" in world.kubectl("get", "serviceaccounts"))
         world.kubectl("apply", "--filename", "-", stdin=POSTGRESQL)
         world.kubectl("rollout", "status", "deployment/database", f"--timeout={PATIENCE_SECONDS}s")
+        wait_for(lambda: is_listening(DATABASE, 5432))
         world.release("1")
         wait_for(world.is_settled)
         # It fails if the pod is not protected as production requires, or has a schema of another release.
