@@ -12,7 +12,7 @@ import private_servers
 from live import STOP_SECONDS, Live, environment
 
 # Targets that print one line if no container engine is available.
-NEED_AN_ENGINE = ("build", "smoke", "services", "up", "down", "logs", "deploy", "rollback")
+NEED_AN_ENGINE = ("build", "smoke", "scan", "sbom", "services", "up", "down", "logs", "deploy", "rollback")
 # Targets that other tests run.
 TRIED_ELSEWHERE = {
     "setup",
@@ -31,6 +31,7 @@ TRIED_ELSEWHERE = {
     "kubernetes-rules",
 }
 TRIED_HERE = {"help", "run", "health", "validate", "backup", "restore", "format", "settings-docs", "servers", "load"}
+TRIED_HERE |= {"audit", "secrets", "lint-image"}
 COMMANDS = ("sudo", "apt-get")
 
 
