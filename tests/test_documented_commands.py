@@ -57,6 +57,7 @@ RESTORE = r"""kubectl create job --from cronjob/<service_name>-backup restore --
     | kubectl apply --filename -"""
 OVERLAYS = "deploy/kubernetes/overlays/production"
 
+RELEASE = "docs/deployment.md: Release pipeline"
 # Commands that no test below runs, and why or where else.
 NOT_RUN = {
     Command(ON_KUBERNETES, f"kubectl apply --filename {OVERLAYS}/namespace.yaml"): CLUSTER,
@@ -92,6 +93,9 @@ NOT_RUN = {
         "docker compose -f compose.yaml -f compose.monitoring.yaml up --detach --wait",
     ): "starts images of Grafana, Loki and Alloy, which no test can build; test_monitoring.py checks the files",
     Command(RUNBOOK, "docker builder prune --force"): "deletes what the builds of all tests have cached",
+    Command(RELEASE, "git tag v0.1.0"): "test_pipelines.py runs the pipeline of this tag",
+    Command(RELEASE, "git push origin v0.1.0"): "needs a repository at GitHub or GitLab",
+    Command(RELEASE, "gh workflow run deploy.yml --ref v0.1.0"): "needs GitHub; test_pipelines.py runs the workflow",
     Command(UPDATES, "uvx copier update --defaults"): "tests/test_documented_updates.py runs it",
     Command(UPDATES, "make setup check"): "test_make_check_of_a_fresh_render_passes runs it",
 }

@@ -135,9 +135,8 @@ def test_an_update_adds_monitoring_with_its_own_files_and_keeps_them(service: Ma
     assert differences(territory(found, yours=False), territory(fresh, yours=False)) == []
     mine = [path for path in fresh if path.startswith(("load/", "monitoring/", ".github/"))]
     mine.remove("monitoring/alertmanager.yml")
-    assert {".github/workflows/ci.yml", "load/scenario.py", "monitoring/slo.yml", "monitoring/rules/yours.yml"} <= set(
-        mine
-    )
+    assert {f".github/workflows/{name}.yml" for name in ("ci", "release", "deploy")} <= set(mine)
+    assert {"load/scenario.py", "monitoring/slo.yml", "monitoring/rules/yours.yml"} <= set(mine)
     assert [path for path in mine if found.get(path) != fresh[path]] == []
     assert [path for path in before if path not in found] == []
     objectives = project / "monitoring/slo.yml"

@@ -142,7 +142,7 @@ def test_a_disabled_entry_shows_its_reason(prompts: Terminal, tmp_path: Path) ->
         prompts.wait(ask(name))
         prompts.press(ENTER)
     prompts.wait(ask("ci"), "GitHub Actions - checks every push (github needs repository as owner/name)")
-    prompts.press(UP, ENTER)
+    prompts.press(UP, UP, ENTER)  # to GitLab, and past GitHub back to the last entry
     prompts.wait(ask("license"))
     prompts.press(ENTER)
     assert prompts.finish() == 0

@@ -118,7 +118,8 @@ FILES = {
     "sql": r"/chassis/database/(?!pool|disk_space|file)|^migrations/",
     "compose": r"^compose\.yaml$",
     "aws": r"^deploy/aws/service/service\.tf$",
-    "github": r"^\.github/",
+    "github": r"^\.github/(?!workflows/(chassis-)?deploy)",
+    "gitlab": r"^\.gitlab",
 }
 
 
@@ -219,7 +220,9 @@ FAULTS: Mapping[str, tuple[str, str]] = {
     "hadolint": ("Dockerfile", "FROM python\nRUN cd /tmp\n"),
     "compose": ("compose.yaml", "services: {app: {imagee: x}}\n"),
     "workflows": (".github/workflows/ci.yml", "on: push\njobs: {a: {runs_on: x}}\n"),
+    "gitlab": (".gitlab-ci.yml", "code: {script: [make], imagee: x}\n"),
     "dependabot": (".github/dependabot.yml", "version: 3\n"),
+    "renovate": ("renovate.json", '{"enabledManagers": "copier"}\n'),
     "zizmor": (
         ".github/workflows/ci.yml",
         "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps:\n"

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Set
 
 import pytest
 from pathspec import GitIgnoreSpec
-from questions import ROOT, questions
+from questions import ROOT, metadata, questions
 from rendering import Render
 
 # Names in documents that are not settings: of make, compose.yaml, deploy.sh, migrations/env.py, OpenTelemetry's SDK,
@@ -21,6 +21,10 @@ NO_SETTINGS = {
     "READY_SECONDS",
     "VERIFY_CA",
     "VERIFY_IDENTITY",
+}
+# The values that a pipeline needs to deploy.
+NO_SETTINGS |= {"DEPLOY_URL"} | {
+    name for row in metadata("deployment").values() for name in [*row.get("variables", []), *row.get("secrets", [])]
 }
 WHOSE = ("yours", "chassis")
 
