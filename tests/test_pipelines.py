@@ -564,3 +564,30 @@ def test_deployment_of_an_image_that_is_not_signed_or_not_there_is_refused(
         assert (done.returncode, done.stdout) == (1, "")
     assert "registry.example.com/orders:0.1.0 is not in the registry." in done.stderr
     assert [call for call in tools.called() if call.endswith(" ")] == []
+
+
+def test_promotion_to_kubernetes_asks_a_pod_for_its_version(
+    renderer: Renderer, tools: Tools, site: Site, tmp_path: Path
+) -> None:
+    """The kubeconfig and the secrets come from the pipeline. The image for backups has its own digest."""
+    path = renderer(tmp_path / "service", {"database": "postgresql", "deployment": ["kubernetes"]}).path
+    (path / "deploy/kubernetes/deploy.sh").write_text(DEPLOY, encoding="utf-8")
+    kubectl = Tools(tmp_path / "kubectl", names=("kubectl",), answers={"kubectl --namespace": "0.1.0"})
+    given = {**VALUES, "DEPLOY_URL": site.url, "KUBE_CONFIG": "the-config", "KUBE_SECRETS": "NAME=value"}
+    environment = tools.environment(
+        **given, BACKUP_IMAGE=f"r@{DIGEST}", CALLED=str(tools.folder / "called"), REFUSED=str(tools.folder / "refused")
+    )
+    environment["PATH"] = f"{kubectl.folder}{os.pathsep}{environment['PATH']}"
+    done = subprocess.run(
+        ["deploy/promote.sh", "kubernetes", "staging"],
+        cwd=path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert deployments(tools) == [f"deploy.sh deploy staging {IMAGE} r@{DIGEST}"]
+    (call,) = kubectl.called()
+    assert call.endswith("exec --stdin deployment/my-service -- python -I -")
+    assert (path / "deploy/kubernetes/overlays/staging/secrets.env").read_text(encoding="utf-8") == "NAME=value\n"
