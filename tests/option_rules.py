@@ -45,7 +45,8 @@ METADATA: dict[str, dict[str, type]] = {
     | {"secrets?": dict, "tested?": list},
     "monitoring": LABELS
     | {"requirements": list, "paths": list, "docs": str, "page?": str, "port?": int, "secrets?": dict},
-    "deployment": LABELS | {"paths": list, "docs": str, "variables?": list, "secrets?": list, "packages?": list}
+    "deployment": LABELS
+    | {"paths": list, "docs": str, "variables?": list, "secrets?": list, "packages?": list}
     | {"disabled?": str},
     "ci": LABELS | {"host": str, "report": str, "paths?": list, "docs?": str, "disabled?": str},
     "license": LABELS | {"spdx": str},
