@@ -26,7 +26,9 @@ assume() {
 
 # The copy in ECR has the digest of the original.
 copied() {
-    docker buildx imagetools create --tag "$registry:$2" "$1" >&2
+    # ECR refuses a tag that exists, as it does if a version is deployed again.
+    aws ecr describe-images --repository-name "${registry#*/}" --image-ids "imageDigest=${1#*@}" >/dev/null 2>&1 \
+        || docker buildx imagetools create --tag "$registry:$2" "$1" >&2
     echo "$registry@${1#*@}"
 }
 
