@@ -14,7 +14,7 @@ from containers.engine import run
 
 from cluster.world import ADDRESS, NAME, World, wait_for
 
-UPDATES = 5
+UPDATES = 20
 SETTLE_SECONDS = 3
 
 
