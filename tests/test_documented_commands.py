@@ -66,6 +66,11 @@ NOT_RUN = {
         ON_KUBERNETES,
         "make deploy-kubernetes OVERLAY=production IMAGE=registry.example.com/<service_name>@sha256:...",
     ): CLUSTER,
+    Command(
+        ON_KUBERNETES,
+        "make deploy-kubernetes OVERLAY=production IMAGE=registry.example.com/<service_name>@sha256:... \\\n"
+        "    BACKUP_IMAGE=registry.example.com/<service_name>@sha256:...",
+    ): CLUSTER,
     Command(ON_KUBERNETES, "make rollback-kubernetes OVERLAY=production"): CLUSTER,
     Command(
         KUBERNETES_CHECKS, "kubectl exec deployment/<service_name> -- python -m <package_name> deploy-check"

@@ -334,6 +334,8 @@ def test_a_query_is_restricted_to_one_job(query: str, result: str) -> None:
         (("deploy", "prod", "a:1"), "prod is not an environment: use one of production staging"),
         (("deploy", "staging"), "Which image?"),
         (("deploy", "staging", "a; b"), "Which image?"),
+        (("deploy", "staging", "", "a@sha256:b"), "Which image?"),
+        (("deploy", "staging", "a@sha256:b"), "Which image backs up? For example BACKUP_IMAGE=a@sha256:..."),
         (("destroy", "staging"), "destroy is not a command: use deploy or rollback"),
     ],
 )
