@@ -55,6 +55,7 @@ RESTORE = r"""kubectl create job --from cronjob/<service_name>-backup restore --
     | kubectl patch --local --filename - --type json --output yaml \
     --patch '[{"op": "add", "path": "/spec/template/spec/containers/0/args", "value": ["restore", "NAME"]}]' \
     | kubectl apply --filename -"""
+RESTORE_OF_A_FILE = RESTORE.replace("]}]'", """]}, {"op": "remove", "path": "/spec/template/spec/affinity"}]'""")
 OVERLAYS = "deploy/kubernetes/overlays/production"
 
 RELEASE = "docs/deployment.md: Release pipeline"
@@ -77,6 +78,7 @@ NOT_RUN = {
     ): CLUSTER,
     Command(KUBERNETES_BACKUPS, "kubectl create job --from cronjob/<service_name>-backup backup-now"): NEWER,
     Command(KUBERNETES_BACKUPS, RESTORE): NEWER,
+    Command(KUBERNETES_BACKUPS, RESTORE_OF_A_FILE): NEWER,
     **dict.fromkeys(
         (
             Command(
