@@ -167,7 +167,7 @@ resource "aws_ecs_task_definition" "backup" {
     merge(local.container, {
       name        = "upload"
       image       = var.aws_cli_image
-      command     = ["s3", "cp", "--recursive", "--only-show-errors", "/backups", "s3://${aws_s3_bucket.backups.id}/"]
+      command     = ["s3", "cp", "--recursive", "--no-progress", "/backups", "s3://${aws_s3_bucket.backups.id}/"]
       environment = [{ name = "HOME", value = "/tmp" }]
       secrets     = []
       mountPoints = [{ sourceVolume = "backups", containerPath = "/backups", readOnly = true }]
@@ -259,23 +259,24 @@ resource "aws_scheduler_schedule" "backup" {
   }
 }
 
+# The AWS CLI writes this line when a file is in the bucket. `backup_made` of the service is not enough: the upload follows.
 resource "aws_cloudwatch_log_metric_filter" "backup" {
   name           = "${local.name}-backup"
   log_group_name = aws_cloudwatch_log_group.service.name
-  pattern        = "{ $.event = \"backup_made\" }"
+  pattern        = "\"upload:\" \"to s3://${aws_s3_bucket.backups.id}/\""
 
   metric_transformation {
     namespace = local.name
-    name      = "BackupsMade"
+    name      = "BackupsUploaded"
     value     = "1"
   }
 }
 
 resource "aws_cloudwatch_metric_alarm" "backup" {
   alarm_name          = "${local.name}-backup"
-  alarm_description   = "No backup was made for 26 hours. Read the log entries backup_failed: docs/runbook.md"
+  alarm_description   = "No backup has reached the bucket for 26 hours. Read the log entries of backup and upload: docs/runbook.md"
   namespace           = local.name
-  metric_name         = "BackupsMade"
+  metric_name         = "BackupsUploaded"
   statistic           = "Sum"
   period              = 3600
   evaluation_periods  = 26
