@@ -97,8 +97,8 @@ resource "aws_ecr_lifecycle_policy" "this" {
   policy = jsonencode({
     rules = [{
       rulePriority = 1
-      description  = "Keep 50 images, so that a rollback finds its image"
-      selection    = { tagStatus = "any", countType = "imageCountMoreThan", countNumber = 50 }
+      description  = "Keep 50 releases, so that a rollback finds its image: each may have ten images, counting processors and attestations"
+      selection    = { tagStatus = "any", countType = "imageCountMoreThan", countNumber = 500 }
       action       = { type = "expire" }
     }]
   })
