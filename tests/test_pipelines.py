@@ -290,7 +290,7 @@ def test_promotion_that_cannot_deploy_does_not_roll_back(promote: Promote, tools
     tools.refuse("deploy.sh deploy")
     done = promote()
     assert done.returncode == 1
-    assert "0.1.0 was not deployed to production. The release before it continues to serve." in done.stderr
+    assert "The deployment of 0.1.0 to production failed. The version that serves: " in done.stderr
     assert deployments(tools) == ["deploy.sh deploy 0.1.0"]
 
 

@@ -64,7 +64,7 @@ smoke() {
 }
 
 connect
-deploy || fail "$VERSION was not deployed to $environment. The release before it continues to serve."
+deploy || fail "The deployment of $VERSION to $environment failed. The version that serves: $(running || echo none that is ready)."
 if serves_the_version && smoke; then
     echo "$environment runs $VERSION ($IMAGE)."
     exit

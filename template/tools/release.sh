@@ -34,6 +34,8 @@ with_digest() {
 build() {
     platform=$("$docker" version --format '{{.Server.Arch}}')
     image=$repository:$version-$platform
+    # `make` takes it as the label of the images.
+    export VERSION="$version"
     make smoke IMAGE="$image"
     push "$image" ""
     for stage in $stages; do push "$image-$stage" "$stage"; done
