@@ -5,7 +5,7 @@
 #
 # TARGET is a folder next to this file. Its promote.sh defines connect, deploy, rollback and running, which prints the
 # version that serves. These variables describe the release and the checks:
-#   VERSION, IMAGE     its version, and its image with the digest; BACKUP_IMAGE, if the service has an image for backups
+#   VERSION, IMAGE     its version, and its image with the digest; tools/release.sh prints both, and the images of other stages
 #   DEPLOY_URL         the address of the environment; SMOKE_PATH is the path to request, by default /
 #   LOAD=yes           run `make load` in place of 100 requests
 set -eu

@@ -74,7 +74,7 @@ names() {
     printf 'VERSION=%s\nREPOSITORY=%s\nIMAGE=%s\nDIGEST=%s\n' "$version" "$repository" "$image" "${image#*@}"
     for stage in $stages; do
         image=$(with_digest "$repository:$version-$stage")
-        echo "BACKUP_IMAGE=$image"
+        echo "$(echo "$stage" | tr "[:lower:]" "[:upper:]")_IMAGE=$image"
     done
 }
 
