@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Generic
 
 import structlog
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 from sqlalchemy.orm import Session, sessionmaker
 
 from ..app import Chassis
@@ -68,6 +68,8 @@ class Database:
             self.ping()
             yield
         finally:
+            # A thread past its deadline returns its connection later, to the pool that it was taken from.
+            event.listen(self.engine.pool, "checkin", lambda _connection, entry: entry.close())
             self.engine.dispose()
 
 
