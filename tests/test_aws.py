@@ -10,12 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import private_servers
 import pytest
-from aws.documented import FIRST, RELEASE, REMOVE, RUNBOOK, WALKS
+from aws.documented import FIRST, RELEASE, REMOVE, RESTORE, RUNBOOK, WALKS
 from deployments import read
 from documented import Walk
 from live import environment
@@ -41,6 +42,7 @@ provider "aws" {
   skip_credentials_validation = true
 }
 """
+NAME = WALKS.answers["service_name"]
 REPOSITORY = f"{ACCOUNT}.dkr.ecr.eu-central-1.amazonaws.com/seaworthy-docs-production"
 
 
@@ -307,6 +309,17 @@ class TestInASimulatedAccount:
         backup = account.ask("ecs", "describe-task-definition", "--task-definition=seaworthy-docs-production-backup")
         assert backup["taskDefinition"]["containerDefinitions"][0]["image"] == f"{REPOSITORY}@sha256:1b"
         walk.shell(RUNBOOK)
+
+    def test_the_database_is_restored_as_the_runbook_says(self, walk: Walk, account: Account) -> None:
+        """The service has the restored server under the name of the old one, and Terraform manages it."""
+        walk.shell(RESTORE, values={"TIME": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")})
+        servers = account.ask("rds", "describe-db-instances")["DBInstances"]
+        assert {row["DBInstanceIdentifier"] for row in servers} == {f"{NAME}-production", f"{NAME}-production-old"}
+        command = ("rds", "modify-db-instance", f"--db-instance-identifier={NAME}-production-old")
+        account.ask(*command, "--no-deletion-protection")
+        account.ask(
+            "rds", "delete-db-instance", f"--db-instance-identifier={NAME}-production-old", "--skip-final-snapshot"
+        )
 
     def test_the_environment_is_removed_as_the_page_says(self, walk: Walk, account: Account) -> None:
         walk.shell(REMOVE)

@@ -7,6 +7,7 @@ PUSH = "docs/options/aws.md: The first image"
 RELEASE = "docs/options/aws.md: Release"
 REMOVE = "docs/options/aws.md: Remove an environment"
 RUNBOOK = "docs/runbook.md: On AWS"
+RESTORE = "docs/runbook.md: Restore the database on AWS"
 
 ANSWERS = {
     "framework": "fastapi",
@@ -15,5 +16,5 @@ ANSWERS = {
     "repository": "acme/orders",
     "deployment": ["aws"],
 }
-WALKS = Walks({**NAMES, **ANSWERS}, (FIRST, RELEASE, REMOVE, RUNBOOK), "account")
+WALKS = Walks({**NAMES, **ANSWERS}, (FIRST, RELEASE, REMOVE, RUNBOOK, RESTORE), "account")
 DECLARED.append(WALKS)
