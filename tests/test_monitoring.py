@@ -1,9 +1,12 @@
 """The monitoring of a rendered service: its rules, its runbook and its configuration agree with each other."""
 
 import re
+import runpy
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dashboards
@@ -183,3 +186,51 @@ def test_monitoring_is_rendered_with_prometheus_only(renders: list[Render]) -> N
         assert ("monitoring/prometheus.yml" in files) == chosen
         assert ("docs/monitoring.md" in files) == chosen
         assert ("compose.monitoring.yaml" in files) == (chosen and "compose" in render.answers["deployment"])
+
+
+class Events:
+    """Stands in for Locust, whose events call the listeners of tools/load_test.py."""
+
+    def __init__(self) -> None:
+        self.request = self.quitting = self
+
+    def add_listener(self, listener: Callable[..., None]) -> Callable[..., None]:
+        return listener
+
+
+@pytest.mark.parametrize(
+    ("ok", "slow", "rejected", "verdicts", "code"),
+    [
+        (1000, 0, 0, ["met latency"], 0),
+        (1000, 0, 1, ["met latency", "met rate limit"], 0),
+        (990, 60, 0, ["MISSED latency"], 1),
+        (2, 8, 990, ["MISSED latency", "MISSED rate limit"], 1),
+        (0, 0, 1000, ["MISSED latency", "MISSED rate limit"], 1),
+    ],
+)
+def test_load_test_in_which_requests_are_rejected_measures_the_others(
+    monitoring: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    ok: int,
+    slow: int,
+    rejected: int,
+    verdicts: list[str],
+    code: int,
+) -> None:
+    """A response with 429 is fast, and must not improve the latency. More than 1 % of them fail the test."""
+    monkeypatch.setitem(sys.modules, "locust", SimpleNamespace(events=Events()))
+    tool = runpy.run_path(str(monitoring.parent / "tools/load_test.py"))
+    for count, duration, status in ((ok, 20, 200), (slow, 900, 200), (rejected, 1, 429)):
+        error = None if status == 200 else RuntimeError("Too Many Requests")
+        for _ in range(count):
+            tool["record"](
+                name="/", response_time=duration, exception=error, response=SimpleNamespace(status_code=status)
+            )
+    sent = ok + slow + rejected
+    environment = SimpleNamespace(
+        stats=SimpleNamespace(total=SimpleNamespace(num_requests=sent, fail_ratio=rejected / sent))
+    )
+    tool["evaluate"](environment)
+    printed = [re.sub(" +", " ", line.partition(":")[0]) for line in capsys.readouterr().out.splitlines()]
+    assert (printed[1:], environment.process_exit_code) == (verdicts, code)

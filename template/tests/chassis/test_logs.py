@@ -376,6 +376,18 @@ def test_log_file_gets_a_copy_and_is_rotated(start: Start, logs: Logs, folder: P
     assert newest == logs("counted")[-1]
 
 
+def test_log_file_in_the_console_format_has_no_colours(
+    start: Start, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file is not a terminal. Its text is that of stdout."""
+    path = folder / "service.log"
+    start(environment="development", log_format="console", log_file=path)
+    log.warning("order_placed", note="\x1b[31mred")
+    line = path.read_text().splitlines()[-1]
+    assert "\x1b" not in line
+    assert line == re.sub(r"\x1b\[\d+m", "", capsys.readouterr().out.splitlines()[-1])
+
+
 def test_log_file_of_an_earlier_configuration_is_not_written(start: Start, logs: Logs, folder: Path) -> None:
     path = folder / "service.log"
     start(log_file=path)

@@ -42,7 +42,7 @@ class Settings(BaseChassisSettings):
         [], description="Noisy libraries to log at LOG_LEVEL, such as `httpx,sqlalchemy.engine`."
     )
     log_file: Path | None = Field(
-        None, description="File to log to as well as stdout, in the same format; it is rotated."
+        None, description="File to log to as well as stdout, in the same format without colours; it is rotated."
     )
     log_file_max_bytes: int = Field(50_000_000, gt=0, description="Size at which LOG_FILE is rotated.")
     log_file_backups: int = Field(10, ge=0, description="Number of rotated files to retain.")

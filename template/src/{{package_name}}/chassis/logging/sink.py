@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 import time
@@ -14,6 +15,8 @@ from typing import IO
 
 # How long to wait for a full non-blocking stream before its entry is lost.
 _FULL_SECONDS = 1.0
+# The colours of the console format. A file has none.
+_COLOUR = re.compile("\x1b\\[\\d+m")
 
 
 class LogSink:
@@ -53,7 +56,7 @@ class LogSink:
         with suppress(OSError, ValueError):
             _write_all(self._stream or sys.stdout.buffer, entries)
         if self._file is not None:
-            text = entries.decode("utf-8", "replace").rstrip("\n")
+            text = _COLOUR.sub("", entries.decode("utf-8", "replace").rstrip("\n"))
             self._file.handle(LogRecord("", 0, "", 0, text, None, None))
 
     def msg(self, entry: bytes) -> None:
