@@ -11,7 +11,7 @@ OBJECTIVES = Path(__file__).resolve().parents[1] / "monitoring/slo.yml"
 # The share of requests that may be rejected with 429. With more, the test measures the rate limit and not the service.
 MOST_REJECTED = 0.01
 
-# The durations of the requests that succeeded, and of those rejected with 429. Errors are often fast, so they do not count.
+# The durations of requests that succeeded, and of those rejected with 429. Errors are often fast, so they do not count.
 durations_ms: list[float] = []
 rejected_ms: list[float] = []
 
