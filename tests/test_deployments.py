@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from deployments import Target, read
 from environments import connect
 from live import run
@@ -14,6 +15,7 @@ from rendering import Render, Renderer
 
 TARGETS = values()["deployment"]
 PATHS = {"live": "/health/live", "started": "/health/started", "ready": "/health/ready"}
+PINNED = re.compile(r"[a-z/]+:[\w.-]+@sha256:[0-9a-f]{64}")
 # One service for each database, with everything else.
 SERVICES: dict[str, dict[str, Any]] = {
     "fastapi-postgresql": {"framework": "fastapi", "database": "postgresql", "cache": "redis"},
@@ -92,3 +94,12 @@ def test_the_settings_of_a_target_are_valid(deployed: Render) -> None:
         assert settings["ENVIRONMENT"] == "production"
         run("env", "--ignore-environment", *(f"{key}={value}" for key, value in settings.items()),
             str(service / ".venv/bin/python"), "-m", package, "check", cwd=service / "src")  # fmt: skip
+
+
+def test_images_of_production_with_compose_are_pinned_by_digest(renders: list[Render]) -> None:
+    """A tag can change its image. The image of the service is built or pulled for each deployment."""
+    for render in renders:
+        for path in (render.path / name for name in ("compose.yaml", "compose.monitoring.yaml")):
+            services = yaml.safe_load(path.read_text(encoding="utf-8"))["services"] if path.exists() else {}
+            images = {row["image"] for row in services.values() if "image" in row and "$" not in row["image"]}
+            assert not [image for image in images if not PINNED.fullmatch(image)], render.answers
