@@ -205,6 +205,27 @@ def test_release_of_the_environment_is_ignored(compose: Script, place: str) -> N
     assert tags == dict.fromkeys(("1.0", "previous"), "sha256:1.0") | dict.fromkeys(("2.0", "current"), "sha256:2.0")
 
 
+@pytest.mark.parametrize(
+    ("present", "files"),
+    [
+        ([], ["compose.yaml"]),
+        (["compose.production.yaml"], ["compose.yaml", "compose.production.yaml"]),
+        (["containers/harbour/prometheus"], ["compose.yaml", "compose.monitoring.yaml"]),
+    ],
+)
+def test_other_commands_of_compose_read_the_files_of_production(
+    compose: Script, present: list[str], files: list[str]
+) -> None:
+    """A container that is started without one of them would lose the owner's changes, or its metrics."""
+    for path in present:
+        place = (compose.state if path.startswith("containers") else compose.service) / path
+        place.parent.mkdir(exist_ok=True)
+        place.touch()
+    compose.must("compose", "up", "--detach", "--no-deps", "proxy")
+    read = " ".join(f"--file {name}" for name in files)
+    assert compose.calls()[-1] == f"compose {read} up --detach --no-deps proxy"
+
+
 @pytest.mark.parametrize("tags", ["kept", "deleted"])
 def test_rollback_to_an_image_without_a_label_serves_it(compose: Script, tags: str) -> None:
     """An image from a registry may have no label. Its version is then its tag, if it has another one."""

@@ -97,7 +97,7 @@ NOT_RUN = {
     ),
     Command(
         "docs/monitoring.md: Start",
-        "docker compose -f compose.yaml -f compose.monitoring.yaml up --detach --wait",
+        "sh deploy/compose/deploy.sh monitoring",
     ): "starts images of Grafana, Loki and Alloy, which no test can build; test_monitoring.py checks the files",
     Command(RUNBOOK, "docker builder prune --force"): "deletes what the builds of all tests have cached",
     Command(RELEASE, "git tag v0.1.0"): "test_pipelines.py runs the pipeline of this tag",
