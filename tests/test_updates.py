@@ -388,8 +388,16 @@ CHANGES: dict[str, tuple[Answers, list[str], list[str], dict[str, bytes]]] = {
         ["../../deploy/kubernetes/base/deployment.yaml", "../../deploy/kubernetes/overlays/production/settings.env"],
         {},
     ),
+    "AWS": (
+        {"database": "postgresql", "deployment": ["compose", "aws"]},
+        [],
+        ["../../deploy/aws/service/database.tf", "../../deploy/aws/deploy.sh", "../../deploy/aws/production/main.tf"],
+        {},
+    ),
     "no CI": ({"ci": "none"}, [".github/workflows/chassis.yml"], [], {}),
 }
+# The answers before the change, if they are not the defaults. AWS needs a database server.
+BEFORE: dict[str, Answers] = {"a database": {"database": "none"}, "AWS": {"database": "postgresql"}}
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -398,7 +406,7 @@ def test_another_answer_changes_all_but_the_code(
 ) -> None:
     """With another answer, all but the owner's files become what a fresh render is. The owner's stay, new ones come."""
     answers, gone, come, waiting = CHANGES[change]
-    project = service(releases.path, releases.new, {"database": "none"} if change == "a database" else DEFAULTS)
+    project = service(releases.path, releases.new, BEFORE.get(change, DEFAULTS))
     before, package = files(project), project / "src/my_service"
     after = update(project, releases.new, **answers)
     after_all = read_yaml(project / ".copier-answers.yml")
