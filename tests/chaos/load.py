@@ -86,13 +86,17 @@ class Client(threading.Thread):
         try:
             self._connection.request(method, path, body, {"content-type": "application/json"})
             answer = self._connection.getresponse()
-            self._found = json.loads(answer.read())
+            text = answer.read()
             if self._renews:
                 self._connection.close()
         except (OSError, http.client.HTTPException) as error:
             self._error = repr(error)
             self._connection.close()
             return 0, {}, time.monotonic() - self._begin
+        try:
+            self._found = json.loads(text)
+        except ValueError:
+            self._error = f"{answer.status} with {text[:80]!r}"
         headers = {name.lower(): value for name, value in answer.getheaders()}
         return answer.status, headers, time.monotonic() - self._begin
 
