@@ -14,6 +14,7 @@ from moto.ecs.models import Container, EC2ContainerServiceBackend, Service, Task
 from moto.elasticache.models import ElastiCacheBackend
 from moto.elasticache.responses import ElastiCacheResponse
 from moto.moto_api import state_manager
+from moto.rds.models import RDSBackend
 from moto.server import main
 
 
@@ -94,9 +95,21 @@ def services_are_deployed() -> None:
     EC2ContainerServiceBackend.update_service = update
 
 
+def restored_servers_are_independent() -> None:
+    """Moto makes a server that is restored to a point in time a replica of its source."""
+    restore = RDSBackend.restore_db_instance_to_point_in_time
+
+    def restore_a_copy(backend: Any, source: str, target: str, overrides: dict[str, Any]) -> Any:
+        own = {name: value for name, value in overrides.items() if "source" not in name.lower()}
+        return restore(backend, source, target, own)
+
+    RDSBackend.restore_db_instance_to_point_in_time = restore_a_copy
+
+
 if __name__ == "__main__":
     autoscaling_targets_have_tags()
     replication_groups_have_nodes()
     tasks_have_all_containers()
     services_are_deployed()
+    restored_servers_are_independent()
     main(["--host", "127.0.0.1", "--port", sys.argv[1]])

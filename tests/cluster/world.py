@@ -83,8 +83,7 @@ def downgrade() -> None:
 # The releases: `1` is the service, and each of the others is made from it.
 RELEASES = {
     "2": "COPY 0002.py migrations/versions/0002.py",
-    "fails": 'COPY 0002.py migrations/versions/0002.py\nRUN ["sed", "-i", "s/op.add_column.*/raise RuntimeError/", '
-    '"migrations/versions/0002.py"]',
+    "fails": "COPY 0002.py 0003.py migrations/versions/",
     "hangs": 'ENTRYPOINT ["sh", "-c", "[ $0 = migrate ] || sleep 1000"]',
 }
 
@@ -165,7 +164,10 @@ def releases(render: Render) -> None:
     assert before
     context = service / "releases"
     context.mkdir()
-    (context / "0002.py").write_text(ADD_A_COLUMN.format(before=before[1]), encoding="utf-8")
+    migration = ADD_A_COLUMN.format(before=before[1])
+    (context / "0002.py").write_text(migration, encoding="utf-8")
+    fails = migration.replace(f'"0002", "{before[1]}"', '"0003", "0002"').replace("op.add_column", "raise RuntimeError")
+    (context / "0003.py").write_text(fails, encoding="utf-8")
     for version, lines in RELEASES.items():
         text = f"FROM {NAME}:1\nUSER 0\n{lines}\nUSER 1000\n"
         (context / "Dockerfile").write_text(text, encoding="utf-8")
