@@ -22,8 +22,8 @@ HEAD = f"| stack | {' | '.join(COLUMNS)} |\n|---|{'---:|' * len(COLUMNS)}\n"
 def measure(stack: str, count: int, renderer: Renderer, scratch: Path) -> tuple[str, list[str]]:
     """Deploy a stack many times; return its row, and the requests that were lost."""
     answers = read_yaml(ROOT / "tests" / "answers" / f"{stack}.yml")
-    named = {"service_name": f"deployed-{stack}", "package_name": "deployed", "deployment": ["compose"]}
-    service = renderer(scratch / f"deployed-{stack}", {**answers, **named}).path
+    named = {"service_name": f"ship-{stack}", "package_name": "deployed", "deployment": ["compose"]}
+    service = renderer(scratch / f"ship-{stack}", {**answers, **named}).path
     with machine(service) as production:
         production.must("deploy", "0")
         with load(production.local) as outcome:
