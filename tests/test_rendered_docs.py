@@ -146,3 +146,22 @@ def test_drift_looks_at_all_of_the_chassis(renders: list[Render]) -> None:
 def test_every_territory_is_documented() -> None:
     """There are three territories, and the pages have a row for each."""
     assert re.findall(r"^(\w+):$", questions()["territories"]["default"], re.MULTILINE) == [*WHOSE, "shared"]
+
+
+def missing_imports(files: Mapping[str, bytes]) -> list[str]:
+    """Imports in documents of a module, or of a name in it, that the service lacks."""
+    package = next(path.removesuffix("/chassis/features.py") for path in files if path.endswith("/chassis/features.py"))
+    faults = []
+    for path, text in markdown(files):
+        for module, names in re.findall(r"^ *from \.+(chassis[\w.]*) import ([\w, ]+)$", text, re.MULTILINE):
+            base = f"{package}/{module.replace('.', '/')}"
+            source = files.get(f"{base}.py", files.get(f"{base}/__init__.py", b"")).decode()
+            defined = rf"^(?:(?:async )?def |class )?(?:{names.replace(', ', '|')})\b"
+            if len(re.findall(defined, source, re.MULTILINE)) < len(names.split(",")):
+                faults.append(f"{path}: from {module} import {names}")
+    return faults
+
+
+def test_imports_in_documents_exist(renders: list[Render]) -> None:
+    """The modules and names that an example imports are those of the service."""
+    assert [fault for render in renders for fault in missing_imports(render.files())] == []
