@@ -4,6 +4,7 @@
 `failing-migration` and `failing-release`.
 """
 
+import secrets
 import sys
 from inspect import signature
 from typing import Any
@@ -96,12 +97,14 @@ def services_are_deployed() -> None:
 
 
 def restored_servers_are_independent() -> None:
-    """Moto makes a server that is restored to a point in time a replica of its source."""
+    """Moto makes a server that is restored to a point in time a replica of its source, with the same resource id."""
     restore = RDSBackend.restore_db_instance_to_point_in_time
 
     def restore_a_copy(backend: Any, source: str, target: str, overrides: dict[str, Any]) -> Any:
         own = {name: value for name, value in overrides.items() if "source" not in name.lower()}
-        return restore(backend, source, target, own)
+        restored = restore(backend, source, target, own)
+        restored.dbi_resource_id = f"db-{secrets.token_hex(13).upper()}"
+        return restored
 
     RDSBackend.restore_db_instance_to_point_in_time = restore_a_copy
 
