@@ -7,10 +7,11 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL, create_engine, make_url
 
 from ..package import CHASSIS, ROOT, module, program
 from ..servers import GIVEN_URL, Server
@@ -411,3 +412,15 @@ def test_statement_without_privilege_is_an_internal_error_with_the_cause_in_the_
     (failed,) = logs("request_failed")
     assert re.search("(permission|command) denied", failed["exception"])
     assert client.get("/health/ready").status_code == 200
+
+
+def test_cancelled_connection_does_not_open_the_circuit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine, a health check reaches its time limit before a connection is open."""
+    pool = module("chassis.database.pool")
+    monkeypatch.setattr(pool, "_HANGS_AFTER_SECONDS", 0)
+    without_ping = SimpleNamespace(database_pool_pre_ping=False)
+    guarded = pool.guard(create_engine("sqlite://"), without_ping, lambda *_: None)
+    with pytest.raises(asyncio.CancelledError), guarded():
+        raise asyncio.CancelledError
+    with guarded():
+        pass

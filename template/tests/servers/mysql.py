@@ -104,9 +104,11 @@ def start(*options: str, tls: bool = False) -> tuple[Any, str]:
     else:
         here.run(
             program("mariadb-install-db", "mariadb-server", _PLACES), "--no-defaults", "--skip-test-db",
-            "--auth-root-authentication-method=normal", f"--datadir={data}",
+            "--auth-root-authentication-method=normal", f"--datadir={data}", f"--tmpdir={here.folder}",
         )  # fmt: skip
     own = [*_CARELESS, f"port={here.port}", "bind-address=127.0.0.1", f"socket={here.folder}/s", f"datadir={data}"]
+    # A server that starts deletes the temporary tables of others in its folder.
+    own.append(f"tmpdir={here.folder}")
     if tls:
         _certify(here, "ca")
         _certify(here, "server", "-CA", "ca.pem", "-CAkey", "ca.key", "-addext", "subjectAltName=IP:127.0.0.1")
