@@ -50,8 +50,9 @@ class Script:
         """Run the script. The stand-in for Docker describes faults."""
         (self.state / "faults").write_text(fault + "\n", encoding="utf-8")
         path = f"{self.state / 'tools'}{os.pathsep}{os.environ['PATH']}"
+        # A shell cannot trap SIGINT if it ignored it when it started, as processes in the background of scripts do.
         return subprocess.run(
-            ["sh", self._name, *command],
+            ["env", "--default-signal=INT", "sh", self._name, *command],
             cwd=self.service,
             env={"PATH": path, "STATE": str(self.state), "READY_SECONDS": "20", **variables},
             capture_output=True,
