@@ -72,8 +72,8 @@ class CircuitBreaker:
     def guard(self, is_failure: Callable[[BaseException], bool] | None = None) -> Iterator[None]:
         """Guard one call: `with breaker.guard(): ...`, in asynchronous code too.
 
-        An exception that is not a failure, such as a cancellation, counts neither as a failure nor as a success.
-        `is_failure` replaces that of the breaker for this call.
+        An exception that is not a failure counts neither as a failure nor as a success. A cancellation is never one: on
+        a busy machine, health checks reach their time limit. `is_failure` replaces that of the breaker for this call.
 
         Raises:
             CircuitOpenError: The circuit is open; `Retry-After` holds the time until the next trial.
@@ -82,7 +82,7 @@ class CircuitBreaker:
         try:
             yield
         except BaseException as error:
-            failed = (is_failure or self._is_failure)(error)
+            failed = isinstance(error, Exception) and (is_failure or self._is_failure)(error)
             self._record(generation, "failure" if failed else "none", self._cause_of(error) if failed else "")
             raise
         self._record(generation, "success")
