@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import targets
 from questions import ROOT
 from rendering import Renderer
 
@@ -50,15 +51,15 @@ class Script:
         """Run the script. The stand-in for Docker describes faults."""
         (self.state / "faults").write_text(fault + "\n", encoding="utf-8")
         path = f"{self.state / 'tools'}{os.pathsep}{os.environ['PATH']}"
-        # A shell cannot trap SIGINT if it ignored it when it started, as processes in the background of scripts do.
         return subprocess.run(
-            ["env", "--default-signal=INT", "sh", self._name, *command],
+            ["sh", self._name, *command],
             cwd=self.service,
             env={"PATH": path, "STATE": str(self.state), "READY_SECONDS": "20", **variables},
             capture_output=True,
             text=True,
             check=False,
             start_new_session=True,
+            preexec_fn=targets.hear_ctrl_c,
             timeout=60,
         )
 
