@@ -70,11 +70,11 @@ ADD_A_COLUMN = '''\
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision, branch_labels, depends_on = "0002", "{before}", None, None
+revision, down_revision, branch_labels, depends_on = "{revision}", "{before}", None, None
 
 
 def upgrade() -> None:
-    op.add_column("notes", sa.Column("colour", sa.String(20)))
+    {add_column}("notes", sa.Column("colour", sa.String(20)))
 
 
 def downgrade() -> None:
@@ -164,9 +164,9 @@ def releases(render: Render) -> None:
     assert before
     context = service / "releases"
     context.mkdir()
-    migration = ADD_A_COLUMN.format(before=before[1])
-    (context / "0002.py").write_text(migration, encoding="utf-8")
-    fails = migration.replace(f'"0002", "{before[1]}"', '"0003", "0002"').replace("op.add_column", "raise RuntimeError")
+    works = ADD_A_COLUMN.format(revision="0002", before=before[1], add_column="op.add_column")
+    fails = ADD_A_COLUMN.format(revision="0003", before="0002", add_column="raise RuntimeError")
+    (context / "0002.py").write_text(works, encoding="utf-8")
     (context / "0003.py").write_text(fails, encoding="utf-8")
     for version, lines in RELEASES.items():
         text = f"FROM {NAME}:1\nUSER 0\n{lines}\nUSER 1000\n"
