@@ -15,7 +15,7 @@ from deployments.load import load
 from deployments.machine import Machine, machine
 from rendering import Renderer
 
-pytestmark = [pytest.mark.containers, pytest.mark.xdist_group("containers")]
+pytestmark = [pytest.mark.containers, pytest.mark.xdist_group("compose")]
 
 NAME = f"shipped-{os.getpid()}"
 ANSWERS = {

@@ -15,7 +15,7 @@ import pytest
 import targets
 import yaml
 from aws.documented import PUSH
-from containers.engine import Client, Container, require, require_engine, wait_for
+from containers.engine import Client, Container, remove_all, require, require_engine, wait_for
 from containers.engine import run as engine
 from deployments.machine import prepare
 from documented import NAMES, Command, Walk, Walks, blocks, commands, declared_forms, forms, walks
@@ -127,28 +127,24 @@ def connected(renderer: Renderer, installed: Path, tmp_path: Path) -> Make:
 
 @pytest.fixture
 def contained(connected: Make) -> Iterator[Make]:
-    """Makes a service whose images exist, and removes its containers, images and data afterwards."""
+    """Makes a service whose images exist, and removes its containers, images and data before and afterwards.
+
+    All services have one name, because the documents do. An interrupted test run leaves those of the last one.
+    """
     require_engine()
-    made = []
 
     def make(answers: Mapping[str, str]) -> Path:
-        made.append(connected(answers))
-        prepare(made[0])
-        return made[0]
+        service = connected(answers)
+        prepare(service)
+        return service
 
+    remove_all(is_documented)
     yield make
-    for service in made:
-        for file in ("compose.yaml", "compose.dev.yaml"):
-            engine(
-                *("docker", "compose", "-f", file, "--profile", "*", "down"),
-                *("--volumes", "--remove-orphans", "--timeout", "5"),
-                cwd=service,
-            )
-        for kind in ("rm", "volume rm", "rmi"):
-            names = [NAME, f"{NAME}-database", f"{NAME}-data", f"{NAME}_data", f"{NAME}-backup", f"{NAME}-backups"]
-            if kind == "rmi":
-                names += engine("docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", NAME).split()
-            subprocess.run(["docker", *kind.split(), "--force", *names], capture_output=True, check=False)
+    remove_all(is_documented)
+
+
+def is_documented(name: str) -> bool:
+    return name.startswith(NAME)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +19,16 @@ SECONDS = 1800  # longer than the longest build on a busy machine; a command tha
 PATIENCE_SECONDS = 300  # for what becomes so by itself, on a busy machine
 # What uv says, within a build, of an index that does not answer.
 NETWORK = re.compile(r"Failed to (fetch|download)|error sending request|timed out|Connection (reset|refused)|dns error")
+
+# Names of the tests' containers, networks, volumes and images end in the process that makes them.
+OF_A_PROCESS = re.compile(r"^shipped-\D*(\d+)")
+# How each kind is listed, by names, and removed. A container is also known by the name of its image.
+KINDS = {
+    "rm --volumes": ("ps", "--all", "--format", "{{.ID}} {{.Names}} {{.Image}}"),
+    "network rm": ("network", "ls", "--format", "{{.Name}}"),
+    "volume rm": ("volume", "ls", "--format", "{{.Name}}"),
+    "rmi": ("image", "ls", "--format", "{{.Repository}}:{{.Tag}}"),
+}
 
 Found = TypeVar("Found")
 
@@ -58,6 +69,28 @@ def require_engine() -> None:
         require("engine.sh", "start")
     elif subprocess.run([HERE / "engine.sh", "answers"], capture_output=True, check=False).returncode:
         pytest.skip("no container engine answers (`docker info`, with compose and buildx)")
+    remove_leftovers()
+
+
+@cache
+def remove_leftovers() -> None:
+    """Remove what interrupted test runs have left, once. The engine would start such containers again."""
+
+    def left(name: str) -> bool:
+        found = OF_A_PROCESS.match(name)
+        return found is not None and not Path(f"/proc/{found[1]}").exists()
+
+    remove_all(left)
+
+
+def remove_all(wanted: Callable[[str], bool]) -> None:
+    """Remove every container, network, volume and image with a name that is wanted."""
+    for command, listing in KINDS.items():
+        for line in run("docker", *listing).splitlines():
+            if any(map(wanted, line.split())):
+                subprocess.run(
+                    ["docker", *command.split(), "--force", line.split()[0]], capture_output=True, check=False
+                )
 
 
 def base_images(service: Path) -> list[str]:
