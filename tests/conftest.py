@@ -24,7 +24,7 @@ from updating import DEFAULTS, Answers, Service, Services, without_repeats
 for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"):
     os.environ.pop(name, None)
 
-LONGEST_FIRST = [*WHOLE, "containers", "compose", "stacks", "update"]
+LONGEST_FIRST = [*WHOLE, "containers", "compose", "examples", "stacks", "update"]
 
 
 def pytest_xdist_auto_num_workers() -> int:
