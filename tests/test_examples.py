@@ -16,46 +16,16 @@ import pytest
 import targets
 import yaml
 from environments import connect
+from example_services import EXAMPLES, FOLDER, answers, build, overlay
 from live import ANSWER_SECONDS, Live, run, serve
 from pathspec import GitIgnoreSpec
 from production import produce
-from questions import ROOT, read_yaml
+from questions import ROOT
 from rendering import Renderer
 
-FOLDER = ROOT / "examples"
-EXAMPLES = sorted(path.name for path in FOLDER.iterdir() if path.is_dir())
 # A README describes its example on one screen.
 MAX_LINES = 30
-
-
-def answers(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = read_yaml(FOLDER / name / "answers.yml")
-    return found
-
-
-def overlay(name: str) -> list[str]:
-    """Return the paths of the files that the owner adds or replaces."""
-    folder = FOLDER / name / "service"
-    found = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    return sorted(path.relative_to(folder).as_posix() for path in found)
-
-
-def documented(name: str) -> list[str]:
-    """Return the commands in the README of an example."""
-    text = (FOLDER / name / "README.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    return str(block).splitlines()
-
-
-def build(name: str, service: Path) -> None:
-    """Turn a fresh render into the example: the commands of the README after those that render."""
-    commands = documented(name)
-    rendering = [
-        f'copier copy --defaults --data-file "$SEAWORTHY/examples/{name}/answers.yml" "$SEAWORTHY" {name}',
-        f"cd {name}",
-    ]
-    assert commands[:2] == rendering
-    run("sh", "-ec", "\n".join(commands[2:]), cwd=service, SEAWORTHY=str(ROOT))
+MARKS = [pytest.mark.stacks, pytest.mark.xdist_group("examples")]
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -75,9 +45,6 @@ def test_readme_of_an_example_is_short_and_complete(name: str) -> None:
     assert len(lines) <= MAX_LINES
     assert "service/tests/" in "\n".join(lines)
     assert f"examples/{name}/README.md" in (ROOT / "docs/examples.md").read_text(encoding="utf-8")
-
-
-MARKS = [pytest.mark.stacks, pytest.mark.xdist_group("examples")]
 
 
 @pytest.fixture(scope="module", params=[pytest.param(name, marks=MARKS) for name in EXAMPLES])

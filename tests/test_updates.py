@@ -1,13 +1,16 @@
 """Updates: an untouched service becomes what a fresh render is, and an edited one keeps every line of its owner's."""
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import example_services
 import pytest
 import yaml
 from copier import run_copy, run_recopy
+from environments import connect
 from owner import develop
 from planting import each, put, swap
 from questions import ROOT, read_yaml
@@ -478,3 +481,51 @@ def test_a_recopy_renders_everything_anew(releases: Releases, service: Service, 
     assert f"{owner.package}/orders/router.py" in after
     git(owner.service, "checkout", "--", owner.package)
     assert "orders_page_size" in (owner.service / owner.package / "settings.py").read_text(encoding="utf-8")
+
+
+def offered(releases: Releases, version: str, answers: Answers) -> dict[str, Any]:
+    """Return the answers that a release accepts: without questions and values that came later."""
+    found: dict[str, Any] = {}
+    for question, answer in answers.items():
+        if isinstance(answer, list):
+            rows = git(releases.path, "ls-tree", "--name-only", version, f"options/{question}.yml")
+            text = git(releases.path, "show", f"{version}:{rows}") if rows else ""
+            if text:
+                found[question] = [value for value in answer if re.search(rf"^    {value}:$", text, re.MULTILINE)]
+        else:
+            found[question] = answer
+    return found
+
+
+@pytest.mark.stacks
+@pytest.mark.xdist_group("examples")
+@pytest.mark.parametrize("name", example_services.EXAMPLES)
+def test_an_example_passes_its_tests_after_every_update(
+    name: str, releases: Releases, installed: Path, tmp_path: Path
+) -> None:
+    """From the first release with its features on, updates leave no conflict and no file of the owner changed.
+
+    Later releases add what the example wants and the first one lacked, such as Kubernetes.
+    """
+    wanted = example_services.answers(name)
+    versions = [*releases.old, releases.new]
+    accepted = {version: offered(releases, version, wanted) for version in versions}
+    needed = ("features", "monitoring")  # the code imports what these bring
+    first, *later = [
+        version for version in versions if all(accepted[version].get(name) == wanted[name] for name in needed)
+    ]
+    service = tmp_path / name
+    run_copy(str(releases.path), service, accepted[first], vcs_ref=first, **QUIETLY)
+    python = connect(service, installed)
+    example_services.build(name, service)
+    (domain,) = {path.split("/")[1] for path in example_services.overlay(name) if path.startswith("tests/")}
+    own = (python, "-m", "pytest", "-q", f"tests/{domain}")
+    if first.removeprefix("v") in recorded():  # the last commit is tested like the working tree
+        before = run(*own, f"--ignore=tests/{domain}/test_scenario.py", cwd=service)
+        assert before.returncode == 0, before.stdout
+    for version in later:
+        assert conflicts(update(service, version, **accepted[version])) == []
+    for path in example_services.overlay(name):
+        assert (service / path).read_bytes() == (example_services.FOLDER / name / "service" / path).read_bytes(), path
+    after = run(*own, cwd=service)
+    assert after.returncode == 0, after.stdout
