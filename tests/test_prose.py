@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("template", "options", "docs", "scripts", "hooks", "benchmarks", "tests")
+FOLDERS = ("template", "options", "docs", "scripts", "hooks", "benchmarks", "tests", "examples")
 SUFFIXES = {".md", ".yml", ".yaml", ".toml", ".env", ".production", ".jinja", ".py", ".sh"}
 # Generated from benchmark runs or code, dependencies, and this file, which must spell the phrases out.
 IGNORED = {"__pycache__", "node_modules", "test_prose.py", "licenses", "releases"}
@@ -25,6 +25,7 @@ ALLOWED = frozenset(
         "options/settings/yours.md",
         "scripts/settings_docs.py",
         "template/src/{{package_name}}/settings.py.jinja",
+        *(f"examples/{name}/service/src/{name}/settings.py" for name in ("deals", "insurance", "prices", "training")),
     )
 )
 
