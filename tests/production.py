@@ -17,6 +17,9 @@ FILLED_IN = {
     "TRUSTED_PROXIES": "10.0.0.0/8",
     "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318",
     "SENTRY_DSN": "https://public@sentry.example.com/1",
+    "JWT_ISSUER": "https://id.example.com/",
+    "JWT_AUDIENCE": "orders",
+    "JWT_JWKS_URL": "https://id.example.com/jwks.json",
     "BACKUP_KEY": str(pyrage.x25519.Identity.generate()),
 }
 

@@ -13,7 +13,7 @@ from questions import values
 COMPANIONS = {"fastapi": {"starlette"}, "flask": {"werkzeug"}}
 CHASSIS = f"{PACKAGE}/chassis/"
 # Imports of one feature by another that are allowed, because it needs that one: `options/` never renders it alone.
-NEEDED = {"backup": {"database"}}
+NEEDED = {"api_keys": {"database"}, "backup": {"database"}}
 # The methods by which a logger writes, its usual names, and what makes one.
 LEVELS = {"critical", "debug", "error", "exception", "fatal", "info", "msg", "warn", "warning"}
 LOGGERS = {"log", "logger", "logging"}
@@ -83,13 +83,15 @@ def _top(path: str) -> str:
 
 
 def frameworks_are_imported_by_their_adapter(root: Path) -> Faults:
-    """2. Only web/<framework>.py imports a framework."""
+    """2. Only web/<framework>.py and authentication/<framework>.py import a framework."""
+    adapters = ("web", "authentication")
     owners = {module: name for name in values(root)["framework"] for module in {name, *COMPANIONS.get(name, ())}}
     return [
         f"{CHASSIS}{path}: imports the framework {module.split('.')[0]}"
         for path, imports in _chassis(root)
         for level, module in imports
-        if level == 0 and module.split(".")[0] in owners and path != f"web/{owners[module.split('.')[0]]}.py"
+        if level == 0 and module.split(".")[0] in owners
+        if path not in [f"{folder}/{owners[module.split('.')[0]]}.py" for folder in adapters]
     ]
 
 

@@ -18,6 +18,8 @@ STACKS = (*WHOLE, *sorted({path.stem for path in (ROOT / "tests/answers").glob("
 OF_DATABASE = ("database", "pool")
 # Commands that run beside the service. They import neither a framework nor the code that waits as its handlers do.
 BACKUPS = ("backup", "disaster_recovery")
+# Tests of what the features that authenticate have in common.
+AUTHENTICATION = {"authentication", "authentication_fastapi"}
 
 
 @cache
@@ -56,7 +58,7 @@ def dependencies(name: str) -> tuple[str, ...] | None:
         return ("framework", "cache")
     return (
         ("framework",)
-        if name in {value.replace("-", "_") for value in _optional()} | {"retry", "one_request"}
+        if name in {value.replace("-", "_") for value in _optional()} | {"retry", "one_request", *AUTHENTICATION}
         else None
     )
 
@@ -88,6 +90,8 @@ def _same(stack: str, other: str, depends: tuple[str, ...], name: str) -> bool:
     """Whether another stack has the test as well, with the same choices."""
     defaults = {"cache": questions()["cache"]["default"]}
     one, two = ({**defaults, **answers(each)} for each in (stack, other))
+    if name in AUTHENTICATION and not {"api-keys", "jwt"} & features(other):
+        return False
     return all(one[question] == two[question] for question in depends) and _brought_by(name) <= features(other)
 
 

@@ -59,6 +59,7 @@ RESTORE_OF_A_FILE = RESTORE.replace("]}]'", """]}, {"op": "remove", "path": "/sp
 OVERLAYS = "deploy/kubernetes/overlays/production"
 
 RELEASE = "docs/deployment.md: Release pipeline"
+API_KEYS = "docs/authentication.md: API keys"
 # Commands that no test below runs, and why or where else.
 NOT_RUN = {
     Command(ON_KUBERNETES, f"kubectl apply --filename {OVERLAYS}/namespace.yaml"): CLUSTER,
@@ -103,6 +104,23 @@ NOT_RUN = {
     Command(RELEASE, "git tag v0.1.0"): "test_pipelines.py runs the pipeline of this tag",
     Command(RELEASE, "git push origin v0.1.0"): "needs a repository at GitHub or GitLab",
     Command(RELEASE, "gh workflow run deploy.yml --ref v0.1.0"): "needs GitHub; test_pipelines.py runs the workflow",
+    **dict.fromkeys(
+        (
+            Command(
+                API_KEYS,
+                ".venv/bin/python -m <package_name> api-keys create coffee-app --scopes notes:read,notes:write"
+                " --expires-days 90",
+            ),
+            Command(API_KEYS, ".venv/bin/python -m <package_name> api-keys list"),
+            Command(API_KEYS, ".venv/bin/python -m <package_name> api-keys revoke ID"),
+        ),
+        "test_api_keys_database.py and test_api_keys_without_database.py of the service run them",
+    ),
+    Command(
+        "docs/authentication.md: Access tokens",
+        'curl -H \'Content-Type: application/json\' -d \'{"subject": "alice", "scopes": ["notes:read"]}\' '
+        "http://127.0.0.1:8000/development/token",
+    ): "test_jwt.py of the service sends this request",
     Command(UPDATES, "uvx copier update --defaults"): "tests/test_documented_updates.py runs it",
     Command(UPDATES, "make setup check"): "test_make_check_of_a_fresh_render_passes runs it",
 }

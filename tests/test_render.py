@@ -93,6 +93,7 @@ def test_only_what_was_chosen_is_rendered(renders: list[Render]) -> None:
         files = set(render.files())
         chosen = {value.replace("-", "_") for value in render.answers["chosen"]}
         chosen |= {"sql"} & {render.answers["storage"]}
+        chosen |= {"stored"} & {render.answers["key_store"] * ("api_keys" in chosen)}
         for name, brought in FILES.items():
             mine = {path for path in everything if re.search(brought, path)}
             assert mine, f"{name} brings no file"
@@ -104,6 +105,7 @@ def test_only_what_was_chosen_is_rendered(renders: list[Render]) -> None:
 
 # The files of each choice, by a pattern.
 FILES = {
+    "stored": r"/chassis/api_keys/(asyncio|sync|stored)\.py$",
     **{name: rf"/chassis/web/{name}\.py$" for name in ("fastapi", "flask")},
     **{name: rf"/chassis/\w+/{name}\.py$" for name in ("asyncio", "sync")},
     **{

@@ -123,6 +123,10 @@ def encrypted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BACKUP_KEY", KEY)
 
 
+# The tables that the chassis creates itself.
+UNCOUNTED = {"alembic_version", "api_keys"}
+
+
 def backup(*options: str) -> Path:
     """Make a backup with the service's command, and return its file."""
     assert cli.main(program(), ["backup", *options]) == 0
@@ -141,7 +145,7 @@ def restore(file: Path, *options: str) -> int:
 def content() -> dict[str, list[Any]]:
     """Return the rows of every table."""
     with engine() as opened, opened.connect() as connection:
-        quoted = {name: opened.dialect.identifier_preparer.quote(name) for name in tables() - {"alembic_version"}}
+        quoted = {name: opened.dialect.identifier_preparer.quote(name) for name in tables() - UNCOUNTED}
         return {
             name: sorted(tuple(row) for row in connection.execute(sa.text(f"SELECT * FROM {table}")))
             for name, table in sorted(quoted.items())
@@ -609,7 +613,8 @@ def test_backup_is_opened_by_age_and_tar(crew: Path, encrypted: None) -> None:
         body = opened.extractfile("manifest.json")
         assert body
         manifest = json.load(body)
-    assert (manifest["revision"], manifest["tables"]) == ("0001", ["boats", "captains", "ports"])
+    assert manifest["revision"] == "0001"
+    assert set(manifest["tables"]) - UNCOUNTED == {"boats", "captains", "ports"}
     assert manifest["tool"]
     assert manifest["server"]
 

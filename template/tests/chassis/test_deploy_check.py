@@ -32,6 +32,9 @@ if "otel_exporter_otlp_endpoint" in program().settings.model_fields:
     PRODUCTION["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://127.0.0.1:9"
 if "sentry_dsn" in program().settings.model_fields:
     PRODUCTION["SENTRY_DSN"] = "http://key@127.0.0.1:9/1"
+if "jwt_jwks_url" in program().settings.model_fields:
+    PRODUCTION |= {"JWT_ISSUER": "https://id.example.com/", "JWT_AUDIENCE": "orders"}
+    PRODUCTION["JWT_JWKS_URL"] = "https://id.example.com/jwks.json"
 CHECKS = {check.name: check for check in command.CHECKS}
 CONTAINER = {"user", "read-only", "container-limits"}
 

@@ -8,10 +8,11 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass, field
 from importlib import import_module
 from types import ModuleType
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import stamina
 import structlog
+from pydantic import BaseModel
 from stamina.instrumentation import set_on_retry_hooks
 
 from . import errors
@@ -57,6 +58,14 @@ class RouteTable(Protocol):
         """Return the endpoint that will serve a request, or None."""
 
 
+class Endpoint(NamedTuple):
+    """A route of a feature: `handler` is called with the body of a POST request, and returns a model too."""
+
+    path: str
+    body: type[BaseModel]
+    handler: Callable[[Any], BaseModel]
+
+
 @dataclass
 class Chassis:
     """The contributions of all features, as plain lists that `main.py` and your own features may extend."""
@@ -70,6 +79,9 @@ class Chassis:
     # Called like `before_request` but before the policy, so that they count what it rejects: hosts, preflights, bodies.
     request_limiters: list[BeforeRequest] = field(default_factory=list)
     before_request: list[BeforeRequest] = field(default_factory=list)
+    # Each sets `principal` or `authentication_error` of a request, if its headers have credentials of the right kind.
+    authenticators: list[BeforeRequest] = field(default_factory=list)
+    endpoints: list[Endpoint] = field(default_factory=list)
     request_observers: list[RequestObserver] = field(default_factory=list)
     operation_observers: list[OperationObserver] = field(default_factory=list)
     log_observers: list[LogObserver] = field(default_factory=list)
@@ -109,6 +121,14 @@ class Chassis:
         if kind not in self._resources:
             self._resources.setdefault(kind, kind())
         return self.get(kind)
+
+    def authenticate(self, context: RequestContext, headers: Mapping[str, str]) -> Awaitable[None] | None:
+        """Let the authenticators look for credentials in the headers of a request, once."""
+        pending = None
+        for authenticator in self.authenticators:
+            if context.principal is None and context.authentication_error is None and pending is None:
+                pending = authenticator(context, headers)
+        return pending
 
     def to_service_error(self, cause: BaseException) -> errors.ServiceError:
         """Translate an exception into the error that the caller gets, with the translators of the features."""

@@ -8,9 +8,10 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import ParamSpec, TypeVar
 
-from .errors import DeadlineExceededError
+from .errors import DeadlineExceededError, ServiceError
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
@@ -21,6 +22,17 @@ _TRACEPARENT = re.compile(
 )
 # A longer or malformed value is dropped, as 3.3.1.5 and 4.3 allow.
 _TRACESTATE = re.compile(rb"[\x20-\x7e\t]{1,512}")
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """The authenticated caller. `id` stays the same when a credential is replaced by a newer one."""
+
+    id: str
+    kind: str
+    scopes: frozenset[str] = frozenset()
+    name: str = ""
+    expires_at: datetime | None = None
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
@@ -42,6 +54,9 @@ class RequestContext:
     # Asks the framework for the route's template while the request runs; `end` stores the result.
     find_route: Callable[[], str | None] | None = None
     user_id: str | None = None
+    principal: Principal | None = None
+    # Why the credentials of the request were not accepted. Only a route that requires them responds with it.
+    authentication_error: ServiceError | None = None
     status: int = 0
     # The exception behind an error response.
     error: BaseException | None = None

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Annotated, Any
 
-from fastapi import APIRouter, BackgroundTasks, FastAPI, HTTPException, Request, Response
+from fastapi import APIRouter, BackgroundTasks, FastAPI, HTTPException, Request, Response, WebSocket
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -38,6 +38,8 @@ def create_app(settings: Any, features: Sequence[Any], behaviours: Behaviours) -
     api.include_router(_things())
     if (CHASSIS / "rate_limit").is_dir():
         api.include_router(_limited())
+    if (CHASSIS / "authentication").is_dir():
+        api.include_router(_protected())
     app.include_router(api)
     return app
 
@@ -158,6 +160,29 @@ def _limited() -> APIRouter:
     @rate_limit("off")
     async def free(thing_id: int) -> int:
         return thing_id
+
+    return router
+
+
+def _protected() -> APIRouter:
+    """Add routes that require scopes: all of them `notes:read`, and one `notes:write` as well."""
+    require_scope = module("chassis.authentication.fastapi").require_scope
+    current = module("chassis.request_context").current
+    authenticated = require_scope()
+    router = APIRouter(prefix="/protected", dependencies=[require_scope("notes:read")])
+
+    @router.get("")
+    async def read(caller: Any = authenticated) -> str:
+        return str(caller.id)
+
+    @router.post("", dependencies=[require_scope("notes:write")])
+    async def write() -> str:
+        return str(current().principal.id)
+
+    @router.websocket("/socket")
+    async def socket(websocket: WebSocket) -> None:
+        await websocket.accept("v1")
+        await websocket.send_text(current().principal.id)
 
     return router
 

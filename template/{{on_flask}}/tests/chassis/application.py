@@ -46,6 +46,8 @@ def create_app(settings: Any, features: Sequence[Any], behaviours: Behaviours) -
     api.register_blueprint(_things())
     if (CHASSIS / "rate_limit").is_dir():
         api.register_blueprint(_limited())
+    if (CHASSIS / "authentication").is_dir():
+        api.register_blueprint(_protected())
     app.register_blueprint(api)
     return app
 
@@ -170,6 +172,26 @@ def _limited() -> Blueprint:
     @rate_limit("off")
     def free(thing_id: int) -> Response:
         return jsonify(thing_id)
+
+    return blueprint
+
+
+def _protected() -> Blueprint:
+    """Add views that require scopes: all of them `notes:read`, and one `notes:write` as well."""
+    require_scope = module("chassis.authentication.flask").require_scope
+    current = module("chassis.request_context").current
+    blueprint = Blueprint("protected", __name__, url_prefix="/protected")
+    blueprint.before_request(require_scope("notes:read"))
+
+    @blueprint.get("")
+    @require_scope()
+    def read() -> Response:
+        return jsonify(current().principal.id)
+
+    @blueprint.post("")
+    @require_scope("notes:write")
+    def write() -> Response:
+        return jsonify(current().principal.id)
 
     return blueprint
 

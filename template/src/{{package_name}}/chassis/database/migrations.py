@@ -106,7 +106,15 @@ def _upgrade(command: Any, config: Config, _options: argparse.Namespace) -> None
         return
     revisions.require_one_head()
     command.upgrade(config, "head")
+    _create_own_tables(config.attributes["connection"])
     _print_revision(config)
+
+
+def _create_own_tables(connection: Connection) -> None:
+    """Create the tables of the chassis that no revision has created, because it cannot write your revisions."""
+    tables = [table for table in Base.metadata.sorted_tables if table.info.get("created_by_migrate")]
+    Base.metadata.create_all(connection, tables)
+    connection.commit()
 
 
 def _downgrade(command: Any, config: Config, options: argparse.Namespace) -> None:

@@ -114,9 +114,12 @@ class RateLimitCheck(Check):
 
 def install(chassis: Chassis, store: Store) -> None:
     """Enforce the limits with a store, unless they are disabled."""
-    if chassis.settings_as(Settings).rate_limit_enabled:
+    settings = chassis.settings_as(Settings)
+    if settings.rate_limit_enabled:
         limiter = RateLimiter(chassis, store)
         chassis.provide(limiter)
+        if settings.rate_limit_key == "api-key":
+            chassis.request_limiters.append(chassis.authenticate)
         chassis.request_limiters.append(limiter.enforce)
         chassis.health.add(RateLimitCheck(limiter))
         chassis.measurements.append(limiter.measure)
@@ -129,8 +132,11 @@ def client_ip_key(context: RequestContext, _headers: Mapping[str, str]) -> str:
 
 
 def api_key_or_ip_key(context: RequestContext, headers: Mapping[str, str]) -> str:
-    """Identify a client by a hash of its `X-API-Key`, and by its address if it sends none."""
-    key = headers.get("x-api-key")
+    """Identify a client by its valid credentials, else by its address. An `X-API-Key` that nothing checks is valid."""
+    if context.principal is not None:
+        key: str | None = f"{context.principal.kind} {context.principal.id}"
+    else:
+        key = None if context.authentication_error else headers.get("x-api-key")
     return sha256(key.encode()).hexdigest()[:32] if key else client_ip_key(context, headers)
 
 

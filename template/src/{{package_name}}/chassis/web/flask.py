@@ -17,7 +17,7 @@ from werkzeug.routing import RoutingException
 from werkzeug.wrappers import Response as BaseResponse
 
 from .. import errors
-from ..app import Chassis, Feature, Scope, attach, build, chassis_of
+from ..app import Chassis, Endpoint, Feature, Scope, attach, build, chassis_of
 from ..settings import BaseChassisSettings
 from .middleware import ChassisMiddleware
 from .problems import invalid_input, problem_response
@@ -39,6 +39,10 @@ def install(app: Flask, settings: BaseChassisSettings, features: Sequence[Featur
     # An exception without a handler goes on to the middleware, which logs and answers it.
     app.config["PROPAGATE_EXCEPTIONS"] = True
     app.register_error_handler(HTTPException, partial(_on_http_exception, chassis))
+    for endpoint in chassis.endpoints:
+        app.add_url_rule(
+            endpoint.path, view_func=partial(_serve_endpoint, endpoint), methods=["POST"], endpoint=endpoint.path
+        )
     app.request_class = type("Request", (_RouteKeepingRequest, app.request_class), {})
     pool = ThreadPool(chassis.settings_as(ThreadSettings).server_threads)
     chassis.health.add(ThreadsCheck(pool))
@@ -104,6 +108,10 @@ def _validated(model: type[Model], value: object, kind: type[errors.ServiceError
         with _listing:
             faults = error.errors(include_url=False, include_context=False, include_input=False)
             raise invalid_input(kind, detail, faults) from None
+
+
+def _serve_endpoint(endpoint: Endpoint) -> Response:
+    return json_response(endpoint.handler(read_json(endpoint.body)))
 
 
 def _on_http_exception(chassis: Chassis, error: HTTPException) -> BaseResponse:

@@ -1,0 +1,95 @@
+"""API keys: 256 random bits, of which only the SHA-256 hash is stored.
+
+A slow hash protects passwords, which can be guessed. NIST SP 800-63B, 5.1.2.2 asks for an approved one-way hash alone
+if a secret has at least 112 bits of entropy.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from hashlib import sha256
+from hmac import compare_digest
+
+from ..authentication import accept, bearer_token, reject
+from ..request_context import Principal, RequestContext
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+SCOPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+_ID_LENGTH = 12
+_MAX_KEY_LENGTH = 256
+
+
+@dataclass(frozen=True)
+class ApiKey:
+    """One key. `digest` is the SHA-256 hash in hexadecimal. Two keys may have the same name, so that they rotate."""
+
+    digest: str
+    name: str
+    scopes: frozenset[str]
+    expires_at: datetime
+    created_at: datetime | None = None
+    last_used_at: datetime | None = None
+
+    @property
+    def id(self) -> str:
+        """The start of the hash, which identifies the key in `list` and `revoke`."""
+        return self.digest[:_ID_LENGTH]
+
+    @cached_property
+    def principal(self) -> Principal:
+        return Principal(self.name, "api-key", self.scopes, self.name, self.expires_at)
+
+
+def new_key(prefix: str) -> str:
+    """Return a new key; the prefix lets scanners for secrets recognise it."""
+    return f"{prefix}_{secrets.token_urlsafe(32)}"
+
+
+def digest_of(key: str) -> str:
+    return sha256(key.encode()).hexdigest()
+
+
+def presented_key(headers: Mapping[str, str]) -> str | None:
+    """Return the key in `X-API-Key` or `Authorization: Bearer`. A token with dots is an access token (RFC 7519)."""
+    key = headers.get("x-api-key")
+    if key is None:
+        key = bearer_token(headers)
+        return None if key is None or "." in key else key
+    return key
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class KeyAuthenticator:
+    """Accepts the requests with one of these keys."""
+
+    def __init__(self, keys: Iterable[ApiKey] = (), clock: Callable[[], datetime] = utc_now) -> None:
+        self._clock = clock
+        self.replace(keys)
+
+    def replace(self, keys: Iterable[ApiKey]) -> None:
+        """Accept these keys from now on, and no others."""
+        self._keys = {key.id: key for key in keys}
+
+    def __call__(self, context: RequestContext, headers: Mapping[str, str]) -> Awaitable[None] | None:
+        presented = presented_key(headers)
+        if presented is not None:
+            self.check(context, presented)
+        return None
+
+    def check(self, context: RequestContext, presented: str) -> ApiKey | None:
+        """Accept or reject a request with a key. The comparison takes the same time wherever the hashes differ."""
+        digest = digest_of(presented) if len(presented) <= _MAX_KEY_LENGTH else ""
+        key = self._keys.get(digest[:_ID_LENGTH])
+        if key is None or not compare_digest(key.digest, digest) or key.expires_at <= self._clock():
+            reject(context, "The API key is not valid, or it has expired.")
+            return None
+        accept(context, key.principal)
+        return key

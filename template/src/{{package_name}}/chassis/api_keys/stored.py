@@ -1,0 +1,194 @@
+"""API keys in the table `api_keys` of the database. The command `migrate` creates it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import Context
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+from pydantic import Field
+from sqlalchemy import String, delete, inspect, select, update
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from ..app import Chassis
+from ..authentication import add_authenticator
+from ..database import maintenance
+from ..database.backend import DatabaseBackend, MaintenanceError
+from ..database.base import Base
+from ..database.connection import open_engine
+from ..database.types import UtcDateTime
+from ..request_context import RequestContext
+from ..settings import BaseChassisSettings, load, view
+from . import ApiKey, KeyAuthenticator, commands, presented_key, utc_now
+
+log = structlog.get_logger(__name__)
+
+# The last use of a key is written at most this often.
+_USE_INTERVAL = timedelta(minutes=1)
+
+
+class Settings(BaseChassisSettings):
+    """API keys in the database"""
+
+    api_keys_cache_seconds: float = Field(
+        1.0, ge=0, le=60, description="How long a revoked key may still be accepted; the keys are read this often."
+    )
+
+
+class StoredKey(Base):
+    """One row per valid or expired key; revoking deletes it."""
+
+    __tablename__ = "api_keys"
+    __table_args__ = {"info": {"created_by_migrate": True}}  # noqa: RUF012
+
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64))
+    scopes: Mapped[str] = mapped_column(String(2000))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    expires_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    last_used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+def _key_of(row: StoredKey) -> ApiKey:
+    return ApiKey(row.digest, row.name, frozenset(row.scopes.split()), row.expires_at, row.created_at, row.last_used_at)
+
+
+def read_keys(session: Session) -> list[ApiKey]:
+    """Return all keys. They are as many as the service has clients, so each process can hold them."""
+    return [_key_of(row) for row in session.scalars(select(StoredKey))]
+
+
+class DatabaseKeys:
+    """The keys of the database, for commands."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def all(self) -> list[ApiKey]:
+        return read_keys(self._session)
+
+    def add(self, key: ApiKey) -> str:
+        row = StoredKey(digest=key.digest, name=key.name, scopes=" ".join(sorted(key.scopes)))
+        row.created_at, row.expires_at = key.created_at or utc_now(), key.expires_at
+        self._session.add(row)
+        self._session.commit()
+        return ""
+
+    def remove(self, key: ApiKey) -> str:
+        self._session.execute(delete(StoredKey).where(StoredKey.digest == key.digest))
+        self._session.commit()
+        return ""
+
+
+# Calls a function with a session in one unit of work.
+Transact = Callable[[Callable[[Session], Any]], Awaitable[Any]]
+
+
+class StoredKeyAuthenticator(KeyAuthenticator):
+    """Reads all keys again when a request has one and the last reading is older than `API_KEYS_CACHE_SECONDS`.
+
+    Invalid keys therefore cost no statement, however many a client invents.
+    """
+
+    def __init__(self, chassis: Chassis, transact: Transact, clock: Callable[[], datetime] = utc_now) -> None:
+        self._used: dict[str, datetime] = {}
+        super().__init__(clock=clock)
+        self._chassis = chassis
+        self._transact = transact
+        self._cache = timedelta(seconds=chassis.settings_as(Settings).api_keys_cache_seconds)
+        self._read_at: datetime | None = None
+        self._problem: Exception | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._writing: set[asyncio.Task[None]] = set()
+
+    def __call__(self, context: RequestContext, headers: Mapping[str, str]) -> Awaitable[None] | None:
+        presented = presented_key(headers)
+        if presented is None:
+            return None
+        if self._read_at is None or self._clock() - self._read_at >= self._cache:
+            return self._read_and_check(context, presented)
+        self.check(context, presented)
+        return None
+
+    async def _read_and_check(self, context: RequestContext, presented: str) -> None:
+        if self._reading is None or self._reading.done():
+            self._reading = self._start(self._read())
+        # One reading serves all requests that wait for it, also if one of them reaches its deadline.
+        await asyncio.shield(self._reading)
+        if self._problem is None:
+            self.check(context, presented)
+        else:
+            context.authentication_error = self._chassis.to_service_error(self._problem)
+            context.authentication_error.__cause__ = self._problem
+
+    async def _read(self) -> None:
+        began = self._clock()
+        try:
+            self.replace(await self._transact(read_keys))
+            self._read_at, self._problem = began, None
+        except Exception as error:
+            self._problem = error
+
+    def check(self, context: RequestContext, presented: str) -> ApiKey | None:
+        key = super().check(context, presented)
+        if key is not None:
+            now = self._clock()
+            used = self._used.get(key.id, key.last_used_at)
+            if used is None or now - used >= _USE_INTERVAL:
+                self._used[key.id] = now
+                task = self._start(self._write_use(key, now))
+                self._writing.add(task)
+                task.add_done_callback(self._writing.discard)
+        return key
+
+    def replace(self, keys: Iterable[ApiKey]) -> None:
+        super().replace(keys)
+        self._used = {key.id: self._used[key.id] for key in self._keys.values() if key.id in self._used}
+
+    async def _write_use(self, key: ApiKey, now: datetime) -> None:
+        def write(session: Session) -> None:
+            session.execute(update(StoredKey).where(StoredKey.digest == key.digest).values(last_used_at=now))
+
+        try:
+            await self._transact(write)
+        except Exception as error:  # the request itself must not fail
+            log.warning("api_key_use_not_stored", api_key_id=key.id, cause=type(error).__name__)
+
+    @staticmethod
+    def _start(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Start a task that belongs to no request, so that its commit does not count as one of the request."""
+        return asyncio.get_running_loop().create_task(work, context=Context())
+
+
+def install(chassis: Chassis, transact: Transact) -> None:
+    add_authenticator(chassis, StoredKeyAuthenticator(chassis, transact))
+
+
+def add_commands(subparsers: Any, backend: DatabaseBackend[Any]) -> None:
+    @contextmanager
+    def open_session(settings: Any) -> Iterator[Session]:
+        maintenance.require_database(settings, backend)
+        engine = open_engine(settings, backend)
+        try:
+            if not inspect(engine).has_table(StoredKey.__tablename__):
+                raise MaintenanceError("the database has no table api_keys; run migrate")
+            with Session(engine) as session:
+                yield session
+        finally:
+            engine.dispose()
+
+    def run(program: Any, action: Callable[[commands.KeyStore], int]) -> int:
+        settings = view(load(program.settings), backend.Settings)
+        codes: list[int] = []
+
+        def work() -> None:
+            with open_session(settings) as session:
+                codes.append(action(DatabaseKeys(session)))
+
+        return maintenance.run(work, "Nothing was changed", backend) or codes[0]
+
+    commands.add_commands(subparsers, run)

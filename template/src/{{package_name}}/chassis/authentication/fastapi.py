@@ -1,0 +1,34 @@
+"""Scopes of FastAPI routes, which the OpenAPI document shows: `dependencies=[require_scope("notes:write")]`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import Security
+from fastapi.security import HTTPBearer, SecurityScopes
+
+from ..request_context import Principal
+from . import authorize
+
+
+class _Bearer(HTTPBearer):
+    """Describes the credentials in the OpenAPI document. The middleware has checked them already."""
+
+    async def __call__(self) -> None:  # type: ignore[override]  # without a request, so that WebSockets can use it
+        return None
+
+
+_bearer = _Bearer(scheme_name="bearer", description="An API key or an access token.")
+
+
+async def _principal(required: SecurityScopes, _documented: Annotated[None, Security(_bearer)]) -> Principal:
+    return authorize(*required.scopes)
+
+
+def require_scope(*scopes: str) -> Any:
+    """Return a dependency that requires these scopes, or only valid credentials if none is given.
+
+    Add it to the `dependencies` of a route or a router. To use the caller in a handler, declare a parameter
+    `caller: Annotated[Principal, require_scope("notes:write")]`.
+    """
+    return Security(_principal, scopes=scopes)
