@@ -170,11 +170,22 @@ def test_verification_containers_are_limited_and_backed_up(example: Path) -> Non
         assert (example / "deploy/kubernetes/components/backup/cronjob.yaml").exists()
 
 
-@pytest.mark.parametrize("example", [pytest.param("insurance", marks=MARKS)], indirect=True)
+@pytest.mark.parametrize("example", [pytest.param("coffee", marks=MARKS)], indirect=True)
 def test_verification_production_checklist_passes(example: Path, scratch: Path) -> None:
     """Every check passes that does not depend on the container of the service."""
     _code, outcomes = produce(example, example.name, private_servers.settings(example, scratch)).check()
     assert set(outcomes.values()) <= {"ok", "not checked"}, outcomes
+
+
+@pytest.mark.parametrize("example", [pytest.param("coffee", marks=MARKS)], indirect=True)
+def test_verification_make_restores_the_backup_of_make(example: Path, live: Live, scratch: Path) -> None:
+    database = private_servers.settings(example, scratch) | {"BACKUP_DIRECTORY": str(scratch / "backups")}
+    run("make", "backup", cwd=example, **database)
+    (backup,) = (scratch / "backups").glob("*.tar.gz")
+    said = run("make", "restore", f"FILE={backup}", "REPLACE=yes", cwd=example, **database)
+    assert "restored" in said.lower(), said
+    with live.client() as client:
+        assert client.get("/health/ready").status_code == 200
 
 
 @pytest.mark.parametrize("example", [pytest.param("insurance", marks=MARKS)], indirect=True)
