@@ -21,6 +21,7 @@ TRIED_ELSEWHERE = {
     "types",
     "test",
     "migrate",
+    "domain",
     "drift",
     "upgrade",
     "test-chassis",

@@ -30,6 +30,7 @@ MYSQL = {"framework": "fastapi", "database": "mysql"}
 
 NAME, PACKAGE = NAMES.values()
 START = "README.md: Start"
+DOMAIN = "README.md: Add a domain"
 UPDATES = "README.md: Updates"
 MIGRATIONS = "CONTRIBUTING.md: Migrations"
 BACKUP = "docs/backup.md: Backup and restore"
@@ -313,12 +314,15 @@ class TestInContainers:
         walk.run("make services")
         assert (walk.service / ".env").read_text(encoding="utf-8") == f"{written}# ours\n"
 
-    @walks(SQLITE, sections=[START])
+    @walks(SQLITE, sections=[START, DOMAIN])
     def test_start_without_servers_runs_as_it_stands(self, walk: Walk, tmp_path: Path) -> None:
         """Among the tests of containers, because only one service at a time can have the address."""
         walk.shell(START, 1)
         with started(walk, START, tmp_path / "run.log"):
             assert walk.shell(START).count('"title":"Hello"') == 2
+        walk.shell(DOMAIN, 1)
+        with started(walk, DOMAIN, tmp_path / "run.log"):
+            assert '"title":"Hello"' in walk.shell(DOMAIN)
 
     @walks(POSTGRESQL, sections=[POSTGRESQL_18], service="contained")
     def test_data_of_postgresql_17_move_to_18_as_the_runbook_says(self, walk: Walk) -> None:

@@ -403,6 +403,18 @@ def test_a_database_loses_the_example_by_a_migration(
     run(*command, "check", cwd=without_notes, **here)
 
 
+@pytest.mark.only_stacks("fastapi-sqlite", "flask-none")
+def test_make_domain_writes_a_domain_that_passes_every_check(stack: Path, installed: Path, tmp_path: Path) -> None:
+    """Its routes are served beside those of the example. A name that is taken is refused."""
+    service = copy_of(stack, tmp_path / "copy")
+    connect(service, installed)
+    said = run("make", "domain", "NAME=orders", cwd=service)
+    assert said.splitlines()[-1].startswith("One of the orders is called order.")
+    refused = targets.sentence(targets.make(service, "domain", "NAME=orders"))
+    assert refused.startswith("NAME=orders: this name is taken")
+    run("make", "lint", "types", "test", cwd=service)
+
+
 @pytest.fixture
 def valkey_folder() -> Iterator[str]:
     """A folder for PATH in which there is a Valkey, and which the server's own user may read."""

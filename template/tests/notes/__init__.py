@@ -1,1 +1,1 @@
-"""The tests of the example domain; delete this folder together with `notes/`."""
+"""The tests of the notes; delete this folder together with `notes/`."""

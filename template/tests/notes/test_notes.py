@@ -16,7 +16,7 @@ NOTES = "/api/v1/notes"
 
 
 def create(client: httpx.Client, title: str, **fields: Any) -> dict[str, Any]:
-    """Create a note and return it."""
+    """Create one note and return it."""
     response = client.post(NOTES, json={"title": title} | fields)
     assert response.status_code == 201, response.text
     note: dict[str, Any] = response.json()
@@ -28,7 +28,7 @@ def titles(page: httpx.Response) -> list[str]:
     return [note["title"] for note in page.json()["items"]]
 
 
-# -- one note ----------------------------------------------------------------------------------------------------------
+# -- one -------------------------------------------------------------------------------------------------------------
 
 
 def test_created_note_is_read_back_at_its_location(client: httpx.Client) -> None:
@@ -122,7 +122,7 @@ def test_invalid_update_changes_nothing(client: httpx.Client, changes: dict[str,
 
 
 def test_duplicate_title_is_a_conflict(client: httpx.Client) -> None:
-    """Creating and updating both conflict. A note may be updated with its own title."""
+    """Creating and updating both conflict. The title of the note itself is not a conflict."""
     first, second = create(client, "Groceries"), create(client, "Books")
     for response in (
         client.post(NOTES, json={"title": "Groceries"}),
@@ -138,7 +138,7 @@ def test_duplicate_title_is_a_conflict(client: httpx.Client) -> None:
 
 
 def test_list_is_read_page_by_page_and_contains_every_note_once(client: httpx.Client) -> None:
-    """Notes are listed oldest first. `next_cursor` leads to the next page and is null on the last one."""
+    """The oldest one is first. `next_cursor` leads to the next page and is null on the last one."""
     wanted = [create(client, f"Note {number}")["title"] for number in range(5)]
     seen, cursor = [], ""
     for size in (2, 2, 1):
@@ -157,7 +157,7 @@ def test_full_last_page_has_no_next_cursor(client: httpx.Client) -> None:
 
 
 def test_new_and_deleted_notes_do_not_shift_the_pages(client: httpx.Client) -> None:
-    """A cursor marks the position of a note and does not count notes."""
+    """A cursor marks a position and does not count notes."""
     for title in ("One", "Two", "Three"):
         create(client, title)
     first = client.get(NOTES, params={"limit": 2}).json()

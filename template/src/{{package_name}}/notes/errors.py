@@ -1,4 +1,4 @@
-"""The errors of the notes. The chassis translates each into its status and a problem response."""
+"""The errors of the notes. The chassis translates each into a problem response."""
 
 from ..chassis.errors import ConflictError, NotFoundError
 

@@ -21,7 +21,7 @@ Tag = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,50}$")]
 
 
 class NoteIn(BaseModel):
-    """A note to create."""
+    """The fields of a new note."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -31,7 +31,7 @@ class NoteIn(BaseModel):
 
 
 class NoteChanges(BaseModel):
-    """Changes to a note; fields that are not sent stay unchanged."""
+    """Changes to one note; fields that are not sent stay unchanged."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -45,7 +45,7 @@ class NoteChanges(BaseModel):
 
 
 class NoteOut(BaseModel):
-    """A note in a response."""
+    """One note in a response."""
 
     model_config = ConfigDict(from_attributes=True)
 

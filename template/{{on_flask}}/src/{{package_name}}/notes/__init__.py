@@ -1,4 +1,7 @@
-"""The example domain. To remove it, delete this folder, `tests/notes/` and its line in `main.py`: see README.md."""
+"""The domain of the notes.
+
+To remove it, delete this folder, its tests in `tests/notes/`, and its line in `main.py`.
+"""
 
 from flask import Flask
 

@@ -1,4 +1,4 @@
-"""The stored form of a note: an object in memory, until the process ends."""
+"""The stored form of one note: an object in memory, until the process ends."""
 
 from __future__ import annotations
 

@@ -13,7 +13,10 @@ DAYS = 7
 
 
 def add_health_check(app: object) -> None:
-    """Warn in `/health` if a day of the last week has no note; days before the first note do not count."""
+    """Warn in `/health` if the last week has days without notes.
+
+    Days before the first one do not count.
+    """
     chassis = chassis_of(app)
 
     def days() -> set[date]:

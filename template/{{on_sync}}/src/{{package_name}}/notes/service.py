@@ -22,7 +22,7 @@ class NoteService:
         return note
 
     def get(self, note_id: int) -> Note:
-        """Return a note.
+        """Return one note.
 
         Raises:
             NoteNotFoundError: No note has this id.

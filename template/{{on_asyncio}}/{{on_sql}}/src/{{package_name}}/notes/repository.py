@@ -40,14 +40,14 @@ class NoteRepository:
         await self._session.delete(note)
 
     async def after(self, note_id: int, limit: int, tag: str | None) -> list[Note]:
-        """Return up to `limit` notes with ids above `note_id`, oldest first; every page is one index range scan."""
+        """Return up to `limit` notes after an id, oldest first: one index range scan."""
         query = select(Note).where(Note.id > note_id).order_by(Note.id).limit(limit)
         if tag is not None:
             query = query.where(Note.tag == tag)
         return list(await self._session.scalars(query))
 
     async def days(self, since: date) -> set[date]:
-        """Return the days from `since` on that have a note, and the day of the first note: one index lookup each."""
+        """Return the days with notes since a day, and the first one: one index lookup each."""
         found: set[date] = set()
         oldest = select(func.min(Note.created_at))
         moment = await self._session.scalar(oldest)

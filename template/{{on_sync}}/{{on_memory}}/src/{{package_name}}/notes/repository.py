@@ -41,12 +41,12 @@ class NoteRepository:
         self._notes.pop(note.id, None)
 
     def after(self, note_id: int, limit: int, tag: str | None) -> list[Note]:
-        """Return up to `limit` notes with ids above `note_id`, oldest first."""
+        """Return up to `limit` notes after an id, oldest first."""
         notes = (note for note in self._notes.values() if note.id > note_id and tag in (None, note.tag))
         return list(islice(notes, limit))
 
     def days(self, since: date) -> set[date]:
-        """Return the days from `since` on that have a note, and the day of the first note."""
+        """Return the days with notes since a day, and the first one."""
         days = {note.created_at.date() for note in self._notes.values()}
         return {day for day in days if day >= since or day == min(days)}
 
