@@ -13,18 +13,20 @@ from datetime import UTC, datetime, timedelta, timezone
 from importlib import import_module
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from sqlalchemy import Column, Integer, MetaData, String, Table, event, insert, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import DeclarativeBase, Session, mapped_column
+from sqlalchemy.orm.exc import StaleDataError
 
 from .. import servers
 from ..package import ROOT, module, program
 from .conftest import Logs, Start, measured, settings_for_tests
 from .process import PATIENCE_SECONDS, serving, until
-from .sql import backend, engine, rows, run, server, tables
+from .sql import backend, connection, engine, rows, run, server, tables
 from .sql_server import TABLE
 from .test_errors import assert_is_problem
 from .unit_of_work import Database, bind, in_request, overrun, sessions
@@ -288,6 +290,36 @@ def test_duplicate_is_a_conflict(start: Start, things: None) -> None:
     response = client.get("/api/here/insert")
     assert_is_problem(response, 409, "CONFLICT")
     assert "things" not in response.text
+
+
+def test_row_that_another_transaction_has_changed_is_a_conflict(folder: Path) -> None:
+    """The model has a `version_id_col`. Otherwise the second change would undo the first one unnoticed.
+
+    A database that reports such a conflict itself asks the client to retry.
+    """
+
+    class Base(DeclarativeBase):
+        pass
+
+    class Thing(Base):
+        __tablename__ = "things"
+        id = mapped_column(Integer, primary_key=True)
+        name = mapped_column(String(20))
+        version = mapped_column(Integer)
+        __mapper_args__: ClassVar = {"version_id_col": version}
+
+    run("CREATE TABLE things (id INTEGER PRIMARY KEY, name VARCHAR(20), version INTEGER)")()
+    run("INSERT INTO things VALUES (1, 'one', 1)")()
+    with engine() as opened, Session(opened) as session:
+        session.get_one(Thing, 1).name = "mine"
+        run("UPDATE things SET name = 'theirs', version = 2")()
+        with pytest.raises((StaleDataError, DBAPIError)) as caught:
+            session.commit()
+    translated = connection.error_translator(backend)(caught.value)
+    assert isinstance(
+        translated, errors.ConflictError if isinstance(caught.value, StaleDataError) else errors.UnavailableError
+    )
+    assert rows("SELECT name FROM things") == ["theirs"]
 
 
 def test_duplicate_among_many_rows_keeps_the_connection(things: None) -> None:

@@ -29,6 +29,7 @@ TABLE: list[tuple[Callable[[], Exception], str, int, dict[str, str]]] = [
     (lambda: errors.MethodNotAllowedError(["GET", "HEAD"]), "METHOD_NOT_ALLOWED", 405, {"allow": "GET, HEAD"}),
     (errors.RequestBodyTimeoutError, "DEADLINE_EXCEEDED", 408, {"connection": "close"}),
     (errors.ConflictError, "CONFLICT", 409, {}),
+    (errors.PreconditionFailedError, "PRECONDITION_FAILED", 412, {}),
     (errors.PayloadTooLargeError, "PAYLOAD_TOO_LARGE", 413, {}),
     (errors.UnsupportedMediaTypeError, "UNSUPPORTED_MEDIA_TYPE", 415, {}),
     (errors.ValidationError, "VALIDATION_FAILED", 422, {}),

@@ -54,12 +54,13 @@ def test_routes_of_starlette_are_logged_with_their_template(logs: Logs, folder: 
     (folder / "a.txt").touch()
     app = create_app(settings_for_tests(), module("chassis.features").FEATURES, {})
     app.mount("/files", StaticFiles(directory=folder))
+    app.add_api_route("/numbers/{number:int}", lambda number: number)
     with open_client(app) as client:
-        for path in ("/openapi.json", "/docs", "/files/a.txt", "/nowhere"):
+        for path in ("/openapi.json", "/docs", "/files/a.txt", "/nowhere", "/numbers/1"):
             client.get(path)
         client.head("/openapi.json")
     routes = [entry["http.route"] for entry in logs("request_finished")]
-    assert routes == ["/openapi.json", "/docs", "/files", None, "/openapi.json"]
+    assert routes == ["/openapi.json", "/docs", "/files", None, "/numbers/{number}", "/openapi.json"]
 
 
 def test_plain_route_in_an_included_router_is_logged_with_its_whole_template(logs: Logs) -> None:

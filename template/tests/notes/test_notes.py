@@ -134,6 +134,74 @@ def test_duplicate_title_is_a_conflict(client: httpx.Client) -> None:
     assert titles(client.get(NOTES)) == ["Groceries", "Books"]
 
 
+# -- several at once ---------------------------------------------------------------------------------------------------
+
+
+def test_bulk_creates_every_note_in_its_order(client: httpx.Client) -> None:
+    response = client.post(f"{NOTES}/bulk", json={"items": [{"title": "One", "tag": "home"}, {"title": "Two"}]})
+    assert response.status_code == 201
+    created = response.json()["items"]
+    assert [note["title"] for note in created] == ["One", "Two"]
+    assert client.get(NOTES).json()["items"] == created
+
+
+def test_bulk_with_invalid_notes_names_them_by_position_and_creates_none(client: httpx.Client) -> None:
+    items = [{"title": "One"}, {"title": ""}, {"title": "Three", "tag": "Not A Tag"}]
+    response = client.post(f"{NOTES}/bulk", json={"items": items})
+    assert (response.status_code, response.json()["error_code"]) == (422, "VALIDATION_FAILED")
+    assert [error["field"] for error in response.json()["errors"]] == ["items.1.title", "items.2.tag"]
+    assert titles(client.get(NOTES)) == []
+
+
+def test_bulk_with_taken_titles_names_them_by_position_and_creates_none(client: httpx.Client) -> None:
+    """A title is also taken if the same request has it twice."""
+    create(client, "Books")
+    items = [{"title": title} for title in ("Groceries", "Books", "Letters", "Groceries")]
+    response = client.post(f"{NOTES}/bulk", json={"items": items})
+    assert (response.status_code, response.json()["error_code"]) == (409, "CONFLICT")
+    assert [error["field"] for error in response.json()["errors"]] == ["items.1.title", "items.3.title"]
+    assert titles(client.get(NOTES)) == ["Books"]
+
+
+def test_bulk_is_not_the_id_of_a_note(client: httpx.Client) -> None:
+    response = client.patch(f"{NOTES}/bulk", json={})
+    assert response.status_code == 405
+    assert "POST" in response.headers["allow"]
+
+
+@pytest.mark.parametrize("count", [0, 101])
+def test_bulk_without_notes_or_with_too_many_is_rejected(client: httpx.Client, count: int) -> None:
+    response = client.post(f"{NOTES}/bulk", json={"items": [{"title": f"Note {number}"} for number in range(count)]})
+    assert [error["field"] for error in response.json()["errors"]] == ["items"]
+    assert response.status_code == 422
+
+
+# -- conditional requests ----------------------------------------------------------------------------------------------
+
+
+def test_note_that_the_client_has_is_not_sent_again(client: httpx.Client) -> None:
+    """Every response with one note has the ETag of the note as it is then."""
+    response = client.post(NOTES, json={"title": "Groceries"})
+    path, etag = response.headers["location"], response.headers["etag"]
+    unchanged = client.get(path, headers={"if-none-match": etag})
+    assert (unchanged.status_code, unchanged.content, unchanged.headers["etag"]) == (304, b"", etag)
+    changed = client.patch(path, json={"body": "Milk"}).headers["etag"]
+    assert client.get(path, headers={"if-none-match": etag}).headers["etag"] == changed != etag
+
+
+@pytest.mark.parametrize("method", ["PATCH", "DELETE"])
+def test_outdated_etag_changes_nothing(client: httpx.Client, method: str) -> None:
+    """The change succeeds with the current ETag."""
+    response = client.post(NOTES, json={"title": "Groceries"})
+    path, etag = response.headers["location"], response.headers["etag"]
+    note = client.patch(path, json={"body": "Milk"})
+    body = {"body": "Bread"} if method == "PATCH" else None
+    refused = client.request(method, path, json=body, headers={"if-match": etag})
+    assert (refused.status_code, refused.json()["error_code"]) == (412, "PRECONDITION_FAILED")
+    assert client.get(path).json() == note.json()
+    assert client.request(method, path, json=body, headers={"if-match": note.headers["etag"]}).is_success
+
+
 # -- lists -------------------------------------------------------------------------------------------------------------
 
 

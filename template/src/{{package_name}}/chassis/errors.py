@@ -121,6 +121,14 @@ class ConflictError(ServiceError):
     default_detail = "The request conflicts with stored data."
 
 
+class PreconditionFailedError(ServiceError):
+    """The resource has changed since the caller read it (RFC 9110, 15.5.13)."""
+
+    status = 412
+    error_code = "PRECONDITION_FAILED"
+    default_detail = "This has changed since you read it. Read it again, then repeat the change."
+
+
 class PayloadTooLargeError(ServiceError):
     """The body is over `MAX_REQUEST_BODY_BYTES`."""
 
@@ -197,8 +205,8 @@ class RequestBodyTimeoutError(DeadlineExceededError):
 
 _ALL = (
     BadRequestError, UnauthenticatedError, PermissionDeniedError, NotFoundError, RequestBodyTimeoutError, ConflictError,
-    PayloadTooLargeError, UnsupportedMediaTypeError, ValidationError, RateLimitedError, HeadersTooLargeError,
-    UnavailableError, DeadlineExceededError,
+    PreconditionFailedError, PayloadTooLargeError, UnsupportedMediaTypeError, ValidationError, RateLimitedError,
+    HeadersTooLargeError, UnavailableError, DeadlineExceededError,
 )  # fmt: skip
 BY_STATUS: dict[int, type[ServiceError]] = {error.status: error for error in _ALL}
 

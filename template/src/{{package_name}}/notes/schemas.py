@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 # The largest key that every database can store.
 MAX_ID = 2**63 - 1
-
+# Each note of a bulk request costs memory and time before the first one is stored.
+MAX_BULK = 100
 
 # Not every database can store NUL characters. Patterns are part of the OpenAPI document, and validators are not.
 Title = Annotated[
@@ -28,6 +29,14 @@ class NoteIn(BaseModel):
     title: Title
     body: Body = ""
     tag: Tag | None = None
+
+
+class NotesIn(BaseModel):
+    """New notes, of which all are created or none."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    items: list[NoteIn] = Field(min_length=1, max_length=MAX_BULK)
 
 
 class NoteChanges(BaseModel):
@@ -55,6 +64,12 @@ class NoteOut(BaseModel):
     tag: str | None
     created_at: datetime
     updated_at: datetime
+
+
+class NotesOut(BaseModel):
+    """Several notes in a response, in the order of the request."""
+
+    items: list[NoteOut]
 
 
 class NotePath(BaseModel):

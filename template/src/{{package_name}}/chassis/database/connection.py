@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from sqlalchemy import URL, Engine, ExceptionContext, Pool, QueuePool, create_engine, event
 from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm.exc import StaleDataError
 
 from .. import errors
 from ..app import ErrorTranslator
@@ -103,13 +104,16 @@ def measurement_source(engine: Engine, settings: SettingsT, backend: DatabaseBac
 def error_translator(backend: DatabaseBackend[Any]) -> ErrorTranslator:
     """Return the translator for exceptions of this database.
 
-    A violated unique constraint is 409, an unavailable database 503. A number that does not fit into its column is 404
+    A violated unique constraint is 409, as is a row that another transaction has changed if its model has a
+    `version_id_col`. An unavailable database is 503. A number that does not fit into its column is 404
     in a query and 422 in a write.
     """
 
     def translate(error: BaseException) -> errors.ServiceError | None:
         if isinstance(error, PoolTimeout | ReadOnlyError):
             return errors.UnavailableError()
+        if isinstance(error, StaleDataError):
+            return errors.ConflictError("This was changed at the same time. Read it again, then repeat the change.")
         if not isinstance(error, DBAPIError):
             return None
         if backend.is_conflict(error):

@@ -117,6 +117,12 @@ def _whole(included: Any) -> Any:
     return included.starlette_route or included
 
 
+def _template(route: Any) -> str | None:
+    """Return the path of a route without converters, as in OpenAPI: `/notes/{note_id}` for `/notes/{note_id:int}`."""
+    path: str | None = getattr(route, "path", None)
+    return re.sub(r":\w+}", "}", path) if path and ":" in path else path
+
+
 def _respond_with_problems(app: FastAPI, chassis: Chassis, routes: _RouteTable) -> None:
     async def respond(request: Request, cause: Exception) -> Response:
         if request.scope["type"] == "websocket":
@@ -197,8 +203,8 @@ class _RouteTable:
         scope = scope.get(_GET_SCOPE, scope)
         # FastAPI does not store the prefixes of outer routers in the route.
         if included := scope.get("fastapi", {}).get("effective_route_context"):
-            return getattr(_whole(included), "path", None)
-        return getattr(scope.get("route") or self._serving(scope.get("endpoint")), "path", None)
+            return _template(_whole(included))
+        return _template(scope.get("route") or self._serving(scope.get("endpoint")))
 
     def _serving(self, endpoint: object) -> Any:
         """Return the route of an endpoint. FastAPI stores no route for those of Starlette, such as `/openapi.json`."""

@@ -23,6 +23,7 @@ from ..lifecycle import EX_CONFIG, EX_UNAVAILABLE
 from ..logging.access_log import AccessLog
 from ..request_context import RequestContext
 from ..settings import ServiceSettings, SettingsError
+from .conditional import not_modified
 from .headers import ResponseHeaders
 from .policy import Request, RequestPolicy
 from .problems import RawResponse
@@ -155,7 +156,10 @@ class ChassisMiddleware:
                 if pending is not None:
                     await pending
             if rejection is None:
-                await app(scope, receive, writer.send)
+                send: Send = writer.send
+                if b"if-none-match" in request.headers.raw and request.context.method in ("GET", "HEAD"):
+                    send = not_modified(request.headers["if-none-match"], send)
+                await app(scope, receive, send)
             elif isinstance(rejection, RawResponse):
                 await writer.send_response(rejection)
             else:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from ..chassis.errors import FieldError
 from ..chassis.instrumentation import Counter
-from .errors import NoteNotFoundError
+from .errors import NoteNotFoundError, NoteTitleTakenError
 from .models import Note
 from .repository import NoteRepository
+from .schemas import NoteIn
 
 NOTES_CREATED = Counter("notes.created", "Notes created.")
 
@@ -20,6 +24,25 @@ class NoteService:
         note = await self._notes.add(Note(title=title, body=body, tag=tag))
         NOTES_CREATED.add()
         return note
+
+    async def create_all(self, new: Sequence[NoteIn]) -> list[Note]:
+        """Create all notes, or none.
+
+        Raises:
+            NoteTitleTakenError: Some titles are taken. It lists each by its position.
+        """
+        taken = await self._notes.taken_titles([note.title for note in new])
+        errors = []
+        for index, note in enumerate(new):
+            if note.title in taken:
+                errors.append(FieldError(f"items.{index}.title", NoteTitleTakenError.default_detail, "taken"))
+            taken.add(note.title)
+        if errors:
+            raise NoteTitleTakenError(errors=errors)
+        notes = [Note(title=note.title, body=note.body, tag=note.tag) for note in new]
+        await self._notes.add_all(notes)
+        NOTES_CREATED.add(len(notes))
+        return notes
 
     async def get(self, note_id: int) -> Note:
         """Return one note.

@@ -3,12 +3,24 @@
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
 from ..chassis.app import Chassis
+from ..chassis.web.conditional import etag_of, require_match
 from ..chassis.web.fastapi import get_chassis
 from .repository import open_repository
-from .schemas import NoteChanges, NoteIn, NoteOut, NotePage, NotePath, NoteQuery, decode_cursor, encode_cursor
+from .schemas import (
+    NoteChanges,
+    NoteIn,
+    NoteOut,
+    NotePage,
+    NotePath,
+    NoteQuery,
+    NotesIn,
+    NotesOut,
+    decode_cursor,
+    encode_cursor,
+)
 from .service import NoteService
 
 router = APIRouter(prefix="/notes", tags=["notes"])
@@ -22,13 +34,20 @@ async def note_service(chassis: Annotated[Chassis, Depends(get_chassis)]) -> Asy
 
 # `scope="function"` commits before the response is sent, so a client that got 2xx can read its change.
 Notes = Annotated[NoteService, Depends(note_service, scope="function")]
+IfMatch = Annotated[str | None, Header(description="The ETag of the note as you read it.")]
 
 
 @router.post("", status_code=201)
 async def create_note(note: NoteIn, notes: Notes, request: Request, response: Response) -> NoteOut:
-    created = await notes.create(note.title, note.body, note.tag)
+    created = NoteOut.model_validate(await notes.create(note.title, note.body, note.tag))
     response.headers["location"] = request.url_for("read_note", note_id=created.id).path
-    return NoteOut.model_validate(created)
+    response.headers["etag"] = etag_of(created)
+    return created
+
+
+@router.post("/bulk", status_code=201)
+async def create_notes(new: NotesIn, notes: Notes) -> NotesOut:
+    return NotesOut(items=[NoteOut.model_validate(note) for note in await notes.create_all(new.items)])
 
 
 @router.get("")
@@ -38,16 +57,24 @@ async def list_notes(query: Annotated[NoteQuery, Query()], notes: Notes) -> Note
     return NotePage(items=items, next_cursor=encode_cursor(items[-1].id) if has_more else None)
 
 
-@router.get("/{note_id}")
-async def read_note(path: Annotated[NotePath, Path()], notes: Notes) -> NoteOut:
-    return NoteOut.model_validate(await notes.get(path.note_id))
+@router.get("/{note_id:int}")
+async def read_note(path: Annotated[NotePath, Path()], notes: Notes, response: Response) -> NoteOut:
+    note = NoteOut.model_validate(await notes.get(path.note_id))
+    response.headers["etag"] = etag_of(note)
+    return note
 
 
-@router.patch("/{note_id}")
-async def update_note(path: Annotated[NotePath, Path()], changes: NoteChanges, notes: Notes) -> NoteOut:
-    return NoteOut.model_validate(await notes.update(path.note_id, changes.sent()))
+@router.patch("/{note_id:int}")
+async def update_note(
+    path: Annotated[NotePath, Path()], changes: NoteChanges, notes: Notes, response: Response, if_match: IfMatch = None
+) -> NoteOut:
+    require_match(if_match, NoteOut.model_validate(await notes.get(path.note_id)))
+    note = NoteOut.model_validate(await notes.update(path.note_id, changes.sent()))
+    response.headers["etag"] = etag_of(note)
+    return note
 
 
-@router.delete("/{note_id}", status_code=204)
-async def delete_note(path: Annotated[NotePath, Path()], notes: Notes) -> None:
+@router.delete("/{note_id:int}", status_code=204)
+async def delete_note(path: Annotated[NotePath, Path()], notes: Notes, if_match: IfMatch = None) -> None:
+    require_match(if_match, NoteOut.model_validate(await notes.get(path.note_id)))
     await notes.delete(path.note_id)

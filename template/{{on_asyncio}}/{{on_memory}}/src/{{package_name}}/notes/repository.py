@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import date
 from itertools import count, islice
@@ -26,6 +26,14 @@ class NoteRepository:
         note.id = next(self._ids)
         self._notes[note.id] = note
         return note
+
+    async def add_all(self, notes: Sequence[Note]) -> None:
+        for note in notes:
+            await self.add(note)
+
+    async def taken_titles(self, titles: Sequence[str]) -> set[str]:
+        """Return those of the titles that notes have."""
+        return {note.title for note in self._notes.values()}.intersection(titles)
 
     async def get(self, note_id: int) -> Note | None:
         return self._notes.get(note_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, time, timedelta
 
@@ -26,6 +26,14 @@ class NoteRepository:
         self._session.add(note)
         await self._flush()
         return note
+
+    async def add_all(self, notes: Sequence[Note]) -> None:
+        self._session.add_all(notes)
+        await self._flush()
+
+    async def taken_titles(self, titles: Sequence[str]) -> set[str]:
+        """Return those of the titles that notes have."""
+        return set(await self._session.scalars(select(Note.title).where(Note.title.in_(titles))))
 
     async def get(self, note_id: int) -> Note | None:
         return await self._session.get(Note, note_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
 
@@ -26,6 +26,14 @@ class NoteRepository:
         self._session.add(note)
         self._flush()
         return note
+
+    def add_all(self, notes: Sequence[Note]) -> None:
+        self._session.add_all(notes)
+        self._flush()
+
+    def taken_titles(self, titles: Sequence[str]) -> set[str]:
+        """Return those of the titles that notes have."""
+        return set(self._session.scalars(select(Note.title).where(Note.title.in_(titles))))
 
     def get(self, note_id: int) -> Note | None:
         return self._session.get(Note, note_id)
