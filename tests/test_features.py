@@ -69,7 +69,7 @@ def test_a_feature_alone_brings_itself(feature: str, renderer: Renderer, tmp_pat
     render = renderer(tmp_path, {"features": [feature]})
     folders = {path.name for path in (render.path / "src/my_service/chassis").iterdir() if path.is_dir()}
     assert folders & {name.replace("-", "_") for name in FEATURES} == {feature.replace("-", "_")}
-    assert (render.answers["store"] == "memory") == (feature in ("rate-limit", "cache"))
+    assert (render.answers["store"] == "memory") == (feature in ("rate-limit", "cache", "idempotency"))
 
 
 def test_the_default_has_no_backup_without_a_database(renderer: Renderer, tmp_path: Path) -> None:

@@ -82,6 +82,8 @@ class Chassis:
     # Each sets `principal` or `authentication_error` of a request, if its headers have credentials of the right kind.
     authenticators: list[BeforeRequest] = field(default_factory=list)
     endpoints: list[Endpoint] = field(default_factory=list)
+    # ASGI middleware around the framework, within the deadline and after the hooks; the first one is the innermost.
+    asgi_middleware: list[Callable[[ASGIApp], ASGIApp]] = field(default_factory=list)
     request_observers: list[RequestObserver] = field(default_factory=list)
     operation_observers: list[OperationObserver] = field(default_factory=list)
     log_observers: list[LogObserver] = field(default_factory=list)

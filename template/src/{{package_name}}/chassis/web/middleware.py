@@ -9,7 +9,7 @@ import asyncio
 import contextvars
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import cached_property, partial
+from functools import cached_property, partial, reduce
 from typing import Any
 
 import structlog
@@ -56,7 +56,7 @@ class ChassisMiddleware:
         route_of: Callable[[Scope], str | None],
         app_lifespan: AppLifespan,
     ) -> None:
-        self._app = app
+        self._app = reduce(lambda inner, wrap: wrap(inner), chassis.asgi_middleware, app)
         self.chassis = chassis
         self._route_of = route_of
         self._app_lifespan = app_lifespan
