@@ -25,8 +25,9 @@ def text_is_clean(files: Mapping[str, bytes], root: Path) -> Faults:
     for path, content in files.items():
         text = content.decode()
         lines = text.split("\n")
-        # two between the functions of Python, and between the stages of an image
-        blank = r"\n\n\n\n" if path.endswith((".py", ".py.mako", "Dockerfile")) else r"\n\n\n"
+        # two between the functions of Python, in the blocks of documents too, and between the stages of an image
+        has_two = path.endswith((".py", ".py.mako", "Dockerfile", "tools/domain.txt")) or "```python\n" in text
+        blank = r"\n\n\n\n" if has_two else r"\n\n\n"
         checks = {
             "a tag": tag.search(text),
             "a blank line at the start": text.startswith("\n"),

@@ -14,7 +14,7 @@ SECTIONS = [
     "lifecycle", "metrics", "traces", "error_tracking",
 ]  # fmt: skip
 FRAMEWORKS = ("fastapi", "flask")
-LARGEST = 80
+LARGEST = 90
 
 
 # -- the table ---------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import distribution
@@ -404,14 +405,23 @@ def test_a_database_loses_the_example_by_a_migration(
 
 
 @pytest.mark.only_stacks("fastapi-sqlite", "flask-none")
-def test_make_domain_writes_a_domain_that_passes_every_check(stack: Path, installed: Path, tmp_path: Path) -> None:
-    """Its routes are served beside those of the example. A name that is taken is refused."""
+def test_new_domain_and_second_version_of_the_api_pass_every_check(
+    stack: Path, package: str, installed: Path, tmp_path: Path
+) -> None:
+    """`make domain` writes the one. The page of the framework has the code of the other."""
     service = copy_of(stack, tmp_path / "copy")
     connect(service, installed)
     said = run("make", "domain", "NAME=orders", cwd=service)
     assert said.splitlines()[-1].startswith("One of the orders is called order.")
     refused = targets.sentence(targets.make(service, "domain", "NAME=orders"))
     assert refused.startswith("NAME=orders: this name is taken")
+    page = (service / f"docs/options/{stack.name.partition('-')[0]}.md").read_text(encoding="utf-8")
+    steps = page.partition("## Versions of the API")[2]
+    for path, code in re.findall(
+        r"^\d\. [^\n]*`([\w/]+\.py)`:\n\n   ```python\n(.*?)   ```", steps, re.DOTALL | re.MULTILINE
+    ):
+        place = path if path.startswith("tests/") else f"src/{package}/{path}"
+        (service / place).write_text(textwrap.dedent(code), encoding="utf-8")
     run("make", "lint", "types", "test", cwd=service)
 
 

@@ -180,7 +180,7 @@ def test_bulk_without_notes_or_with_too_many_is_rejected(client: httpx.Client, c
 
 
 def test_note_that_the_client_has_is_not_sent_again(client: httpx.Client) -> None:
-    """Every response with one note has the ETag of the note as it is then."""
+    """Every change gives the note another ETag."""
     response = client.post(NOTES, json={"title": "Groceries"})
     path, etag = response.headers["location"], response.headers["etag"]
     unchanged = client.get(path, headers={"if-none-match": etag})
