@@ -115,7 +115,16 @@ FILES = {
     **{name: rf"/chassis/(\w+/)*(test_(\w+_)?)?{name}\.py$" for name in ("memory", "redis")},
     **{
         name: rf"/chassis/{name}/(?!tools|service_socket)|/test_{name}(_\w+)?\.py$"
-        for name in ("rate_limit", "backup", "deploy_check", "http_client", "cache", "data_files", "idempotency")
+        for name in (
+            "rate_limit",
+            "backup",
+            "deploy_check",
+            "http_client",
+            "cache",
+            "data_files",
+            "idempotency",
+            "validators",
+        )
     },
     "sql": r"/chassis/database/(?!pool|disk_space|file)|^migrations/",
     "compose": r"^compose\.yaml$",

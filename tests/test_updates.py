@@ -380,7 +380,7 @@ CHANGES: dict[str, tuple[Answers, list[str], list[str], dict[str, bytes]]] = {
         {},
     ),
     "more features": (
-        {"features": ["rate-limit", "backup", "deploy-check", "http-client", "cache", "data-files"]},
+        {"features": ["rate-limit", "backup", "deploy-check", "http-client", "cache", "data-files", "validators"]},
         [],
         ["chassis/cache/memory.py", "chassis/data_files/__init__.py", "../../tests/chassis/test_cache.py"],
         {},

@@ -1,0 +1,152 @@
+"""Types of short texts: email addresses, phone numbers, names, and names of columns."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import Annotated, Any, LiteralString
+
+import phonenumbers
+from email_validator import EmailNotValidError, validate_email
+from pydantic import AfterValidator, GetCoreSchemaHandler, GetJsonSchemaHandler, WithJsonSchema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+_MAX_EMAIL_CHARACTERS = 254  # RFC 5321, 4.5.3.1.3
+_IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+# Characters that reorder the text around them, so that a reader sees another text than a program does.
+_REORDERING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+class TextType:
+    """The base of types that check a string and return it in a canonical form."""
+
+    def check(self, value: str) -> str:
+        """Return the canonical form of a value.
+
+        Raises:
+            PydanticCustomError: The value is invalid.
+        """
+        raise NotImplementedError
+
+    def json_schema(self) -> dict[str, Any]:
+        """Return what the OpenAPI document says about the value."""
+        return {}
+
+    def __get_pydantic_core_schema__(self, _source: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.check, core_schema.str_schema())
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return handler(schema) | self.json_schema()
+
+
+def _email(value: str) -> str:
+    try:
+        if len(value) <= _MAX_EMAIL_CHARACTERS:
+            # Without a query to the DNS: it would hold up the request, and proves nothing about the mailbox.
+            return validate_email(value, check_deliverability=False).normalized
+    except EmailNotValidError:
+        pass
+    raise PydanticCustomError("email", "This is not a valid email address.")
+
+
+Email = Annotated[str, AfterValidator(_email), WithJsonSchema({"type": "string", "format": "email"})]
+
+
+@dataclass(frozen=True)
+class PhoneNumber(TextType):
+    """A phone number, returned in E.164: `+4930123456`.
+
+    Args:
+        region: The country of numbers without `+` and a country code, such as `DE`. By default they are rejected.
+    """
+
+    region: str | None = None
+
+    def check(self, value: str) -> str:
+        try:
+            number = phonenumbers.parse(value, self.region)  # which rejects texts of more than 250 characters
+            if phonenumbers.is_valid_number(number) and not number.extension:
+                return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+        except phonenumbers.NumberParseException:
+            pass
+        raise PydanticCustomError("phone", "This is not a valid phone number; use the form +4930123456.")
+
+    def json_schema(self) -> dict[str, Any]:
+        return {"format": "phone"}
+
+
+Phone = Annotated[str, PhoneNumber()]
+
+
+@dataclass(frozen=True)
+class CleanText(TextType):
+    """A text in Unicode NFC, without spaces around it.
+
+    Control characters, and characters that reorder the text around them, are rejected.
+
+    Args:
+        max_length: The most characters of the result.
+        min_length: The fewest characters of the result.
+        multiline: Whether line breaks and tabs are allowed; line breaks become `\\n`.
+    """
+
+    max_length: int
+    min_length: int = 1
+    multiline: bool = False
+
+    def check(self, value: str) -> str:
+        # Composing characters makes a text shorter, to a third at most.
+        if len(value) > 3 * self.max_length:
+            raise self._too_long()
+        text = unicodedata.normalize("NFC", value).strip()
+        if self.multiline:
+            text = text.replace("\r\n", "\n").replace("\r", "\n")
+        allowed = "\n\t" if self.multiline else ""
+        if any(_is_forbidden(character) and character not in allowed for character in text):
+            raise PydanticCustomError("text_characters", "The text has a control character.")
+        if len(text) > self.max_length:
+            raise self._too_long()
+        if len(text) < self.min_length:
+            raise PydanticCustomError(
+                "text_too_short", "The text has fewer than {min_length} characters.", {"min_length": self.min_length}
+            )
+        return text
+
+    def _too_long(self) -> PydanticCustomError:
+        return PydanticCustomError(
+            "text_too_long", "The text has more than {max_length} characters.", {"max_length": self.max_length}
+        )
+
+    def json_schema(self) -> dict[str, Any]:
+        return {"minLength": self.min_length, "maxLength": self.max_length}
+
+
+def _is_forbidden(character: str) -> bool:
+    # Control characters, lone surrogates, and separators of lines and paragraphs.
+    return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in _REORDERING
+
+
+class SqlIdentifier(TextType):
+    """A name from a closed set, such as a column to sort by, that may become part of a statement.
+
+    `Annotated[str, SqlIdentifier("title", "created_at")]`. No other text can be the value, so that it needs no quotes.
+
+    Raises:
+        ValueError: A name of the set has other characters than `a-z0-9_`.
+    """
+
+    def __init__(self, *names: LiteralString) -> None:
+        for name in names:
+            if not _IDENTIFIER.fullmatch(name):
+                raise ValueError(f"{name!r} is not a plain SQL identifier; use a-z, 0-9 and _")
+        self._names = names
+
+    def check(self, value: str) -> str:
+        for name in self._names:
+            if name == value:
+                return name
+        raise PydanticCustomError("sql_identifier", "Use one of {names}.", {"names": ", ".join(self._names)})
+
+    def json_schema(self) -> dict[str, Any]:
+        return {"enum": list(self._names)}
