@@ -70,7 +70,8 @@ def values_table(question: str) -> str:
         known = [cell(row[name]) if name in row else "" for name in columns]
         lines.append(f"| `{value}` | {row['label']} | {row['summary']} |" + "".join(f" {text} |" for text in known))
     # Rendered without the answers that would enable the value.
-    nothing = {"databases": {"none": {"storage": "memory"}}, "database": "none"}
+    nothing = {"databases": {"none": {"storage": "memory"}}, "database": "none", "frameworks": metadata("framework")}
+    nothing["framework"] = "flask"
     reasons = {value: Template(row.get("disabled", "")).render(nothing).strip() for value, row in rows.items()}
     missing = "is shown but disabled if its requirement is missing"
     lines += [f"\n`{value}` {missing}: {reason}." for value, reason in reasons.items() if reason]
@@ -79,7 +80,7 @@ def values_table(question: str) -> str:
 
 def origin(question: Mapping[str, Any]) -> str:
     """Name the questions that a default is computed from."""
-    default = str(question["default"])
+    default = re.sub(r'"[^"]*"', "", str(question["default"]))
     names = [name for name, other in asked().items() if other is not question and re.search(rf"\b{name}\b", default)]
     computed = "{{" in default
     return f", computed from {' and '.join(f'`{name}`' for name in names)}" if computed and names else ""

@@ -99,7 +99,7 @@ def features_are_imported_by_nobody(root: Path) -> Faults:
     """2. No module imports a feature or a database, which may not be rendered, or the adapter of a framework."""
     optional = {name.replace("-", "_") for name in values(root)["features"]} | {"database", "redis"}
     adapters = {f"web.{name}" for name in values(root)["framework"]}
-    needed = NEEDED | {name: {"redis"} for name in ("cache", "idempotency", "rate_limit")}
+    needed = NEEDED | {name: {"redis"} for name in ("cache", "idempotency", "rate_limit", "websocket")}
     faults = []
     for path, imports in _chassis(root):
         strange = (_imported(path, imports) & optional) - needed.get(_top(path), set())

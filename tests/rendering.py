@@ -87,7 +87,8 @@ def offered(row: Row) -> bool:
     return (
         bool(row["repository"] or row["ci"] != "github")
         and (row["database"] != "none" or "backup" not in row["features"])
-        and (row["cache"] == "memory" or not {"rate-limit", "cache"}.isdisjoint(row["features"]))
+        and (row["framework"] != "flask" or "websocket" not in row["features"])
+        and (row["cache"] == "memory" or not {"rate-limit", "cache", "websocket"}.isdisjoint(row["features"]))
         and ("aws" not in row["deployment"] or not metadata("database")[row["database"]]["file"])
     )
 

@@ -135,7 +135,8 @@ def test_every_installed_module_is_reserved(tool: Callable[[str], str], renderer
     """No package can be called like anything that a service or its tools really install."""
     wanted = set()
     for framework, database in product(metadata("framework"), metadata("database")):
-        everything = [name for name in metadata("features") if (name, database) != ("backup", "none")]
+        unavailable = {("backup", "none"), ("websocket", "flask")}
+        everything = [name for name in metadata("features") if not {(name, database), (name, framework)} & unavailable]
         stack = {"framework": framework, "database": database, "features": everything, "cache": "redis"}
         render = renderer(tmp_path / framework / database, stack | {"monitoring": list(metadata("monitoring"))})
         project = tomllib.loads((render.path / "pyproject.toml").read_text(encoding="utf-8"))
@@ -170,7 +171,7 @@ def _pairs(rows: Iterable[Mapping[str, Any]]) -> set[Any]:
         optional = values()["features"] + values()["monitoring"]
         choices = {value: value in row["chosen"] for value in optional}
         choices |= {name: row[name] for name in ("framework", "database")}
-        if choices["rate-limit"] or choices["cache"]:
+        if choices["rate-limit"] or choices["cache"] or choices["websocket"]:
             choices["cache used"] = row["cache"]
         found |= set(combinations(sorted(choices.items()), 2))
     return found

@@ -124,6 +124,7 @@ FILES = {
             "data_files",
             "idempotency",
             "validators",
+            "websocket",
         )
     },
     "sql": r"/chassis/database/(?!pool|disk_space|file)|^migrations/",

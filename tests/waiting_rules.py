@@ -50,6 +50,7 @@ REASONED = {
         "chassis/web/threads.py",
         "self._credit.acquire()",
     ): "the end of the response releases it; RESPONSE_IDLE_TIMEOUT_SECONDS",
+    ("chassis/websocket/broadcaster.py", "self._queue.get()"): "the end of the block of `join` cancels the task",
     ("chassis/web/threads.py", "parts.get()"): "the disconnection of the client ends it",
 }
 

@@ -90,6 +90,8 @@ class Chassis:
     measurements: list[MeasurementSource] = field(default_factory=list)
     response_headers: dict[str, str] = field(default_factory=dict)
     https_response_headers: dict[str, str] = field(default_factory=dict)
+    # Further arguments of `uvicorn.Config`, such as limits for WebSockets.
+    server_options: dict[str, Any] = field(default_factory=dict)
     routes: RouteTable | None = None
     # The application with everything around it, for a server; the adapter sets it.
     asgi: ASGIApp | None = None

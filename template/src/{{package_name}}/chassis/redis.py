@@ -1,4 +1,4 @@
-"""The connection to Redis 7 or newer, or Valkey (redis.io, valkey.io), that rate limits and the cache share."""
+"""The connection to Redis 7 or newer, or Valkey (redis.io, valkey.io), that the features of the service share."""
 
 from __future__ import annotations
 
@@ -121,11 +121,15 @@ class RedisConnection:
         self._url = settings.redis_url.get_secret_value()
         # A semaphore and a plain pool cost 20 us less CPU per call than the client's own blocking pool.
         self._slots = asyncio.Semaphore(settings.redis_pool_size)
+        self.client = self.new_client()
+
+    def new_client(self) -> AsyncRedis:
+        """Return a client with a separate pool, for example for a subscription, which occupies a connection."""
         pool = AsyncPool.from_url(
             self._url, socket_timeout=None, socket_connect_timeout=None, retry=AsyncRetry(NoBackoff(), 0),
             **self._options,
         )  # fmt: skip
-        self.client = AsyncRedis(connection_pool=pool)
+        return AsyncRedis(connection_pool=pool)
 
     @cached_property
     def sync_client(self) -> redis.Redis:

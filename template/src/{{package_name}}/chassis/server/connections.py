@@ -58,6 +58,8 @@ class ConnectionLimits:
     idle: dict[LimitedConnection, float] = field(default_factory=dict)
     # Connections whose client does not read its response, and when each must be closed.
     stalled: dict[LimitedConnection, float] = field(default_factory=dict)
+    # Connections that have become WebSockets. Only a client that stops reading is closed here.
+    websockets: dict[LimitedConnection, None] = field(default_factory=dict)
     _is_sweeping: bool = False
 
     def add(self, connection: LimitedConnection) -> None:
@@ -73,6 +75,7 @@ class ConnectionLimits:
         self.open.pop(connection, None)
         self.idle.pop(connection, None)
         self.stalled.pop(connection, None)
+        self.websockets.pop(connection, None)
 
     def measure(self) -> Iterator[Measurement]:
         """Return the number of connections."""
@@ -94,6 +97,8 @@ class ConnectionLimits:
 
     def _sweep(self) -> None:
         now = time.monotonic()
+        for connection in list(self.websockets):
+            connection.watch_websocket()
         for connection in self.stalled:
             connection.watch_reading()
         expired = [connection for connection, until in self.idle.items() if until < now]
@@ -103,7 +108,7 @@ class ConnectionLimits:
         if stalled:
             log.warning("slow_readers_closed", connections=len(stalled))
         self._is_sweeping = False
-        if self.open:
+        if self.open or self.websockets:
             self._schedule()
 
 
@@ -171,6 +176,7 @@ class LimitedConnection(HttpToolsProtocol):
         super().data_received(data)
         if self.transport.get_protocol() is not self:  # a WebSocket from now on
             self.limits.remove(self)
+            self.limits.websockets[self] = None
             return
         self._pass_on_body()
         if not self._has_progress:
@@ -196,6 +202,15 @@ class LimitedConnection(HttpToolsProtocol):
         if self not in self.limits.stalled or unread_bytes < self._unread_bytes:
             self.limits.stalled[self] = time.monotonic() + self.limits.read_timeout_seconds
         self._unread_bytes = unread_bytes
+
+    def watch_websocket(self) -> None:
+        """Note whether the client reads; asyncio tells only the protocol that serves the WebSocket."""
+        if self.transport.get_write_buffer_size():
+            self.limits.stalled.setdefault(self, time.monotonic() + self.limits.read_timeout_seconds)
+            return
+        self.limits.stalled.pop(self, None)
+        if self.transport.is_closing():
+            self.limits.remove(self)
 
     # -- httptools' callbacks ------------------------------------------------------------------------------------------
 

@@ -137,7 +137,7 @@ def serve(create_app: Callable[[], Any], _settings: BaseChassisSettings) -> int:
     if RLIM_INFINITY != limit < max_connections:
         log.warning("file_descriptor_limit_low", limit=limit, max_connections=max_connections)
     chassis.lifecycle.opening = True
-    server = DrainingServer(_config(middleware), middleware, service.shutdown_timeout_seconds)
+    server = DrainingServer(uvicorn_config(middleware), middleware, service.shutdown_timeout_seconds)
     _run(server, listener)
     return server.exit_code
 
@@ -152,6 +152,7 @@ def _log_address(chassis: Chassis, listener: socket.socket) -> None:
 
 
 def _run(server: DrainingServer, listener: socket.socket) -> None:
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
     with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
         loop = runner.get_loop()
         serving = loop.create_task(server.serve([listener]))
@@ -162,7 +163,8 @@ def _run(server: DrainingServer, listener: socket.socket) -> None:
         loop.run_until_complete(serving)  # raises the exception that ended the server
 
 
-def _config(middleware: ChassisMiddleware) -> uvicorn.Config:
+def uvicorn_config(middleware: ChassisMiddleware) -> uvicorn.Config:
+    """Return the configuration of the server, with the limits in the settings."""
     chassis = middleware.chassis
     settings, service = chassis.settings_as(Settings), chassis.settings_as(ServiceSettings)
     limits = ConnectionLimits(
@@ -172,7 +174,8 @@ def _config(middleware: ChassisMiddleware) -> uvicorn.Config:
         read_timeout_seconds=chassis.settings_as(TimeoutSettings).response_idle_timeout_seconds,
     )
     chassis.measurements.append(limits.measure)
-    logging.getLogger("uvicorn.error").addFilter(_is_news)
+    # The server receives a message of a WebSocket completely before a handler sees it, like a request body.
+    chassis.server_options.setdefault("ws_max_size", chassis.settings_as(LimitSettings).max_request_body_bytes)
     return uvicorn.Config(
         middleware,
         # The middleware does these once for every framework, in the service's own form.
@@ -183,13 +186,12 @@ def _config(middleware: ChassisMiddleware) -> uvicorn.Config:
         lifespan="off",
         http=limited(limits),
         ws="auto" if middleware.serves_websockets else "none",
-        # The server receives a message completely before a handler sees it, like a request body.
-        ws_max_size=chassis.settings_as(LimitSettings).max_request_body_bytes,
         timeout_keep_alive=settings.keep_alive_timeout_seconds,
         timeout_graceful_shutdown=max(1, round(service.shutdown_timeout_seconds)),
         backlog=_BACKLOG,
         # The next request on a connection must not see the context variables of the one before.
         reset_contextvars=True,
+        **chassis.server_options,
     )
 
 

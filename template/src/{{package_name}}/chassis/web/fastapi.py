@@ -19,7 +19,7 @@ from fastapi.exceptions import RequestValidationError, WebSocketRequestValidatio
 from fastapi.openapi.docs import get_swagger_ui_html
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.routing import Match
 from starlette.websockets import WebSocketDisconnect
 
@@ -98,8 +98,8 @@ def install(app: FastAPI, settings: BaseChassisSettings, features: Sequence[Feat
     return chassis
 
 
-async def get_chassis(request: Request) -> Chassis:
-    """Return the chassis of the application that serves a request; a dependency for routers."""
+async def get_chassis(request: HTTPConnection) -> Chassis:
+    """Return the chassis of the application that serves a request or a WebSocket; a dependency for routers."""
     # This is a coroutine function because FastAPI would run a plain function in a thread for each request.
     return chassis_of(request.app)
 
