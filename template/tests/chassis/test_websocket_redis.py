@@ -26,7 +26,8 @@ def server() -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="module")
 def pair(server: RedisServer) -> Iterator[tuple[Service, Service]]:
-    settings = {"redis_url": server.url, "health_check_cache_seconds": 0}
+    # A busy machine must not look like an outage, and the test of a server that hangs waits this long once.
+    settings = {"redis_url": server.url, "redis_timeout_seconds": 2, "health_check_cache_seconds": 0}
     chosen = ("redis", "websocket.redis")
     with serving_rooms(*chosen, **settings) as one, serving_rooms(*chosen, **settings) as other:
         yield one, other
