@@ -38,8 +38,8 @@ METADATA: dict[str, dict[str, type]] = {
     | {"paths?": list, "secrets?": dict, "tested?": list, "aws?": dict},
     "python_version": LABELS,
     "features": LABELS
-    | {"requirements": list, "adds": str, "paths": list, "page?": str, "disabled?": str}
-    | {"port?": int, "secrets?": dict},
+    | {"requirements": list, "test_requirements?": list, "adds": str, "paths": list, "page?": str, "disabled?": str}
+    | {"port?": int, "ports?": list, "secrets?": dict},
     "cache": LABELS
     | {"requirements": list, "environment": dict, "services": dict, "packages": list, "docs?": str, "port?": int}
     | {"secrets?": dict, "tested?": list},

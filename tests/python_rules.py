@@ -13,7 +13,7 @@ from questions import values
 COMPANIONS = {"fastapi": {"starlette"}, "flask": {"werkzeug"}}
 CHASSIS = f"{PACKAGE}/chassis/"
 # Imports of one feature by another that are allowed, because it needs that one: `options/` never renders it alone.
-NEEDED = {"api_keys": {"database"}, "backup": {"database"}}
+NEEDED = {"api_keys": {"database"}, "backup": {"database"}, "notifications": {"database"}}
 # The methods by which a logger writes, its usual names, and what makes one.
 LEVELS = {"critical", "debug", "error", "exception", "fatal", "info", "msg", "warn", "warning"}
 LOGGERS = {"log", "logger", "logging"}

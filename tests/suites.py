@@ -15,7 +15,7 @@ from questions import ROOT, questions, read_yaml, values
 WHOLE = ("fastapi-sqlite", "flask-sqlite-redis")
 STACKS = (*WHOLE, *sorted({path.stem for path in (ROOT / "tests/answers").glob("*.yml")} - set(WHOLE)))
 # Tests of the database that are not named after one.
-OF_DATABASE = ("database", "pool")
+OF_DATABASE = ("database", "outbox", "pool")
 # Commands that run beside the service. They import neither a framework nor the code that waits as its handlers do.
 BACKUPS = ("backup", "disaster_recovery")
 # Tests of what the features that authenticate have in common.

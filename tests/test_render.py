@@ -94,6 +94,7 @@ def test_only_what_was_chosen_is_rendered(renders: list[Render]) -> None:
         chosen = {value.replace("-", "_") for value in render.answers["chosen"]}
         chosen |= {"sql"} & {render.answers["storage"]}
         chosen |= {"stored"} & {render.answers["key_store"] * ("api_keys" in chosen)}
+        chosen |= {"outbox"} & {"outbox" * ({"sql", "notifications"} <= chosen)}
         for name, brought in FILES.items():
             mine = {path for path in everything if re.search(brought, path)}
             assert mine, f"{name} brings no file"
@@ -105,9 +106,10 @@ def test_only_what_was_chosen_is_rendered(renders: list[Render]) -> None:
 
 # The files of each choice, by a pattern.
 FILES = {
+    "outbox": r"/notifications/outbox/|/test_notifications_outbox\.py$",
     "stored": r"/chassis/api_keys/(asyncio|sync|stored)\.py$",
     **{name: rf"/chassis/web/{name}\.py$" for name in ("fastapi", "flask")},
-    **{name: rf"/chassis/\w+/{name}\.py$" for name in ("asyncio", "sync")},
+    **{name: rf"/chassis/(\w+/)+{name}\.py$" for name in ("asyncio", "sync")},
     **{
         name: rf"/chassis/(\w+/)*(test_(\w+_)?)?{name}(_\w+)?\.py$"
         for name in ("sqlite", "postgresql", "mysql", "duckdb")
@@ -125,6 +127,7 @@ FILES = {
             "idempotency",
             "validators",
             "websocket",
+            "notifications",
         )
     },
     "sql": r"/chassis/database/(?!pool|disk_space|file)|^migrations/",

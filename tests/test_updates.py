@@ -13,7 +13,7 @@ from copier import run_copy, run_recopy
 from environments import connect
 from owner import develop
 from planting import each, put, swap
-from questions import ROOT, read_yaml
+from questions import ROOT, read_yaml, values
 from releases import Releases, commit, git, recorded, starting_points
 from suites import WHOLE
 from updating import (
@@ -380,7 +380,7 @@ CHANGES: dict[str, tuple[Answers, list[str], list[str], dict[str, bytes]]] = {
         {},
     ),
     "more features": (
-        {"features": ["rate-limit", "backup", "deploy-check", "http-client", "cache", "data-files", "validators"]},
+        {"features": values()["features"]},
         [],
         ["chassis/cache/memory.py", "chassis/data_files/__init__.py", "../../tests/chassis/test_cache.py"],
         {},

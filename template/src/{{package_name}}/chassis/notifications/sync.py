@@ -1,0 +1,42 @@
+"""`notify(...)` for synchronous handlers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+from ..app import Chassis
+from . import Message, Result
+from .notifier import Notifier
+
+
+def notify(
+    chassis: Chassis,
+    message: Message,
+    *,
+    channels: Iterable[str] | None = None,
+    key: str | None = None,
+    session: Any = None,
+) -> dict[str, Result]:
+    """Send a message, and return the result of each channel.
+
+    Args:
+        chassis: The service.
+        message: The message.
+        channels: The channels to use; by default all that are on and for which the message has a recipient.
+        key: Sends the message once: a further call with this key has the result `duplicate`.
+        session: The session of a unit of work. The message is stored with its changes, and sent after its commit, even
+            if the process crashes. Without a session it is sent now.
+
+    Raises:
+        ValueError: A channel does not exist, or the message has no recipient for it.
+        RuntimeError: The service has not started, or this is its event loop.
+    """
+    notifier = chassis.get(Notifier)
+    if session is not None:
+        return notifier.queue(session, message, channels, key)
+    if notifier.loop is None:
+        raise RuntimeError("the service has not started; open its lifespans before you send notifications")
+    sending = notifier.send(message, channels, key)
+    return asyncio.run_coroutine_threadsafe(sending, notifier.loop).result(notifier.longest_seconds)
