@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from datetime import timedelta
 from typing import Any
@@ -18,6 +19,7 @@ from .test_errors import assert_is_problem
 
 cli = module("chassis.cli")
 api_keys = module("chassis.api_keys")
+request_context = module("chassis.request_context")
 
 Captured = pytest.CaptureFixture[str]
 
@@ -139,3 +141,17 @@ def test_command_without_a_database_fails_with_a_sentence(capsys: Captured) -> N
     """The table is not there yet."""
     assert cli.main(program(), ["api-keys", "list"]) == 1
     assert "run migrate" in capsys.readouterr().err
+
+
+def test_last_use_is_written_before_the_database_is_closed(start: Start, migrated: None, capsys: Captured) -> None:
+    key = created(capsys)
+    installed: list[Any] = []
+    start(install=installed.append, started=False)
+    context = request_context.RequestContext("rid-1", "a" * 32, "b" * 16, "GET", "/", "127.0.0.1")
+
+    async def use_and_stop() -> None:
+        async with installed[0].open_lifespans():
+            await installed[0].authenticators[0](context, {"x-api-key": key})
+
+    asyncio.run(use_and_stop())
+    assert rows("SELECT name FROM api_keys WHERE last_used_at IS NOT NULL") == ["coffee-app"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from contextvars import Context
 from datetime import datetime, timedelta
 from typing import Any
@@ -158,6 +158,10 @@ class StoredKeyAuthenticator(KeyAuthenticator):
         except Exception as error:  # the request itself must not fail
             log.warning("api_key_use_not_stored", api_key_id=key.id, cause=type(error).__name__)
 
+    async def aclose(self) -> None:
+        """Wait until the last uses are written, before the database is closed."""
+        await asyncio.gather(*self._writing)
+
     @staticmethod
     def _start(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start a task that belongs to no request, so that its commit does not count as one of the request."""
@@ -165,7 +169,9 @@ class StoredKeyAuthenticator(KeyAuthenticator):
 
 
 def install(chassis: Chassis, transact: Transact) -> None:
-    add_authenticator(chassis, StoredKeyAuthenticator(chassis, transact))
+    authenticator = StoredKeyAuthenticator(chassis, transact)
+    add_authenticator(chassis, authenticator)
+    chassis.lifespans.append(("api_keys", lambda: aclosing(authenticator)))
 
 
 def add_commands(subparsers: Any, backend: DatabaseBackend[Any]) -> None:
