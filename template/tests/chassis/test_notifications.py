@@ -341,7 +341,15 @@ def test_email_is_sent_encrypted_with_text_and_html(kind: str, open_mail: Open, 
     assert parts == {"text/plain": "Tea for 5 EUR", "text/html": "<p>Tea for <b>5 EUR</b></p>"}
 
 
-@pytest.mark.parametrize("injection", ["\r\nBcc: evil@example.com", "\nBcc: evil@example.com\n\nx", "\x00\u2028\x85x"])
+@pytest.mark.parametrize(
+    "injection",
+    [
+        "\r\nBcc: evil@example.com",
+        "\nBcc: evil@example.com\n\nx",
+        "\x00\u2028\x85x",
+        " =?utf-8?q?x=0D=0ABcc:_evil@example.com?=",
+    ],
+)
 def test_subject_cannot_add_a_header(injection: str, open_mail: Open, mailbox: Mailbox) -> None:
     open_mail().notify(Message(f"Deal{injection}", "Tea", email="ann@example.com"))
     (envelope,) = mailbox.received
@@ -358,6 +366,9 @@ def test_subject_cannot_add_a_header(injection: str, open_mail: Open, mailbox: M
         "ann@example.com, evil@example.com",
         "Ann <ann@example.com>",
         "ann@example.com\n",
+        "ann\x00@example.com",
+        "\ud800ann@example.com",
+        "=?utf-8?q?evil=40example.org=2C?=@example.com",
         "ann",
         "ann@localhost",
         f"{'a' * 300}@example.com",

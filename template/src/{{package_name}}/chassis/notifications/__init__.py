@@ -22,7 +22,9 @@ from ..settings import BaseChassisSettings, in_production
 _MAX_BYTES = 60_000
 _MAX_SUBJECT_CHARACTERS = 200
 _FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
-_EMAIL = re.compile(r"[^\s@<>()\[\]\\,;:\"]{1,64}@[^\s@<>()\[\]\\,;:\"]+\.[^\s@<>()\[\]\\,;:\"]+")
+_ATOM = r"[^\s\x00-\x1f\x7f\ud800-\udfff@<>()\[\]\\,;:\"]"
+# Without encoded words (RFC 2047), which the email library would decode to characters that are forbidden here.
+_EMAIL = re.compile(rf"(?!.*=\?){_ATOM}{{1,64}}@{_ATOM}+\.{_ATOM}+")
 _PHONE = re.compile(r"\+[1-9][0-9]{6,14}")
 _SMTP_SCHEMES = ("smtp", "smtps", "smtp+insecure")
 
@@ -179,12 +181,12 @@ class Message:
         object.__setattr__(self, "subject", " ".join(_FORBIDDEN.sub(" ", self.subject).split()))
         if not self.subject or len(self.subject) > _MAX_SUBJECT_CHARACTERS:
             raise ValueError(f"the subject has {len(self.subject)} characters; use 1 to {_MAX_SUBJECT_CHARACTERS}")
-        if len(self.encode()) > _MAX_BYTES:
-            raise ValueError(f"the message has more than {_MAX_BYTES} bytes; send a link instead")
         if self.email and (len(self.email) > 254 or not _EMAIL.fullmatch(self.email)):
             raise ValueError("Message(email=...) is not one email address; use the form ann@example.com")
         if self.phone and not _PHONE.fullmatch(self.phone):
             raise ValueError("Message(phone=...) is not a phone number in E.164; use the form +4930123456")
+        if len(self.encode()) > _MAX_BYTES:
+            raise ValueError(f"the message has more than {_MAX_BYTES} bytes; send a link instead")
 
     def encode(self) -> bytes:
         return orjson.dumps(asdict(self))

@@ -47,7 +47,8 @@ class Email:
         email["From"] = self._sender
         user, _, domain = message.email.rpartition("@")
         email["To"] = f"{user}@{domain.encode('idna').decode()}"
-        email["Subject"] = message.subject
+        # The library would decode an encoded word (RFC 2047), and write the line breaks in it as further headers.
+        email["Subject"] = message.subject.replace("=?", "= ?")
         email["Date"] = format_datetime(localtime())
         # The same for each attempt, so that mailboxes can drop a repeated message.
         email["Message-ID"] = f"<{delivery_id}@{self._sender.domain}>"
