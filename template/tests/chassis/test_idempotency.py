@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import pytest
@@ -70,6 +71,18 @@ def test_request_of_another_key_or_caller_runs(client: httpx.Client, headers: di
     assert client.post("/api/body/counted", headers=headers).json() == {"runs": 2}
     assert client.post("/api/body/counted?page=2", headers=KEY).json() == {"runs": 3}
     assert client.post("/api/body/counted", headers={"idempotency-key": '"a7c1"'}).json() == {"runs": 1}  # RFC 9651
+
+
+def test_callers_with_the_same_id_and_another_kind_have_their_own_responses(start: Start, counted: Counted) -> None:
+    """The name of an API key may be the subject of an access token."""
+
+    def identify(context: Any, headers: Any) -> None:
+        context.user_id = "ann"
+        context.principal = request_context.Principal("ann", headers["x-kind"])
+
+    client = start({"counted": counted}, install=lambda chassis: chassis.before_request.append(identify))
+    for kind, runs in (("api-key", 1), ("jwt", 2), ("api-key", 1)):
+        assert client.post("/api/body/counted", headers=KEY | {"x-kind": kind}).json() == {"runs": runs}
 
 
 def test_key_with_another_body_is_rejected(client: httpx.Client, counted: Counted) -> None:

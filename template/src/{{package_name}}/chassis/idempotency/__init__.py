@@ -157,6 +157,8 @@ def _name(scope: Scope, headers: dict[bytes, bytes]) -> str:
         raise errors.BadRequestError("The Idempotency-Key must be 1 to 255 visible ASCII characters, such as a UUID.")
     context = request_context.current()
     caller = (context.user_id or "").encode() if context else b""
+    if context and context.principal:  # an API key and an access token may have the same id
+        caller = f"{context.principal.kind}\n{context.principal.id}".encode()
     if not caller:
         caller = headers.get(b"authorization", b"") + b"\n" + headers.get(b"x-api-key", b"")
     parts = (scope["method"].encode(), scope["path"].encode(), scope.get("query_string", b""), caller, key[2])
