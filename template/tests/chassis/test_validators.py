@@ -18,6 +18,7 @@ BODY = Annotated[str, validators.CleanText(max_length=20, min_length=0, multilin
 GERMAN_PHONE = Annotated[str, validators.PhoneNumber(region="DE")]
 URL = Annotated[str, validators.PublicUrl()]
 SHOP_URL = Annotated[str, validators.PublicUrl(schemes=["https"], hosts=["shop.example.com"])]
+REDIS_URL = Annotated[str, validators.PublicUrl(schemes=["redis"])]
 ANY_URL = Annotated[str, validators.PublicUrl(private=True)]
 HTML = Annotated[str, validators.CleanHtml(max_length=100)]
 COLUMN = Annotated[str, validators.SqlIdentifier("title", "created_at")]
@@ -108,9 +109,11 @@ def test_valid_value_is_returned_in_canonical_form(kind: Any, value: str, expect
                 "metadata.google.internal", "127.0.0.1", "127.1", "0x7f.1", "017700000001", "2130706433", "①②⑦.0.0.1",
                 "0", "10.0.0.1", "172.16.0.1", "192.168.1.1", "100.64.0.1", "169.254.169.254", "192.0.2.1", "224.0.0.1",
                 "255.255.255.255", "[::]", "[::1]", "[fe80::1]", "[fd00::1]", "[ff02::1]", "[::ffff:10.0.0.1]",
-                "[::10.0.0.1]", "[64:ff9b::a00:1]", "[2002:a00:1::]", "[fec0::1]",
+                "[::10.0.0.1]", "[64:ff9b::a00:1]", "[2002:a00:1::]", "[fec0::1]", "[64:ff9b:1::a00:1]",
+                "[::ffff:0:a00:1]", "localhost.localdomain", "api.default.svc", "localhost..",
             )
         ),
+        *((REDIS_URL, f"redis://{host}/", "url_private") for host in ("0x7f.1", "db.LOCAL", "%31%32%37.0.0.1")),
         (HTML, "<" * 50, "html_too_long"),
         (COLUMN, "password", "sql_identifier"),
         (COLUMN, "TITLE", "sql_identifier"),
@@ -205,6 +208,16 @@ def test_money_is_exact(amount: object, currency: str, text: str) -> None:
 )
 def test_invalid_money_is_rejected_with_its_code(amount: object, currency: str, code: str) -> None:
     assert codes(validators.Money, {"amount": amount, "currency": currency}) == {code}
+
+
+def test_money_fits_into_its_column() -> None:
+    """`Numeric(18, 4)` has 14 digits before the point, and an exponent is none of them."""
+    for amount, stored in (("1E+5", "100000"), ("0E+999999", "0"), ("0E-999999", "0"), ("-0", "0")):
+        assert (
+            validate(validators.Money, {"amount": amount, "currency": "EUR"}).model_dump(mode="json")["amount"]
+            == stored
+        )
+    assert codes(validators.Money, {"amount": "9" * 15, "currency": "EUR"}) == {"decimal_whole_digits"}
 
 
 def test_set_of_identifiers_with_another_character_is_refused() -> None:

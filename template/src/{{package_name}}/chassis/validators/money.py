@@ -27,6 +27,11 @@ def _currency(code: str) -> str:
     return code
 
 
+def _plain(amount: Decimal) -> Decimal:
+    """Return the same amount without an exponent: `0E+999999` and `1E+5` have few digits, but not as columns."""
+    return amount + 0 if amount else Decimal(0)
+
+
 class Money(BaseModel):
     """An amount of money, `{"amount": "19.99", "currency": "EUR"}`. The amount is a string in JSON.
 
@@ -35,7 +40,7 @@ class Money(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    amount: Annotated[Decimal, Field(max_digits=18, allow_inf_nan=False)]
+    amount: Annotated[Decimal, Field(max_digits=18, decimal_places=4, allow_inf_nan=False), AfterValidator(_plain)]
     currency: Annotated[str, AfterValidator(_currency), Field(json_schema_extra={"format": "iso-4217"})]
 
     @model_validator(mode="after")

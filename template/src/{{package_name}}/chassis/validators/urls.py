@@ -20,7 +20,10 @@ from .text import TextType
 _MAX_CHARACTERS = 2083
 # Names that do not exist in the public DNS (RFC 6761, RFC 6762, RFC 8375, and ICANN's reservation of `internal`).
 _PRIVATE_SUFFIXES = ("localhost", "local", "internal", "home.arpa", "lan", "intranet", "corp", "home", "private")
-_SITE_LOCAL = IPv6Network("fec0::/10")
+# Names in /etc/hosts, and those of services in a cluster of Kubernetes.
+_LOCAL_SUFFIXES = ("localdomain", "localdomain6", "svc")
+# Site-local addresses, and those of translators in a private network (RFC 8215, RFC 7915).
+_PRIVATE_NETWORKS = tuple(map(IPv6Network, ("fec0::/10", "64:ff9b:1::/48", "::ffff:0:0:0/96")))
 # An IPv4 address in the last 32 bits: translated by a gateway, or of the obsolete compatible form.
 _NAT64, _COMPATIBLE = IPv6Network("64:ff9b::/96"), IPv6Network("::/96")
 _url = TypeAdapter(AnyUrl)
@@ -46,7 +49,8 @@ class PublicUrl(TextType):
             raise PydanticCustomError(
                 "url_scheme", "Use a URL that begins with {schemes}.", {"schemes": ", ".join(self.schemes)}
             )
-        host = (url.host or "").removesuffix(".")
+        # The parser brings only hosts of the schemes of browsers into canonical form.
+        host = ((url.host and _parse(f"https://{url.host}").host) or "").rstrip(".")
         if not host or url.username is not None or url.password is not None:
             raise PydanticCustomError("url", "This is not a valid URL with a host and without credentials.")
         if self.hosts and not any(_is_within(host, allowed) for allowed in self.hosts):
@@ -78,8 +82,8 @@ def _is_private(host: str) -> bool:
     try:
         address = _reached(ip_address(host.strip("[]")))
     except ValueError:
-        return "." not in host or any(_is_within(host, suffix) for suffix in _PRIVATE_SUFFIXES)
-    return address.is_multicast or not address.is_global or address in _SITE_LOCAL
+        return "." not in host or any(_is_within(host, suffix) for suffix in _PRIVATE_SUFFIXES + _LOCAL_SUFFIXES)
+    return address.is_multicast or not address.is_global or any(address in network for network in _PRIVATE_NETWORKS)
 
 
 def _reached(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
