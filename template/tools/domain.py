@@ -25,7 +25,7 @@ _SINGULARS = (
     (r"(ss|sh|[^a]ch|[eo]ach|x|zz|[^aeo]us)es$", r"\1"),
     (r"([^siu])s$", r"\1"),
 )
-# Strings and comments, which have words in them; see `rename`.
+# Strings and comments, which contain words instead of names; see `rename`.
 _TEXT = re.compile(r'"""[\s\S]*?"""|"[^"\n]*"|#[^\n]*')
 _NAME = re.compile(r"NOTES?|[Nn]otes?")
 _WORD = re.compile(r"(?<![\w`/{.])[Nn]otes?(?![\w`/}=]|\.\w)")
@@ -45,7 +45,7 @@ def singular_of(plural: str) -> str:
     """Return the singular of a plural.
 
     Raises:
-        RefusedError: The ending of the word does not tell.
+        RefusedError: The singular does not follow from the ending of the word.
     """
     for ending, singular in _SINGULARS:
         if re.search(ending, plural):
@@ -57,7 +57,7 @@ def check_plural(plural: str) -> None:
     """Check that a domain can have this name.
 
     Raises:
-        RefusedError: It cannot.
+        RefusedError: The name is invalid, taken or reserved.
     """
     _check_form("NAME", plural)
     if any((ROOT / path).exists() for path in (PACKAGE / plural, PACKAGE / f"{plural}.py", Path("tests", plural))):
@@ -73,7 +73,7 @@ def check_singular(plural: str, singular: str, sources: Iterable[str]) -> None:
     """Check that one thing in a domain can have this name.
 
     Raises:
-        RefusedError: It cannot.
+        RefusedError: The name is invalid, equals the plural, or is used by the code of a domain.
     """
     _check_form("SINGULAR", singular)
     if plural == singular:
@@ -150,7 +150,7 @@ def write(plural: str, singular: str = "") -> tuple[list[Path], str]:
     """Write a domain, and return its folders and files, and the singular of its name.
 
     Raises:
-        RefusedError: It cannot be written; nothing was.
+        RefusedError: The domain cannot be written. No file was changed.
     """
     files = example()
     check_plural(plural)

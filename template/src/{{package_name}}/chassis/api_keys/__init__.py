@@ -26,7 +26,7 @@ _MAX_KEY_LENGTH = 256
 
 @dataclass(frozen=True)
 class ApiKey:
-    """One key. `digest` is the SHA-256 hash in hexadecimal. Two keys may have the same name, so that they rotate."""
+    """One key. `digest` is the SHA-256 hash in hexadecimal. Two keys may have the same name, for rotation."""
 
     digest: str
     name: str
@@ -68,7 +68,7 @@ def utc_now() -> datetime:
 
 
 class KeyAuthenticator:
-    """Accepts the requests with one of these keys."""
+    """Accepts requests that have one of these keys."""
 
     def __init__(self, keys: Iterable[ApiKey] = (), clock: Callable[[], datetime] = utc_now) -> None:
         self._clock = clock

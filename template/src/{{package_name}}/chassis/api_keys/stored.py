@@ -58,7 +58,7 @@ def _key_of(row: StoredKey) -> ApiKey:
 
 
 def read_keys(session: Session) -> list[ApiKey]:
-    """Return all keys. They are as many as the service has clients, so each process can hold them."""
+    """Return all keys. A service has few clients, so each process can hold all of their keys."""
     return [_key_of(row) for row in session.scalars(select(StoredKey))]
 
 
@@ -91,7 +91,7 @@ Transact = Callable[[Callable[[Session], Any]], Awaitable[Any]]
 class StoredKeyAuthenticator(KeyAuthenticator):
     """Reads all keys again when a request has one and the last reading is older than `API_KEYS_CACHE_SECONDS`.
 
-    Invalid keys therefore cost no statement, however many a client invents.
+    So a client that invents many keys causes no further statements.
     """
 
     def __init__(self, chassis: Chassis, transact: Transact, clock: Callable[[], datetime] = utc_now) -> None:

@@ -18,7 +18,7 @@ _SUBPROTOCOL = "bearer."
 
 
 def add_authenticator(chassis: Chassis, authenticator: BeforeRequest) -> None:
-    """Check credentials of one more kind, before the other hooks run."""
+    """Add a function that checks another kind of credentials, before the other hooks run."""
     if not chassis.authenticators:
         chassis.before_request.append(chassis.authenticate)
     chassis.authenticators.append(authenticator)
@@ -60,7 +60,7 @@ async def authenticate_token(chassis: Chassis, token: str, *scopes: str) -> Prin
     Raises:
         UnauthenticatedError: The token is not valid.
         PermissionDeniedError: A scope is missing.
-        UnavailableError: It cannot be checked at the moment.
+        UnavailableError: The token cannot be checked at the moment.
     """
     context = request_context.new_context("GET", "")
     pending = chassis.authenticate(context, {"authorization": f"Bearer {token}"})

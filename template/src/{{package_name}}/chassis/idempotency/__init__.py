@@ -75,7 +75,7 @@ class IdempotentRequests:
     """An ASGI middleware that runs each request with a key once."""
 
     def __init__(self, app: ASGIApp, store: Store, ttl_seconds: float, running_seconds: float) -> None:
-        """Wrap an application. A request that has not ended after `running_seconds` has lost its process."""
+        """Wrap an application. If a request has not ended after `running_seconds`, its process has crashed."""
         self._app = app
         self._store = store
         self._ttl_seconds = ttl_seconds
@@ -193,7 +193,7 @@ async def _whole_body(receive: Receive) -> bytes:
 
 
 def _received(body: bytes, receive: Receive) -> Receive:
-    """Return a `receive` that gives the body first."""
+    """Return a `receive` function that returns the body first."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive_again() -> Message:

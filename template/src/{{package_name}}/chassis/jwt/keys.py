@@ -92,13 +92,13 @@ class JwksKeys:
         return len(self._keys)
 
     def find(self, kid: Any) -> jwt.PyJWK | None:
-        """Return the key with this id. A token without an id can only mean the only key."""
+        """Return the key with this id. A token without an id uses the key if there is only one."""
         if kid is None and len(self._keys) == 1:
             return next(iter(self._keys.values()))
         return self._keys.get(kid)
 
     async def refresh(self) -> None:
-        """Fetch the keys, unless that was just tried. All callers wait for the same request."""
+        """Fetch the keys, unless the last attempt is too recent. All callers wait for the same request."""
         if self._fetching is None or self._fetching.done():
             if self._clock() - self._tried_at < _MIN_INTERVAL_SECONDS:
                 return
@@ -124,7 +124,7 @@ class JwksKeys:
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """Fetch the keys regularly. The service starts without them, and then responds with 503 where it needs them."""
+        """Fetch the keys regularly. The service starts without them; requests that need them get 503 until then."""
         task = asyncio.create_task(self._keep_fresh())
         try:
             yield
@@ -138,7 +138,7 @@ class JwksKeys:
 
 
 class JwksError(Exception):
-    """The response has no usable keys; the message says why."""
+    """The response contains no usable keys. The message says why."""
 
 
 async def _get(url: str) -> bytes:

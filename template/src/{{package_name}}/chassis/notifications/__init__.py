@@ -196,8 +196,8 @@ class Message:
 class Result:
     """The result of one channel.
 
-    `queued` will be sent after the commit. `duplicate` has been sent or queued with the same key. `off` is a channel
-    that is not configured. `error` is a safe phrase, and `attempts` the number of attempts so far.
+    `queued`: the message is sent after the commit. `duplicate`: it was sent or queued with the same key before. `off`:
+    the channel is not configured. `error` is a phrase without secrets, and `attempts` the number of attempts so far.
     """
 
     status: Literal["sent", "queued", "failed", "duplicate", "off"]
@@ -228,7 +228,7 @@ class DeliveryError(Exception):
 
 
 class Channel(Protocol):
-    """One way to send messages."""
+    """A service that delivers messages, such as email."""
 
     name: str
     # The field of `Message` with the recipient, or nothing if the settings name it.

@@ -56,7 +56,7 @@ class DryRun:
 
 
 def open_channels(chassis: Chassis) -> list[Channel]:
-    """Return the channels that are on."""
+    """Return the channels that are configured."""
     settings = chassis.settings_as(Settings)
     if settings.notifications_dry_run:
         return [DryRun(name) for name in NAMES]
@@ -137,7 +137,7 @@ class Notifier:
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """Know the event loop on which messages are sent, and close the connections at shutdown."""
+        """Store the event loop on which messages are sent, and close the connections at shutdown."""
         self.loop = asyncio.get_running_loop()
         try:
             yield
@@ -220,7 +220,7 @@ class Notifier:
         return Result("failed", error.error, attempts)
 
     async def attempt(self, name: str, message: Message, delivery_id: str) -> DeliveryError | None:
-        """Try to send a message once, and return why that failed."""
+        """Try to send a message once, and return the error, or None if it was sent."""
         check = self._checks[name]
         try:
             with check.breaker.guard():

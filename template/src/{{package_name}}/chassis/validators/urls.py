@@ -1,4 +1,4 @@
-"""A type of URLs that lead to the public internet, as far as their text shows.
+"""A type for URLs of public hosts, as far as the text of the URL shows.
 
 A host name is checked as text and is not resolved, so a name that its owner points to a private address passes. Before
 this service calls such a URL, an egress rule of the network must reject private addresses: a check here would resolve

@@ -101,7 +101,7 @@ class Broadcaster:
         """Send a message to all clients in a room, at most once.
 
         Args:
-            room: The name of the room; it may be empty of clients.
+            room: The name of the room; it may have no clients.
             message: A text, bytes, or anything that JSON can hold.
 
         Raises:
@@ -177,7 +177,7 @@ class Connection:
             self._interrupt.reschedule(asyncio.get_running_loop().time())
 
     def expire_at(self, when: datetime | None) -> None:
-        """Close the connection with 4401 at this time, for example that of a new token which the client has sent."""
+        """Close the connection with 4401 at this time, such as the expiry of a new token that the client has sent."""
         self._expires_at = when
         self._check_expiry()
 
@@ -301,7 +301,7 @@ def install(chassis: Chassis) -> Broadcaster:
         ws_max_size=min(settings.websocket_max_message_bytes, max_body_bytes),
         ws_ping_interval=settings.websocket_ping_seconds,
         ws_ping_timeout=settings.websocket_ping_seconds,
-        # Compression would repeat for every client what is otherwise done once for all.
+        # Compression would run once for each client.
         ws_per_message_deflate=False,
     )
     return broadcaster

@@ -81,7 +81,7 @@ class RedisFanout:
                     backoff_seconds = 0.0
                     log.warning("websocket_subscription_lost", cause=cause_of(error))
                 self.subscribed.clear()
-            # Not all processes at once, when Redis is back.
+            # The random pause keeps all processes from connecting at once when Redis is available again.
             backoff_seconds = min(_MAX_BACKOFF_SECONDS, 2 * backoff_seconds + 0.1)
             await asyncio.sleep(backoff_seconds * random.uniform(0.5, 1.0))
 

@@ -23,7 +23,7 @@ Transact = Callable[[Callable[[Session], Any]], Awaitable[Any]]
 
 log = structlog.get_logger(__name__)
 
-# How often the table is read if no commit of this process wakes the channel: messages of a replica that has crashed.
+# How often the table is read without a commit of this process, for messages of a replica that has crashed.
 POLL_SECONDS = 5.0
 _CLEAN_UP_INTERVAL = timedelta(hours=1)
 # How long to wait if the database is unavailable when a message was sent.
@@ -89,7 +89,7 @@ class Dispatcher:
         return results
 
     def wake(self) -> None:
-        """Let the channels read the table, from any thread."""
+        """Make the channels read the table now. Any thread may call this."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._set)
 
@@ -99,7 +99,7 @@ class Dispatcher:
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """Send until shutdown. Batches that have begun are completed; what is left stays in the table."""
+        """Send until shutdown. Batches that have begun are completed; all other messages stay in the table."""
         self._loop, self._stopping = asyncio.get_running_loop(), False
         tasks = [asyncio.create_task(self._work(name)) for name in self._wakers]
         try:
@@ -160,7 +160,7 @@ class Dispatcher:
             await self._store(partial(postpone, claimed=claimed, due_at=due_at, error=error.error))
 
     async def _store(self, work: Callable[[Session], None]) -> None:
-        """Store the result of an attempt. Without it the message is sent again, so a short outage is waited for."""
+        """Store the result of an attempt. If that fails, the message is sent again, so retry for a while."""
         end = self._clock() + self._lease / 2
         while True:
             try:
