@@ -156,9 +156,10 @@ def missing_imports(files: Mapping[str, bytes]) -> list[str]:
         for module, names in re.findall(r"^ *from \.+(chassis[\w.]*) import ([\w, ]+)$", text, re.MULTILINE):
             base = f"{package}/{module.replace('.', '/')}"
             source = files.get(f"{base}.py", files.get(f"{base}/__init__.py", b"")).decode()
-            defined = rf"^(?:(?:async )?def |class )?(?:{names.replace(', ', '|')})\b"
-            if len(re.findall(defined, source, re.MULTILINE)) < len(names.split(",")):
-                faults.append(f"{path}: from {module} import {names}")
+            for name in names.split(", "):
+                defined = rf"^(?:(?:async )?def |class |from \S+ import .*\b)?{name}\b"
+                if not re.search(defined, source, re.MULTILINE):
+                    faults.append(f"{path}: from {module} import {name}")
     return faults
 
 
