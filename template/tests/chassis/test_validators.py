@@ -45,6 +45,8 @@ def codes(kind: Any, value: object) -> set[str]:
         (TITLE, "👩‍🚀", "👩‍🚀"),
         (BODY, "one\r\ntwo\rthree\tfour", "one\ntwo\nthree\tfour"),
         (BODY, "", ""),
+        (BODY, "\u200b", "\u200b"),
+        (BODY, "a" + 18 * "\u0301" + "b", "á" + 17 * "\u0301" + "b"),
         (URL, "HTTPS://Example.com:443/a?b#c", "https://example.com/a?b#c"),
         (URL, "https://exämple.com/", "https://xn--exmple-cua.com/"),
         (URL, "http://1.1.1.1/", "http://1.1.1.1/"),
@@ -76,6 +78,7 @@ def test_valid_value_is_returned_in_canonical_form(kind: Any, value: str, expect
         (validators.Phone, "+49 1", "phone"),
         (TITLE, "", "text_too_short"),
         (TITLE, " \u00a0\u3000", "text_too_short"),
+        *((TITLE, blank, "text_too_short") for blank in ("\u200b", "\ufeff", "\xad", "\U000e0041", "\u3164", "\ufe0f")),
         (TITLE, "abcdef", "text_too_long"),
         (TITLE, "a\x00b", "text_characters"),
         (TITLE, "a\x1b[2J", "text_characters"),
@@ -144,6 +147,14 @@ def test_very_long_value_is_rejected_before_it_is_parsed(kind: Any, start: str, 
 @pytest.mark.parametrize("kind", [validators.Email, validators.Phone, TITLE, URL, HTML, COLUMN])
 def test_value_that_is_not_text_is_rejected(kind: Any) -> None:
     assert [codes(kind, value) for value in (None, 1, ["title"])] == [{"string_type"}] * 3
+
+
+def test_long_run_of_combining_characters_is_rejected_before_it_is_sorted() -> None:
+    """Normalization takes minutes on this text."""
+    kind = Annotated[str, validators.CleanText(max_length=100_000)]
+    assert codes(kind, "a" + "\u0301\u0316" * 100_000) == {"text_characters"}
+    assert validate(kind, "a" + "\u0316" * 30) == "a" + "\u0316" * 30
+    assert codes(kind, "a" + "\u0316" * 31) == {"text_characters"}
 
 
 def test_lone_surrogate_is_rejected() -> None:

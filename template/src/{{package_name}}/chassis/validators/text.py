@@ -16,6 +16,11 @@ _MAX_EMAIL_CHARACTERS = 254  # RFC 5321, 4.5.3.1.3
 _IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 # Characters that reorder the text around them, so that a reader sees another text than a program does.
 _REORDERING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+# Normalization sorts a run of these, in a time that grows with its square (UAX 15, "Stream-Safe Text Format").
+_MAX_COMBINING = 30
+# Categories of characters that are invisible alone, and letters that are blank.
+_INVISIBLE = frozenset({"Cc", "Cf", "Me", "Mn", "Zl", "Zp", "Zs"})
+_BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 
 
 class TextType:
@@ -83,11 +88,12 @@ Phone = Annotated[str, PhoneNumber()]
 class CleanText(TextType):
     """A text in Unicode NFC, without spaces around it.
 
-    Control characters, and characters that reorder the text around them, are rejected.
+    Control characters, characters that reorder the text around them, and more than 30 combining characters in a row are
+    rejected.
 
     Args:
         max_length: The most characters of the result.
-        min_length: The fewest characters of the result.
+        min_length: The fewest characters of the result. Unless it is 0, one of them must be visible.
         multiline: Whether line breaks and tabs are allowed; line breaks become `\\n`.
     """
 
@@ -99,6 +105,8 @@ class CleanText(TextType):
         # Composing characters makes a text shorter, to a third at most.
         if len(value) > 3 * self.max_length:
             raise self._too_long()
+        if _has_long_combining_run(value):
+            raise PydanticCustomError("text_characters", "The text has too many combining characters in a row.")
         text = unicodedata.normalize("NFC", value).strip()
         if self.multiline:
             text = text.replace("\r\n", "\n").replace("\r", "\n")
@@ -107,7 +115,7 @@ class CleanText(TextType):
             raise PydanticCustomError("text_characters", "The text has a control character.")
         if len(text) > self.max_length:
             raise self._too_long()
-        if len(text) < self.min_length:
+        if len(text) < self.min_length or (self.min_length and not any(map(_is_visible, text))):
             raise PydanticCustomError(
                 "text_too_short", "The text has fewer than {min_length} characters.", {"min_length": self.min_length}
             )
@@ -125,6 +133,19 @@ class CleanText(TextType):
 def _is_forbidden(character: str) -> bool:
     # Control characters, lone surrogates, and separators of lines and paragraphs.
     return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in _REORDERING
+
+
+def _has_long_combining_run(text: str) -> bool:
+    run = 0
+    for character in text:
+        run = run + 1 if unicodedata.combining(character) else 0
+        if run > _MAX_COMBINING:
+            return True
+    return False
+
+
+def _is_visible(character: str) -> bool:
+    return unicodedata.category(character) not in _INVISIBLE and character not in _BLANK
 
 
 class SqlIdentifier(TextType):
