@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -9,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from ..package import module
 from .conftest import Logs, settings_for_tests
@@ -253,6 +255,44 @@ def test_result_is_stored_once_the_database_is_back(
 
     mine._transact = unavailable_twice
     assert (look(sender), unfinished(), len(upstream.received)) == (1, 0, 1)
+
+
+@pytest.mark.parametrize("message", ["{", "[]", '{"subject": "Deal", "text": "Tea", "colour": "red"}'])
+def test_unreadable_message_fails_and_does_not_stop_the_channel(
+    message: str, replica: Open, upstream: Upstream, logs: Logs
+) -> None:
+    """It may be one of a newer release, which was rolled back."""
+    sender = replica(started=False)
+    sender.in_unit_of_work(DEAL)
+    with engine() as opened, opened.begin() as connection:
+        connection.execute(update(outbox.OutboxMessage).values(message=message))
+    sender.in_unit_of_work(DEAL)
+    look(sender)
+    assert look(sender) == 0
+    assert (len(upstream.received), unfinished()) == (1, 0)
+    assert sorted(stored("error"), key=str) == [None, "unreadable"]
+    assert len(logs("notification_failed")) == 1
+
+
+def test_failure_to_store_one_result_waits_for_the_others(replica: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    sender = replica(started=False)
+    sender.in_unit_of_work(DEAL, DEAL)
+    mine, begun, ended = sender.chassis.get(dispatcher.Dispatcher), [], []
+
+    async def send(name: str, claimed: Any) -> None:
+        begun.append(claimed.id)
+        if len(begun) == 1:
+            raise errors.UnavailableError
+        await asyncio.sleep(0.05)
+        ended.append(claimed.id)
+
+    async def look_and_count() -> int:
+        with pytest.raises(errors.UnavailableError):
+            await mine.send_due("discord")
+        return len(ended)
+
+    monkeypatch.setattr(mine, "_send", send)
+    assert sender.call(look_and_count) == 1
 
 
 def test_finished_messages_are_deleted_after_the_retention(replica: Open, clock: Clock) -> None:

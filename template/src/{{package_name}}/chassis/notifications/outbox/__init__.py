@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 import orjson
+import structlog
 from pydantic import Field
 from sqlalchemy import Index, Integer, String, Text, delete, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
@@ -19,6 +20,8 @@ from ...database.base import Base
 from ...database.types import UtcDateTime
 from ...settings import BaseChassisSettings
 from .. import Message
+
+log = structlog.get_logger(__name__)
 
 # How many messages of a channel are sent at once.
 BATCH = 10
@@ -81,7 +84,7 @@ def claim(session: Session, channel: str, now: datetime, lease: timedelta, *, sk
     """Claim messages that are due, so that no other replica sends them during the lease.
 
     Replicas skip rows that another one is claiming. A database without such locks has one writer at a time, and the
-    condition of the update is enough.
+    condition of the update is enough. A message that cannot be decoded fails, so that it does not stop the channel.
     """
     if skip_locked:
         # Under REPEATABLE READ, MySQL would also lock the gaps between rows, into which handlers insert.
@@ -98,10 +101,16 @@ def claim(session: Session, channel: str, now: datetime, lease: timedelta, *, sk
         .values(claim=token, due_at=whole_seconds(now + lease), attempts=OutboxMessage.attempts + 1)
         .execution_options(synchronize_session=False)
     )
-    return [
-        Claimed(row.id, token, Message(**orjson.loads(row.message)), row.created_at, row.attempts)
-        for row in session.scalars(select(OutboxMessage).where(OutboxMessage.claim == token))
-    ]
+    claimed = []
+    for row in session.scalars(select(OutboxMessage).where(OutboxMessage.claim == token)):
+        try:
+            message = Message(**orjson.loads(row.message))
+        except (ValueError, TypeError, AttributeError):  # of a release with other fields or rules
+            log.error("notification_failed", channel=channel, error="unreadable", attempts=row.attempts, id=row.id)
+            row.due_at, row.finished_at, row.error, row.message, row.claim = None, now, "unreadable", "", None
+        else:
+            claimed.append(Claimed(row.id, token, message, row.created_at, row.attempts))
+    return claimed
 
 
 def finish(session: Session, claimed: Claimed, now: datetime, error: str | None) -> None:

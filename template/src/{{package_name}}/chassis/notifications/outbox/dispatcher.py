@@ -143,7 +143,11 @@ class Dispatcher:
         claimed: list[Claimed] = await self._transact(
             lambda session: claim(session, name, now, self._lease, skip_locked=self._shared)
         )
-        await asyncio.gather(*(self._send(name, one) for one in claimed))
+        # If the result of one cannot be stored, the others must still be waited for.
+        results = await asyncio.gather(*(self._send(name, one) for one in claimed), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
         return len(claimed)
 
     async def _send(self, name: str, claimed: Claimed) -> None:
