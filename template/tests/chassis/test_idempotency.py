@@ -64,8 +64,17 @@ def test_repeated_request_gets_the_stored_response(client: httpx.Client, counted
         assert client.post("/api/body/counted", headers=KEY).json() == {"runs": 1}
 
 
-@pytest.mark.parametrize("headers", [{}, {"idempotency-key": "other"}, KEY | {"authorization": "Bearer other"}])
-def test_request_of_another_key_or_caller_runs(client: httpx.Client, headers: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"idempotency-key": "other"},
+        KEY | {"authorization": "Bearer other"},
+        KEY | {"cookie": "session=other"},
+        [*KEY.items(), ("cookie", "session=other"), ("cookie", "")],
+    ],
+)
+def test_request_of_another_key_or_caller_runs(client: httpx.Client, headers: Any) -> None:
     """So does one without a key, and one to another URL."""
     assert client.post("/api/body/counted", headers=KEY).json() == {"runs": 1}
     assert client.post("/api/body/counted", headers=headers).json() == {"runs": 2}

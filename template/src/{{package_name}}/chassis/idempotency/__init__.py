@@ -25,6 +25,8 @@ _METHODS = ("POST", "PATCH")
 _KEY = re.compile(rb'("?)([\x21\x23-\x7e]{1,255})\1')
 # A response is held back until it is stored, so that an immediate repetition finds it.
 _MAX_RESPONSE_BYTES = 256_000
+# Headers that identify a caller whom no authenticator knows. A cookie may be that of a session.
+_CREDENTIALS = (b"authorization", b"x-api-key", b"cookie")
 # Statuses of records without a response: the request is running, or its response was not stored.
 _RUNNING, _NOT_STORED = 0, 1
 
@@ -160,7 +162,7 @@ def _name(scope: Scope, headers: dict[bytes, bytes]) -> str:
     if context and context.principal:  # an API key and an access token may have the same id
         caller = f"{context.principal.kind}\n{context.principal.id}".encode()
     if not caller:
-        caller = headers.get(b"authorization", b"") + b"\n" + headers.get(b"x-api-key", b"")
+        caller = b"\n".join(b"%b:%b" % header for header in scope["headers"] if header[0] in _CREDENTIALS)
     parts = (scope["method"].encode(), scope["path"].encode(), scope.get("query_string", b""), caller, key[2])
     return sha256(b"".join(b"%d:%b" % (len(part), part) for part in parts)).hexdigest()
 
