@@ -76,6 +76,16 @@ def test_created_key_is_accepted_and_a_revoked_one_rejected_within_the_cache(
     assert [client.get(PATH, headers=bearer(key)).status_code for key in (one, two)] == [401, 200]
 
 
+def test_revoked_key_is_rejected_after_the_clock_was_set_back(
+    client: httpx.Client, clock: Clock, capsys: Captured
+) -> None:
+    key = created(capsys)
+    assert client.get(PATH, headers=bearer(key)).status_code == 200
+    assert cli.main(program(), ["api-keys", "revoke", api_keys.digest_of(key)[:12]]) == 0
+    clock.forward(-3600)
+    assert client.get(PATH, headers=bearer(key)).status_code == 401
+
+
 def test_expired_key_is_rejected(client: httpx.Client, clock: Clock, capsys: Captured) -> None:
     key = created(capsys)
     clock.forward(90 * 86_400)

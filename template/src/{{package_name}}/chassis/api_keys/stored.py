@@ -109,7 +109,8 @@ class StoredKeyAuthenticator(KeyAuthenticator):
         presented = presented_key(headers)
         if presented is None:
             return None
-        if self._read_at is None or self._clock() - self._read_at >= self._cache:
+        # A clock that was set back makes the age negative.
+        if self._read_at is None or not timedelta(0) <= self._clock() - self._read_at < self._cache:
             return self._read_and_check(context, presented)
         self.check(context, presented)
         return None
