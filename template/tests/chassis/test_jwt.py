@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import json
 import threading
 import time
@@ -56,6 +57,8 @@ class Provider:
                 provider.requests += 1
                 provider.released.wait(10)
                 self.send_response(provider.status)
+                for header in provider.headers.items():
+                    self.send_header(*header)
                 self.end_headers()
                 self.wfile.write(provider.body)
 
@@ -71,6 +74,7 @@ class Provider:
         self.released = threading.Event()
         self.released.set()
         self.status = 200
+        self.headers: dict[str, str] = {}
         self.publish(jwk(RSA_KEY, "one"), jwk(EC_KEY, "two"))
 
     def publish(self, *published: Any) -> None:
@@ -361,6 +365,25 @@ def test_unusable_key_set_is_a_problem_and_keeps_the_old_keys(
     asyncio.run(service.keys.refresh())
     assert service.keys.problem == f"the keys could not be fetched: {problem}"
     assert service.accepts(token_of())
+
+
+@pytest.mark.parametrize("kid", ["one", None])
+def test_keys_with_the_same_id_or_none_are_all_used(service: Service, provider: Provider, kid: str | None) -> None:
+    """An id need not be unique among keys of different types (RFC 7517, 4.5)."""
+    published = [jwk(key, "one") for key in (RSA_KEY, OTHER_KEY, EC_KEY)]
+    provider.publish(*({**one, "kid": kid} for one in published))
+    assert service.accepts(token_of(RSA_KEY, kid=kid))
+    assert service.accepts(token_of(OTHER_KEY, kid=kid))
+    assert service.accepts(token_of(EC_KEY, "ES256", kid=kid))
+    assert not service.accepts(token_of(OTHER_KEY, kid=kid, exp=1))
+    assert len(service.keys) == 3
+
+
+def test_compressed_key_set_is_refused(service: Service, provider: Provider) -> None:
+    """It could decompress to gigabytes."""
+    provider.headers, provider.body = {"content-encoding": "gzip"}, gzip.compress(provider.body)
+    assert not service.accepts(token_of())
+    assert "a compressed body" in service.keys.problem
 
 
 # -- the settings ------------------------------------------------------------------------------------------------------

@@ -6,7 +6,8 @@ PyJWT checks the signature and the claims. This package decides which key may ch
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
@@ -139,10 +140,10 @@ class TokenAuthenticator:
     def _check(self, context: RequestContext, token: str, digest: bytes) -> Awaitable[None] | None:
         try:
             kid = jwt.get_unverified_header(token).get("kid")
-            key = self._keys.find(kid) if self._keys.usable else None
-            if key is None:
+            keys = self._keys.find(kid) if self._keys.usable else ()
+            if not keys:
                 return self._check_later(context, token, digest, kid)
-            principal = self._principal(token, key)
+            principal = self._principal_of(token, keys)
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
             reject(context, _INVALID)
             return None
@@ -155,13 +156,19 @@ class TokenAuthenticator:
     async def _check_later(self, context: RequestContext, token: str, digest: bytes, kid: Any) -> None:
         """Check a token once the keys have been fetched again, because a new one may have signed it."""
         await self._keys.refresh()
-        is_known = self._keys.find(kid) is not None
+        is_known = bool(self._keys.find(kid))
         if not self._keys.usable or (self._keys.problem and not is_known):
             context.authentication_error = UnavailableError("Access tokens cannot be checked at the moment.")
         elif is_known:
             self._check(context, token, digest)
         else:
             reject(context, _INVALID)
+
+    def _principal_of(self, token: str, keys: Sequence[Any]) -> Principal:
+        for key in keys[:-1]:
+            with suppress(jwt.PyJWTError):
+                return self._principal(token, key)
+        return self._principal(token, keys[-1])
 
     def _principal(self, token: str, key: Any) -> Principal:
         claims = jwt.decode(

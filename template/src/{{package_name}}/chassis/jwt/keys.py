@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import Context
 from typing import Any, Protocol
@@ -35,7 +35,7 @@ class Keys(Protocol):
     @property
     def usable(self) -> bool: ...
 
-    def find(self, kid: Any) -> Any: ...
+    def find(self, kid: Any) -> Sequence[Any]: ...
 
     async def refresh(self) -> None: ...
 
@@ -48,9 +48,9 @@ class SecretKey:
     def __init__(self, secret: SecretStr | None) -> None:
         self.version = 0
         self.problem: str | None = None
-        self._secret = secret.get_secret_value() if secret else None
+        self._secret = [secret.get_secret_value()] if secret else []
 
-    def find(self, _kid: Any) -> str | None:
+    def find(self, _kid: Any) -> list[str]:
         return self._secret
 
     async def refresh(self) -> None:
@@ -75,7 +75,7 @@ class JwksKeys:
         self._cache_seconds = cache_seconds
         self._stale_seconds = stale_seconds
         self._clock = clock
-        self._keys: dict[Any, jwt.PyJWK] = {}
+        self._keys: list[jwt.PyJWK] = []
         self._fetched_at = self._tried_at = -float("inf")
         self._fetching: asyncio.Task[None] | None = None
 
@@ -91,11 +91,14 @@ class JwksKeys:
     def __len__(self) -> int:
         return len(self._keys)
 
-    def find(self, kid: Any) -> jwt.PyJWK | None:
-        """Return the key with this id. A token without an id uses the key if there is only one."""
+    def find(self, kid: Any) -> list[jwt.PyJWK]:
+        """Return the keys with this id; keys of different types may share one.
+
+        A token without an id uses the keys without one, or the only key.
+        """
         if kid is None and len(self._keys) == 1:
-            return next(iter(self._keys.values()))
-        return self._keys.get(kid)
+            return self._keys
+        return [key for key in self._keys if key.key_id == kid]
 
     async def refresh(self) -> None:
         """Fetch the keys, unless the last attempt is too recent. All callers wait for the same request."""
@@ -117,7 +120,7 @@ class JwksKeys:
             self.problem = f"the keys could not be fetched: {cause}"
             log.warning("jwks_not_fetched", cause=cause, usable=self.usable)
             return
-        if keys.keys() != self._keys.keys() or self.problem:
+        if [key.key_id for key in keys] != [key.key_id for key in self._keys] or self.problem:
             log.info("jwks_fetched", keys=len(keys))
         self.problem, self._keys, self._fetched_at = None, keys, self._clock()
         self.version += 1
@@ -142,9 +145,13 @@ class JwksError(Exception):
 
 
 async def _get(url: str) -> bytes:
-    async with httpx.AsyncClient(timeout=_FETCH_TIMEOUT_SECONDS) as client, client.stream("GET", url) as response:
+    # A small compressed body could decompress to gigabytes at once, before its size is checked.
+    client = httpx.AsyncClient(timeout=_FETCH_TIMEOUT_SECONDS, headers={"accept-encoding": "identity"})
+    async with client, client.stream("GET", url) as response:
         if response.status_code != 200:
             raise JwksError(f"status {response.status_code}")
+        if response.headers.get("content-encoding", "identity") != "identity":
+            raise JwksError("a compressed body, although the request forbids it")
         body = b""
         async for part in response.aiter_bytes():
             body += part
@@ -153,21 +160,20 @@ async def _get(url: str) -> bytes:
         return body
 
 
-def _parse(body: bytes, algorithms: list[str]) -> dict[Any, jwt.PyJWK]:
+def _parse(body: bytes, algorithms: list[str]) -> list[jwt.PyJWK]:
     """Return the keys for these algorithms. Keys for encryption and secrets are left out."""
     try:
-        listed = json.loads(body)["keys"]
-        keys = {one.get("kid"): one for one in listed if one.get("use", "sig") == "sig"}
+        listed = [one for one in json.loads(body)["keys"] if one.get("use", "sig") == "sig"]
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         raise JwksError("not a JSON Web Key Set") from None
-    usable = {}
-    for kid, one in keys.items():
+    usable = []
+    for one in listed:
         try:
             key = jwt.PyJWK(one)
         except jwt.PyJWTError:  # of a kind that the library does not support
             continue
         if key.algorithm_name in algorithms:
-            usable[kid] = key
+            usable.append(key)
     if not usable:
         raise JwksError(f"no key for {', '.join(algorithms)}")
     return usable
