@@ -51,7 +51,14 @@ def test_known_etag_gets_304_without_a_body(header: str) -> None:
 
 @pytest.mark.parametrize(
     ("header", "status", "etag"),
-    [('"other"', 200, ETAG), (ETAG.strip('"'), 200, ETAG), ("", 200, ETAG), ("*", 200, None), (ETAG, 404, ETAG)],
+    [
+        ('"other"', 200, ETAG),
+        (ETAG.strip('"'), 200, ETAG),
+        ("", 200, ETAG),
+        ("x*", 200, ETAG),
+        ("*", 200, None),
+        (ETAG, 404, ETAG),
+    ],
 )
 def test_other_response_is_sent_whole(header: str, status: int, etag: str | None) -> None:
     code, headers, body = sent(header, status, etag)
@@ -65,7 +72,7 @@ def test_current_etag_matches(header: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "header", ["", '"other"', f"W/{ETAG}", ETAG.strip('"'), conditional.etag_of(Thing(name="two"))]
+    "header", ["", '"other"', f"W/{ETAG}", ETAG.strip('"'), "foo*", '"other*', conditional.etag_of(Thing(name="two"))]
 )
 def test_other_etag_is_a_failed_precondition(header: str) -> None:
     """A strong comparison: a weak ETag never matches (RFC 9110, 13.1.1)."""

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from ..app import Message, Send
 from ..errors import PreconditionFailedError
 
-_ETAG = re.compile(r'((?:W/)?"[^"]*")|\*')
+_ETAG = re.compile(r'(?:W/)?"[^"]*"')
 # A 304 has no body, and so none of its headers.
 _BODY_HEADERS = frozenset({b"content-length", b"content-type"})
 
@@ -56,4 +56,4 @@ def not_modified(if_none_match: str, send: Send) -> Send:
 
 
 def _listed(header: str) -> list[str]:
-    return [match[0] for match in _ETAG.finditer(header)]
+    return ["*"] if header.strip() == "*" else _ETAG.findall(header)
