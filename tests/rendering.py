@@ -82,13 +82,17 @@ def factors() -> dict[str, list[Any]]:
     return {**values(), **several, "repository": ["acme/orders", ""]}
 
 
+# The features that use the store that `cache` names.
+STORE_USERS = frozenset({"rate-limit", "cache", "idempotency", "websocket"})
+
+
 def offered(row: Row) -> bool:
     """Whether the questions allow this combination. A store that nothing uses is not asked for."""
     return (
         bool(row["repository"] or row["ci"] != "github")
         and (row["database"] != "none" or "backup" not in row["features"])
         and (row["framework"] != "flask" or "websocket" not in row["features"])
-        and (row["cache"] == "memory" or not {"rate-limit", "cache", "websocket"}.isdisjoint(row["features"]))
+        and (row["cache"] == "memory" or not STORE_USERS.isdisjoint(row["features"]))
         and ("aws" not in row["deployment"] or not metadata("database")[row["database"]]["file"])
     )
 

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from planting import Plant, Rule, put, seen, swap
 from questions import ROOT, asked, included, metadata, questions, read_yaml, values
-from rendering import Renderer, factors, offered
+from rendering import STORE_USERS, Renderer, factors, offered
 from suites import STACKS, answers, features
 
 RULES: list[Rule] = [
@@ -149,6 +149,11 @@ def test_every_installed_module_is_reserved(tool: Callable[[str], str], renderer
     assert found - reserved <= {"bin", "include", "share"}
 
 
+def test_store_is_varied_for_every_feature_that_asks_for_it() -> None:
+    asking = {name for name in metadata("features") if repr(name) in questions()["cache"]["when"]}
+    assert asking == STORE_USERS
+
+
 def test_the_named_stacks_hold_every_pair_of_stack_and_features() -> None:
     """Each two values of framework, database, store and features, chosen or not, are together in a named stack."""
     assert all(answers(stack).keys() <= asked().keys() for stack in STACKS)
@@ -171,7 +176,7 @@ def _pairs(rows: Iterable[Mapping[str, Any]]) -> set[Any]:
         optional = values()["features"] + values()["monitoring"]
         choices = {value: value in row["chosen"] for value in optional}
         choices |= {name: row[name] for name in ("framework", "database")}
-        if choices["rate-limit"] or choices["cache"] or choices["websocket"]:
+        if any(choices[name] for name in STORE_USERS):
             choices["cache used"] = row["cache"]
         found |= set(combinations(sorted(choices.items()), 2))
     return found
