@@ -100,8 +100,9 @@ def metrics(expression: Any) -> set[str]:
 
 def test_queries_name_metrics_that_are_documented() -> None:
     """Each metric is in docs/options/prometheus.md, is recorded by a rule, or belongs to the monitoring itself."""
-    page = (ROOT / "template/docs/options/prometheus.md.jinja").read_text(encoding="utf-8")
-    known = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) | {
+    pages = [ROOT / "template/docs/options/prometheus.md.jinja", *ROOT.glob("options/*/metrics.md")]
+    tables = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    known = set(re.findall(r"^\| `(\w+)` \|", tables, re.MULTILINE)) | {
         rule["record"] for rule in rules() if "record" in rule
     }
     known |= {"ALERTS", "alertmanager_notifications_failed_total", "up"}

@@ -145,6 +145,21 @@ def test_a_package_with_the_name_of_an_option_is_rendered_whole(renderer: Render
     assert (render.path / "src/sync/chassis/app.py").exists()
 
 
+def test_every_pruned_path_is_in_the_template(template: Path) -> None:
+    """A file that is renamed is still pruned. The patterns of all values, which come first, need not match."""
+    conditions = read_yaml(ROOT / "options/derived.yml")["pruned"]["default"].partition("{% endfor %}")[2]
+    patterns = [line.strip() for line in conditions.splitlines() if line.strip().startswith("/")]
+    paths = [path.relative_to(template / "template").as_posix() for path in (template / "template").rglob("*")]
+    files = {re.sub(r"^\{\{on_\w+\}\}/|\.jinja$", "", path) for path in paths}
+    idle = [path for path in patterns if not any(GitIgnoreSpec.from_lines([_any(path)]).match_files(files))]
+    assert idle == []
+
+
+def _any(pattern: str) -> str:
+    """A pattern in which expressions match anything."""
+    return re.sub(r"\{\{.*?\}\}", "*", pattern)
+
+
 def test_renders_have_no_leftovers(renders: list[Render]) -> None:
     """No tag, no stray blank line, no empty folder in any render of the matrix."""
     faults = {fault for render in renders for fault in render_rules.text_is_clean(render.files(), ROOT)}

@@ -101,16 +101,19 @@ def claim(session: Session, channel: str, now: datetime, lease: timedelta, *, sk
         .values(claim=token, due_at=whole_seconds(now + lease), attempts=OutboxMessage.attempts + 1)
         .execution_options(synchronize_session=False)
     )
-    claimed = []
-    for row in session.scalars(select(OutboxMessage).where(OutboxMessage.claim == token)):
-        try:
-            message = Message(**orjson.loads(row.message))
-        except (ValueError, TypeError, AttributeError):  # of a release with other fields or rules
-            log.error("notification_failed", channel=channel, error="unreadable", attempts=row.attempts, id=row.id)
-            row.due_at, row.finished_at, row.error, row.message, row.claim = None, now, "unreadable", "", None
-        else:
-            claimed.append(Claimed(row.id, token, message, row.created_at, row.attempts))
-    return claimed
+    rows = session.scalars(select(OutboxMessage).where(OutboxMessage.claim == token))
+    found = [(row, _decoded(row, now)) for row in rows]
+    return [Claimed(row.id, token, message, row.created_at, row.attempts) for row, message in found if message]
+
+
+def _decoded(row: OutboxMessage, now: datetime) -> Message | None:
+    """Return the message of a row, or mark the row as failed."""
+    try:
+        return Message(**orjson.loads(row.message))
+    except (ValueError, TypeError, AttributeError):  # of a release with other fields or rules
+        log.error("notification_failed", channel=row.channel, error="unreadable", attempts=row.attempts, id=row.id)
+        row.due_at, row.finished_at, row.error, row.message, row.claim = None, now, "unreadable", "", None
+        return None
 
 
 def finish(session: Session, claimed: Claimed, now: datetime, error: str | None) -> None:
