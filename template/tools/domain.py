@@ -62,7 +62,7 @@ def check_plural(plural: str) -> None:
     _check_form("NAME", plural)
     if any((ROOT / path).exists() for path in (PACKAGE / plural, PACKAGE / f"{plural}.py", Path("tests", plural))):
         raise RefusedError(f"NAME={plural}: this name is taken in {PACKAGE}/ or tests/; use another name.")
-    if plural in ("test", "tests") or find_spec(plural):
+    if plural in ("test", "tests") or (plural != PACKAGE.name and find_spec(plural)):
         raise RefusedError(f"NAME={plural}: this name is reserved, because a Python module has it; use another name.")
     table = f'__tablename__ = "{plural}"'
     if any(table in path.read_text(encoding="utf-8") for path in (ROOT / PACKAGE).rglob("*.py")):
