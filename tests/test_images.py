@@ -29,6 +29,8 @@ CLIENTS = 8
 PROBE_SECONDS = 1
 DRAIN_SECONDS = 8 * PROBE_SECONDS
 Say = Callable[[str], None]
+# The Compose files do not depend on the framework.
+ONE_FRAMEWORK = pytest.mark.parametrize("service", ["fastapi"], indirect=True)
 # Production names its hosts. The probe of the image calls 127.0.0.1, which must work whatever is named.
 PRODUCTION = (
     *("--env", "ALLOWED_HOSTS=localhost", "--env", "SHUTDOWN_DRAIN_SECONDS=2"),
@@ -282,6 +284,7 @@ def production(service: Path) -> Iterator[Stack]:
     stack.remove()
 
 
+@ONE_FRAMEWORK
 def test_the_production_stack_is_healthy_and_bounded(production: Stack) -> None:
     containers = production.containers()
     app, migrate, backup, proxy = (containers[name] for name in ("app", "migrate", "backup", "proxy"))
@@ -302,6 +305,7 @@ def test_the_production_stack_is_healthy_and_bounded(production: Stack) -> None:
     assert client.request("GET", "/api/v1/notes")[0] == 200, "the schema is there"
 
 
+@ONE_FRAMEWORK
 def test_the_data_comes_back_from_the_container_s_backup(production: Stack) -> None:
     containers = production.containers()
     backup, client = Container(containers["backup"]["Id"]), Container(containers["proxy"]["Id"]).client()
@@ -319,6 +323,7 @@ def test_the_data_comes_back_from_the_container_s_backup(production: Stack) -> N
     production("start", "backup")
 
 
+@ONE_FRAMEWORK
 def test_the_grace_period_is_longer_than_a_stop_may_take(service: Path, production: Stack) -> None:
     app = production.containers()["app"]
     package = next(service.glob("src/*")).name
@@ -328,6 +333,7 @@ def test_the_grace_period_is_longer_than_a_stop_may_take(service: Path, producti
     assert app["Config"]["StopTimeout"] > longest
 
 
+@ONE_FRAMEWORK
 def test_the_development_stack_reloads_what_is_saved(stack: Stack) -> None:
     stack.build()
     stack.make("up")
@@ -344,6 +350,7 @@ def test_the_development_stack_reloads_what_is_saved(stack: Stack) -> None:
     wait_for(lambda: started_at() not in ("", before))
 
 
+@ONE_FRAMEWORK
 def test_make_logs_follows_the_containers_and_make_down_stops_them(stack: Stack) -> None:
     """Stored data survive `make down`."""
     stack.build()

