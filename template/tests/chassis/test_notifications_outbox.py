@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -28,7 +29,7 @@ Message, Result = notifications.Message, notifications.Result
 WANTED = {"logging.config", "DatabaseFeature", "notifications.notifier", "Outbox"}
 DEAL = Message("Deal found", "Tea for 5 EUR")
 LONG_SECONDS = 60
-NUMBER = 25
+NUMBER, BATCH = 25, outbox.BATCH
 
 Open = Callable[..., Sender]
 
@@ -174,6 +175,20 @@ def test_message_that_cannot_be_sent_is_given_up(
     assert (look(sender), unfinished(), stored("error")) == (1, 0, [f"the service answered {code}"])
     (entry,) = logs("notification_failed")
     assert (entry["channel"], entry["attempts"]) == ("discord", 1)
+
+
+def test_channel_that_is_back_sends_all_that_is_due(replica: Open, upstream: Upstream, clock: Clock) -> None:
+    """The first message is the trial call of the open circuit, and the others do not wait for the next one."""
+    upstream.respond(status(503))
+    sender = replica(started=False)
+    for number in range(BATCH):
+        sender.in_unit_of_work(Message(f"Deal {number}", "Tea"))
+    breaker = sender.chassis.get(module("chassis.notifications.notifier").Notifier)._checks["discord"].breaker
+    assert (look(sender), breaker.state) == (BATCH, "open")
+    breaker._clock = lambda: time.monotonic() + LONG_SECONDS
+    upstream.respond(status(204))
+    clock.advance(seconds=LONG_SECONDS)
+    assert (look(sender), unfinished(), breaker.state) == (BATCH, 0, "closed")
 
 
 def test_replicas_share_the_messages(replica: Open, upstream: Upstream) -> None:

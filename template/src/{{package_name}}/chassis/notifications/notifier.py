@@ -213,6 +213,10 @@ class Notifier:
         if len(self._keys) > _MAX_KEYS:
             self._keys.popitem(last=False)
 
+    def is_closed(self, name: str) -> bool:
+        """Return whether the circuit of a channel is closed."""
+        return self._checks[name].breaker.state == "closed"
+
     def failed(self, name: str, error: DeliveryError, attempts: int) -> Result:
         """Log and count a message that will not be sent, and return its result."""
         log.error("notification_failed", channel=name, error=error.error, attempts=attempts)

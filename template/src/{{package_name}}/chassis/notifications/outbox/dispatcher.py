@@ -143,10 +143,14 @@ class Dispatcher:
         claimed: list[Claimed] = await self._transact(
             lambda session: claim(session, name, now, self._lease, skip_locked=self._shared)
         )
-        # If the result of one cannot be stored, the others must still be waited for.
-        results = await asyncio.gather(*(self._send(name, one) for one in claimed), return_exceptions=True)
+        # If the circuit is open, the first message is the trial call, and the others are sent only if it succeeds.
+        first = 0 if self.notifier.is_closed(name) else 1
+        results: list[BaseException | None] = []
+        for part in (claimed[:first], claimed[first:]):
+            # If the result of one cannot be stored, the others must still be waited for.
+            results += await asyncio.gather(*(self._send(name, one) for one in part), return_exceptions=True)
         for result in results:
-            if isinstance(result, BaseException):
+            if result is not None:
                 raise result
         return len(claimed)
 
