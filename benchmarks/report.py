@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
+from authenticated import LABELS
 from load import CONNECTIONS
 from renders import Time
-from serving import EXTRAS, MONITORED, REFERENCES, Case, references
+from serving import EXTRAS, FEATURES, MONITORED, REFERENCES, Case, references
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "performance.md"
 PACKAGES = ("fastapi", "starlette", "uvicorn", "flask", "gunicorn", "sqlalchemy", "pydantic", "orjson", "copier")
@@ -30,16 +31,23 @@ ratios carry over to other machines; the microseconds belong to this one.
   log, ids, headers or limits. Bare FastAPI runs on uvicorn. Bare Flask runs on gunicorn with as many threads as the
   service has (`SERVER_THREADS`), and a second time on uvicorn behind the chassis's bridge without its middleware. The
   run checks first that all response bodies are equal.
-- The rendered service has all features, no monitoring and default settings. The function behind
-  `python -m <package> serve` serves it, with the benchmark's routes added. It writes one JSON log entry per request
-  into a pipe. The services with monitoring report to a server on the same machine, which accepts everything. Their
-  metrics are not read.
+- The rendered service has default settings, no monitoring, and the features {features}.
+  The function behind `python -m <package> serve` serves it, with the benchmark's routes added. It writes one JSON log
+  entry per request into a pipe. The services with monitoring report to a server on the same machine, which accepts
+  everything. Their metrics are not read.
 - All servers run at once. Every case is measured once per round, in a new random order, for {rounds} rounds. A ratio is
   the median of the rounds' own ratios. The bare application runs as two processes, and ratios are to their mean: the
   distance between the two is the noise of the run.
 """
 LAYERS = """
 The example's layers are the route `GET /api/v1/notes/{id}` with its router, service and repository.
+"""
+AUTHENTICATING = """
+## Cost of credentials
+
+CPU time of `hello` in a service with the features `rate-limit`, `api-keys` and `jwt`. The handler requires a scope.
+Ratios are to the same handler without authentication, in the same process. The service remembers the tokens that it
+has verified.
 """
 STARTING = """
 ## Cost of a start
@@ -67,7 +75,12 @@ proxies; databases other than SQLite; Redis; renders other than the default.
 
 
 def markdown(
-    served: Mapping[str, list[Case]], started: Mapping[str, float], rendered: list[Time], rounds: int, load: float
+    served: Mapping[str, list[Case]],
+    credentials: Mapping[str, list[Case]],
+    started: Mapping[str, float],
+    rendered: list[Time],
+    rounds: int,
+    load: float,
 ) -> str:
     """Return the text of the page."""
     machine = {
@@ -78,9 +91,11 @@ def markdown(
     }
     return "".join(
         [
-            METHOD.format(connections=CONNECTIONS, rounds=rounds),
+            METHOD.format(connections=CONNECTIONS, features=", ".join(f"`{name}`" for name in FEATURES), rounds=rounds),
             *(_serving_table(framework, cases) for framework, cases in served.items()),
             LAYERS,
+            AUTHENTICATING,
+            "\n" + _credentials_table(credentials),
             STARTING,
             "\n" + _table(("service", "CPU seconds"), [(name, f"{seconds:.2f}") for name, seconds in started.items()]),
             RENDERING.format(files=rendered[0].files),
@@ -101,6 +116,19 @@ def _serving_table(framework: str, cases: list[Case]) -> str:
         for case in cases
     ]
     return f"\n### {SERVERS[framework]}\n\n" + _table(("request", *columns.values(), "CPU microseconds"), rows)
+
+
+def _credentials_table(credentials: Mapping[str, list[Case]]) -> str:
+    rows = [
+        (
+            f"{SERVERS[framework]}, {LABELS[case.variant]}",
+            f"{case.ratio_to([cases[0]]):.2f}",
+            f"{case.median_us:.0f}",
+        )
+        for framework, cases in credentials.items()
+        for case in cases
+    ]
+    return _table(("request", "of the same without credentials", "CPU microseconds"), rows)
 
 
 def _label(framework: str, case: Case) -> str:

@@ -8,6 +8,7 @@ import os
 import tempfile
 from pathlib import Path
 
+import authenticated
 import renders
 import report
 import serving
@@ -21,8 +22,8 @@ MONITORED = {
     "opentelemetry": ["opentelemetry"],
     "monitored": ["prometheus", "sentry", "opentelemetry"],
 }
-EVERYTHING = ["rate-limit", "backup", "deploy-check", "http-client", "cache", "data-files"]
-SERVICES: dict[str, list[str]] = {"all features": EVERYTHING, "no features": []}
+MANY = "the features above"
+SERVICES: dict[str, list[str]] = {MANY: serving.FEATURES, "no features": []}
 RENDERS = 7
 
 
@@ -47,12 +48,17 @@ def main() -> None:
             for framework in FRAMEWORKS
             for label, features in list(SERVICES.items())[: 1 if options.quick else None]
         }
-        served = {}
+        served, credentials = {}, {}
         for name in FRAMEWORKS:
-            monitored = {variant: service(name, variant, EVERYTHING, chosen) for variant, chosen in MONITORED.items()}
-            served[name] = serving.measure(name, services[f"{name}, all features"], monitored, rounds, scale)
+            monitored = {
+                variant: service(name, variant, serving.FEATURES, chosen)
+                for variant, chosen in list(MONITORED.items())[-1 if options.quick else 0 :]
+            }
+            served[name] = serving.measure(name, services[f"{name}, {MANY}"], monitored, rounds, scale)
+            private = service(name, "authenticated", authenticated.FEATURES, [])
+            credentials[name] = authenticated.measure(name, private, rounds, scale)
         started = {label: starts.measure(path, few) for label, path in services.items()}
-    page = report.markdown(served, started, renders.measure(few), rounds, load)
+    page = report.markdown(served, credentials, started, renders.measure(few), rounds, load)
     print(page)
     if not options.quick:
         report.DOCUMENT.write_text(page)

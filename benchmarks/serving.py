@@ -4,7 +4,7 @@ import random
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,8 @@ from servers import Server, migrate, running, sink
 LOAD = Path(__file__).with_name("load.py")
 NOTE_PATH = "/api/v1/notes/1"
 NOTE = {"title": "A row", "body": "The text that a request reads.", "tag": "benchmark"}
+# The features of the rendered services that are compared with bare applications.
+FEATURES = ["rate-limit", "backup", "deploy-check", "http-client", "cache", "data-files"]
 # The variants that a framework's other variants are compared with, and the heading of that column.
 REFERENCES = {
     "fastapi": {"bare": "of bare on uvicorn"},
@@ -48,6 +50,8 @@ class Case:
     variant: str
     path: str
     requests: int
+    # One header per line; the requests use them in turn.
+    headers: Path | None = None
     samples_us: list[float] = field(default_factory=list)
 
     @property
@@ -69,12 +73,12 @@ def references(measured: Sequence[Case], path: str, variant: str) -> list[Case]:
     return [case for case in measured if case.path == path and case.variant in (variant, f"{variant} again")]
 
 
-def cases(framework: str, scale: float) -> list[Case]:
+def cases(framework: str, monitored: Iterable[str], scale: float) -> list[Case]:
     """Return the cases to measure. The distance between `bare` and `bare again` is the noise of the run."""
     hello, row = int(2000 * scale), int(500 * scale)
     bare = ["bare", "bare again", *list(REFERENCES[framework])[1:]]
     return [
-        *(Case("hello", variant, "/hello", hello) for variant in [*bare, *EXTRAS[framework], "rendered", *MONITORED]),
+        *(Case("hello", variant, "/hello", hello) for variant in [*bare, *EXTRAS[framework], "rendered", *monitored]),
         *(Case("one row", variant, "/rows/1", row) for variant in [*bare, "rendered", "monitored"]),
         *(Case("one row in the example's layers", variant, NOTE_PATH, row) for variant in [*bare, "rendered"]),
     ]
@@ -85,7 +89,7 @@ def measure(framework: str, service: Path, monitored: Mapping[str, Path], rounds
 
     The services with monitoring use the database of the other one.
     """
-    measured = cases(framework, scale)
+    measured = cases(framework, monitored, scale)
     migrate(service)
     with ExitStack() as stack:
         variables = stack.enter_context(sink()) | {"DATABASE_URL": f"sqlite:///{service}/data/service.db"}
@@ -95,19 +99,25 @@ def measure(framework: str, service: Path, monitored: Mapping[str, Path], rounds
             return stack.enter_context(running(framework, app, monitored.get(variant, service), variables))
 
         servers = {variant: start(variant) for variant in sorted({case.variant for case in measured})}
-        _prepare(servers, measured)
-        for _ in range(rounds):
-            for case in random.sample(measured, len(measured)):
-                case.samples_us.append(_sample(servers[case.variant], case))
+        servers["rendered"].post("/api/v1/notes", NOTE)
+        _compare(servers, measured)
+        measure_in_turns(servers, measured, rounds)
     return measured
 
 
-def _prepare(servers: dict[str, Server], measured: Sequence[Case]) -> None:
-    """Insert the row, warm up every case, and check that all variants respond alike."""
-    servers["rendered"].post("/api/v1/notes", NOTE)
-    bodies: dict[str, set[bytes]] = {}
+def measure_in_turns(servers: Mapping[str, Server], measured: Sequence[Case], rounds: int) -> None:
+    """Warm up every case, then measure each once per round, in a new random order."""
     for case in measured:
         _sample(servers[case.variant], case)
+    for _ in range(rounds):
+        for case in random.sample(measured, len(measured)):
+            case.samples_us.append(_sample(servers[case.variant], case))
+
+
+def _compare(servers: Mapping[str, Server], measured: Sequence[Case]) -> None:
+    """Check that all variants respond alike."""
+    bodies: dict[str, set[bytes]] = {}
+    for case in measured:
         bodies.setdefault(case.path, set()).add(servers[case.variant].get(case.path))
     different = [path for path, found in bodies.items() if len(found) > 1]
     if different:
@@ -118,6 +128,7 @@ def _sample(server: Server, case: Case) -> float:
     """Return the CPU time in microseconds that one request costs the server."""
     pids = family(server.pid)
     before = cpu_ns(pids)
-    command = [sys.executable, str(LOAD), str(server.port), case.path, str(case.requests)]
+    headers = [str(case.headers)] if case.headers else []
+    command = [sys.executable, str(LOAD), str(server.port), case.path, str(case.requests), *headers]
     subprocess.run(command, check=True)
     return (cpu_ns(pids) - before) / case.requests / 1000

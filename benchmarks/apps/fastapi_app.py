@@ -78,9 +78,22 @@ def rendered() -> FastAPI:
     return add_routes(app, chassis_of(app).get(Database).session)
 
 
+def private() -> FastAPI:
+    """Return the rendered service with one more route, which requires a scope."""
+    from my_service.chassis.authentication.fastapi import require_scope
+
+    app = rendered()
+
+    @app.get("/private", dependencies=[require_scope("read")])
+    async def hello() -> dict[str, str]:
+        return {"message": "hello"}
+
+    return app
+
+
 def main(variant: str) -> None:
-    if variant == "rendered":
-        serve(rendered, load(Settings))
+    if variant in ("rendered", "private"):
+        serve(private if variant == "private" else rendered, load(Settings))
         return
     options: dict[str, Any] = {} if variant == "logging" else {"access_log": False}
     if variant == "limits":

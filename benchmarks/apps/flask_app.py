@@ -62,6 +62,20 @@ def rendered() -> Flask:
     return add_routes(app, chassis_of(app).get(Database).session)
 
 
+def private() -> Flask:
+    """Return the rendered service with one more route, which requires a scope."""
+    from my_service.chassis.authentication.flask import require_scope
+
+    app = rendered()
+
+    @app.get("/private")
+    @require_scope("read")
+    def private_hello() -> dict[str, str]:
+        return {"message": "hello"}
+
+    return app
+
+
 class Gunicorn(BaseApplication):
     """gunicorn with one worker process and a thread pool."""
 
@@ -88,8 +102,8 @@ class Gunicorn(BaseApplication):
 def main(variant: str) -> None:
     settings = load(Settings)
     port = int(os.environ["PORT"])
-    if variant == "rendered":
-        serve(rendered, settings)
+    if variant in ("rendered", "private"):
+        serve(private if variant == "private" else rendered, settings)
     elif variant == "bridge":
         bridge = WSGIBridge(bare(), ThreadPool(settings.server_threads))
         uvicorn.run(bridge, port=port, access_log=False, lifespan="off")  # type: ignore[arg-type]
