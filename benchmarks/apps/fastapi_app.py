@@ -12,7 +12,7 @@ from typing import Any
 
 import sentry_sdk
 import uvicorn
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from my_service.chassis.app import Chassis, attach, chassis_of
 from my_service.chassis.database import sqlite
 from my_service.chassis.database.asyncio import Database
@@ -79,10 +79,17 @@ def rendered() -> FastAPI:
 
 
 def private() -> FastAPI:
-    """Return the rendered service with one more route, which requires a scope."""
+    """Return the rendered service with a route that requires a scope, and one with a dependency that does nothing."""
     from my_service.chassis.authentication.fastapi import require_scope
 
     app = rendered()
+
+    async def nothing() -> None:
+        """Do nothing."""
+
+    @app.get("/dependent", dependencies=[Depends(nothing)])
+    async def dependent() -> dict[str, str]:
+        return {"message": "hello"}
 
     @app.get("/private", dependencies=[require_scope("read")])
     async def hello() -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi import Security
 from fastapi.security import HTTPBearer, SecurityScopes
@@ -12,17 +12,16 @@ from . import authorize
 
 
 class _Bearer(HTTPBearer):
-    """Describes the credentials in the OpenAPI document. The middleware has checked them already."""
+    """Describes the credentials in the OpenAPI document. The middleware has checked them already.
 
-    async def __call__(self) -> None:  # type: ignore[override]  # without a request, so that WebSockets can use it
-        return None
+    One dependency describes and authorizes, because FastAPI takes as long for each as the check of a key.
+    """
+
+    async def __call__(self, required: SecurityScopes) -> Principal:  # type: ignore[override]  # WebSockets have no request
+        return authorize(*required.scopes)
 
 
 _bearer = _Bearer(scheme_name="bearer", description="An API key or an access token.")
-
-
-async def _principal(required: SecurityScopes, _documented: Annotated[None, Security(_bearer)]) -> Principal:
-    return authorize(*required.scopes)
 
 
 def require_scope(*scopes: str) -> Any:
@@ -31,4 +30,4 @@ def require_scope(*scopes: str) -> Any:
     Add it to the `dependencies` of a route or a router. To use the caller in a handler, declare a parameter
     `caller: Annotated[Principal, require_scope("notes:write")]`.
     """
-    return Security(_principal, scopes=scopes)
+    return Security(_bearer, scopes=scopes)
