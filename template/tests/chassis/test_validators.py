@@ -72,6 +72,8 @@ def test_valid_value_is_returned_in_canonical_form(kind: Any, value: str, expect
         (validators.Email, "ann@example.com\r\nBcc: bob@example.com", "email"),
         (validators.Email, "ann@example.com\n", "email"),
         (validators.Email, '"ann\\"@evil"@example.com', "email"),
+        (validators.Email, "=?utf-8?q?ann?=@example.com", "email"),
+        (validators.Email, f"{'a' * 65}@example.com", "email"),
         (validators.Phone, "030 123456", "phone"),
         (validators.Phone, "+49 30 123456 ext. 5", "phone"),
         (validators.Phone, "+999 123456789", "phone"),

@@ -47,9 +47,10 @@ class TextType:
 
 def _email(value: str) -> str:
     try:
-        if len(value) <= _MAX_EMAIL_CHARACTERS:
+        # Mail libraries decode an encoded word (RFC 2047) in an address, so another mailbox could get the email.
+        if len(value) <= _MAX_EMAIL_CHARACTERS and "=?" not in value:
             # Without a query to the DNS: it would hold up the request, and proves nothing about the mailbox.
-            return validate_email(value, check_deliverability=False).normalized
+            return validate_email(value, check_deliverability=False, strict=True).normalized
     except EmailNotValidError:
         pass
     raise PydanticCustomError("email", "This is not a valid email address.")
