@@ -187,7 +187,7 @@ def main(plural: str, singular: str) -> int:
         print(refused, file=sys.stderr)
         return 2
     print(f"Wrote {', '.join(map(str, paths))}.")
-    print(f"One of the {plural} is called {one}. Next: change its fields in models.py, schemas.py and the tests.")
+    print(f"One of the {plural} is called {one}. Next: replace its fields: README.md, Add a domain.")
     return 0
 
 
