@@ -1,7 +1,8 @@
 """A rendered service's documents say what is so: whose a file is, what settings there are, and what is not there."""
 
 import re
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
+from pathlib import Path
 
 import pytest
 from pathspec import GitIgnoreSpec
@@ -187,3 +188,41 @@ def test_readme_names_the_files_that_request_the_example(renders: list[Render]) 
         sentence = next((line for line in section.splitlines() if line.startswith("Then replace")), "")
         named = set(re.findall(r"`([^`]+)`", sentence)) - {"/api/v1/notes"}
         assert named == requests_of_the_example(render.files())
+
+
+def missing_tests(documents: Iterable[tuple[str, str]], files: Mapping[str, bytes]) -> list[str]:
+    """Return the tests that documents name as `test_file.py::test_name` and that do not exist."""
+    sources = {path.rpartition("/")[2]: content.decode() for path, content in files.items() if path.endswith(".py")}
+    return [
+        f"{path}: {module}::{name}"
+        for path, text in documents
+        for module, name in re.findall(r"\b(test_\w+\.py)::(test_\w+)(?![\w*])", text)
+        if not re.search(rf"^(?:async )?def {name}\(", sources.get(module, ""), re.MULTILINE)
+    ]
+
+
+def test_tests_named_in_documents_exist(renders: list[Render]) -> None:
+    """A statement with a test is one that the owner can check, whatever was chosen."""
+    for render in renders:
+        files = render.files()
+        assert missing_tests(markdown(files), files) == []
+        assert files["docs/api-security.md"].count(b"\n| **API") == 10
+
+
+def test_tests_named_in_reliability_exist() -> None:
+    """Its tests are those of the template and those of every service."""
+    files = {path.name: path.read_bytes() for folder in ("tests", "template/tests") for path in python_files(folder)}
+    text = (ROOT / "docs/reliability.md").read_text(encoding="utf-8")
+    assert missing_tests([("docs/reliability.md", text)], files) == []
+
+
+def python_files(folder: str) -> Iterator[Path]:
+    return (ROOT / folder).rglob("test_*.py")
+
+
+@pytest.mark.parametrize("name", ["test_b.py::test_one", "test_a.py::test_on", "test_a.py::test_one_more"])
+def test_missing_tests_finds_a_name_that_does_not_exist(name: str) -> None:
+    """The name of another file or a part of a name is not enough."""
+    files = {"tests/chassis/test_a.py": b"def test_one() -> None:\n"}
+    assert missing_tests([("page.md", f"Safe. `{name}`")], files) == [f"page.md: {name}"]
+    assert missing_tests([("page.md", "`test_a.py::test_one`, `test_b.py::test_group_*`")], files) == []

@@ -184,6 +184,12 @@ def test_invalid_fields_are_422_and_listed(start: Start) -> None:
     assert all(fault["message"] and fault["code"] for fault in body["errors"])
 
 
+def test_unknown_field_of_a_model_that_forbids_it_is_422_and_named(start: Start) -> None:
+    """A client cannot set a field that only the service may set."""
+    response = start().post("/api/things", json={"name": "one", "is_admin": True})
+    assert [fault["field"] for fault in assert_is_problem(response, 422, "VALIDATION_FAILED")["errors"]] == ["is_admin"]
+
+
 @pytest.mark.parametrize("body", [b"{", b'{"name": "x"', b"nonsense", b"{'name': 'x'}"])
 def test_malformed_json_is_400(start: Start, body: bytes) -> None:
     response = start().post("/api/things", content=body, headers={"content-type": "application/json"})
