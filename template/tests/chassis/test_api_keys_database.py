@@ -76,6 +76,18 @@ def test_created_key_is_accepted_and_a_revoked_one_rejected_within_the_cache(
     assert [client.get(PATH, headers=bearer(key)).status_code for key in (one, two)] == [401, 200]
 
 
+def test_new_key_is_rejected_until_the_keys_are_read_again(
+    client: httpx.Client, clock: Clock, capsys: Captured
+) -> None:
+    """An unknown key is not looked up, because it may be invented."""
+    old = created(capsys)
+    assert client.get(PATH, headers=bearer(old)).status_code == 200
+    new = created(capsys)
+    assert client.get(PATH, headers=bearer(new)).status_code == 401
+    clock.forward(1)
+    assert client.get(PATH, headers=bearer(new)).status_code == 200
+
+
 def test_revoked_key_is_rejected_after_the_clock_was_set_back(
     client: httpx.Client, clock: Clock, capsys: Captured
 ) -> None:

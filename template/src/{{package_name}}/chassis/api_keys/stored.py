@@ -35,7 +35,7 @@ class Settings(BaseChassisSettings):
     """API keys in the database"""
 
     api_keys_cache_seconds: float = Field(
-        1.0, ge=0, le=60, description="How long a revoked key may still be accepted; the keys are read this often."
+        1.0, ge=0, le=60, description="How long keys are cached: a revoked one is still accepted, a new one gets 401."
     )
 
 
