@@ -116,6 +116,9 @@ def test_valid_value_is_returned_in_canonical_form(kind: Any, value: str, expect
                 "255.255.255.255", "[::]", "[::1]", "[fe80::1]", "[fd00::1]", "[ff02::1]", "[::ffff:10.0.0.1]",
                 "[::10.0.0.1]", "[64:ff9b::a00:1]", "[2002:a00:1::]", "[fec0::1]", "[64:ff9b:1::a00:1]",
                 "[::ffff:0:a00:1]", "localhost.localdomain", "api.default.svc", "localhost..",
+                # The metadata services of clouds.
+                "168.63.129.16", "[64:ff9b::a83f:8110]", "[::ffff:168.63.129.16]", "100.100.100.200", "192.0.0.192",
+                "[fd00:ec2::254]",
             )
         ),
         *((REDIS_URL, f"redis://{host}/", "url_private") for host in ("0x7f.1", "db.LOCAL", "%31%32%37.0.0.1")),

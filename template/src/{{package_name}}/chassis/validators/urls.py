@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
 from pydantic import AnyUrl, TypeAdapter, ValidationError
@@ -22,8 +22,12 @@ _MAX_CHARACTERS = 2083
 _PRIVATE_SUFFIXES = ("localhost", "local", "internal", "home.arpa", "lan", "intranet", "corp", "home", "private")
 # Names in /etc/hosts, and those of services in a cluster of Kubernetes.
 _LOCAL_SUFFIXES = ("localdomain", "localdomain6", "svc")
-# Site-local addresses, and those of translators in a private network (RFC 8215, RFC 7915).
-_PRIVATE_NETWORKS = tuple(map(IPv6Network, ("fec0::/10", "64:ff9b:1::/48", "::ffff:0:0:0/96")))
+# Site-local addresses, those of translators in a private network (RFC 8215, RFC 7915), and the assignments of RFC 6890,
+# which old patch releases of Python call global. Azure's platform has a public address in every virtual machine:
+# https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16
+_PRIVATE_NETWORKS = tuple(
+    map(ip_network, ("fec0::/10", "64:ff9b:1::/48", "::ffff:0:0:0/96", "192.0.0.0/24", "168.63.129.16/32"))
+)
 # An IPv4 address in the last 32 bits: translated by a gateway, or of the obsolete compatible form.
 _NAT64, _COMPATIBLE = IPv6Network("64:ff9b::/96"), IPv6Network("::/96")
 _url = TypeAdapter(AnyUrl)
