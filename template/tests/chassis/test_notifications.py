@@ -19,9 +19,10 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
 
 from .. import servers
-from ..package import module
+from ..package import CHASSIS, module
 from .conftest import Logs, settings_for_tests
 from .notifying import Sender, running
+from .process import until
 from .upstream import Upstream, cut, serving_upstream, status
 
 notifications = module("chassis.notifications")
@@ -172,6 +173,18 @@ def test_channel_that_hangs_does_not_delay_the_others(open_sender: Open, upstrea
     assert results["discord"].error == "no response in time"
     assert results["slack"] == Result("sent", attempts=1)
     assert health(sender, "discord") == ("warning", "no response in time")
+
+
+@pytest.mark.skipif(not (CHASSIS / "notifications/sync.py").is_file(), reason="handlers wait without a thread")
+def test_call_that_times_out_is_cancelled(open_sender: Open, upstream: Upstream) -> None:
+    """Otherwise the caller may notify again, and the message would be sent twice."""
+    upstream.respond(lambda request: upstream.over.wait(LONG_SECONDS) and None)
+    sender = open_sender(discord_webhook_url=upstream.url, notifications_timeout_seconds=2 * LONG_SECONDS)
+    sending = sender.chassis.get(Notifier)
+    sending.longest_seconds = SHORT_SECONDS
+    with pytest.raises(TimeoutError):
+        sender.notify(DEAL, key="7")
+    until(lambda: not sending._keys)
 
 
 def test_channel_that_keeps_failing_is_not_called_any_more(open_sender: Open, upstream: Upstream) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from concurrent.futures import Future
 from typing import Any
 
 from ..app import Chassis
@@ -32,11 +33,19 @@ def notify(
     Raises:
         ValueError: A channel does not exist, or the message has no recipient for it.
         RuntimeError: The service has not started, or this is its event loop.
+        TimeoutError: The event loop does not respond. Sending is cancelled.
     """
     notifier = chassis.get(Notifier)
     if session is not None:
         return notifier.queue(session, message, channels, key)
     if notifier.loop is None:
         raise RuntimeError("the service has not started; open its lifespans before you send notifications")
-    sending = notifier.send(message, channels, key)
-    return asyncio.run_coroutine_threadsafe(sending, notifier.loop).result(notifier.longest_seconds)
+    sending = asyncio.run_coroutine_threadsafe(notifier.send(message, channels, key), notifier.loop)
+    return _wait(sending, notifier.longest_seconds)
+
+
+def _wait(sending: Future[dict[str, Result]], seconds: float) -> dict[str, Result]:
+    try:
+        return sending.result(seconds)
+    finally:
+        sending.cancel()  # no effect once it is done; after a timeout, the message must not be sent later
