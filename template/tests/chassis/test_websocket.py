@@ -26,6 +26,7 @@ features = module("chassis.features")
 errors = module("chassis.errors")
 fastapi = module("chassis.web.fastapi")
 broadcaster = module("chassis.websocket.broadcaster")
+Principal = module("chassis.request_context").Principal
 
 QUEUE = 10
 MAX_MESSAGE_BYTES = 10_000
@@ -55,6 +56,10 @@ async def chat(websocket: WebSocket, room: str, chassis: GetChassis, expires_at:
             match str(message).partition(" "):
                 case ["join", _, other]:
                     connection.join(other)
+                case ["odd", _, "join"]:
+                    connection.join("\ud800")
+                case ["odd", _, _]:
+                    await rooms.send("\ud800", message)
                 case ["leave", _, other]:
                     connection.leave(other)
                 case ["renew", _, when]:
@@ -92,13 +97,15 @@ class Service(Served):
 
 @contextmanager
 def serving_rooms(*chosen: str, **settings: Any) -> Iterator[Service]:
-    """Serve the routes with these features, by default with the broadcaster alone."""
+    """Serve the routes with these features, by default with the broadcaster alone. None of them opens the database."""
+    url = getattr(features.ChassisSettings, "url_example", None)
+    database = {} if url is None else {"database_url": url}
     with pytest.MonkeyPatch.context() as environment:  # a fixture of a module is older than the environment of a test
         for name in features.ChassisSettings.model_fields:
             environment.delenv(name.upper(), raising=False)
         names = ("logging.config", "web.headers", *(chosen or ("websocket.broadcaster",)))
         installed = [module(f"chassis.{name}") for name in names]
-        app = create_app(settings_for_tests(**(SETTINGS | settings)), installed, {})
+        app = create_app(settings_for_tests(**(database | SETTINGS | settings)), installed, {})
     app.include_router(router)
     with serving(app) as served:
         yield Service(**vars(served))
@@ -237,6 +244,28 @@ def test_expired_credentials_close_the_connection_with_4401(service: Service) ->
     assert closed_by(service, "expired") == before + 2
 
 
+@pytest.fixture
+def expiring_caller(service: Service) -> Iterator[None]:
+    """Give each handshake credentials that expire soon, as an authenticator does."""
+
+    def authenticate(context: Any, headers: Any) -> None:
+        context.principal = Principal("ann", "test", expires_at=datetime.fromtimestamp(NOW + 0.05, UTC))
+
+    hooks = service.chassis.before_request
+    hooks.append(authenticate)
+    yield
+    hooks.remove(authenticate)
+
+
+def test_connection_expires_with_the_credentials_of_its_handshake(service: Service, expiring_caller: None) -> None:
+    """A handler that passes no time cannot forget it. One that passes a time has the last word."""
+    with service.open("/rooms/a") as client, service.open(expiring(100)) as other:
+        service.broadcaster.clock = lambda: NOW + 1
+        assert closed(client)[0] == 4401
+        other.send("hello")
+        assert other.recv(PATIENCE_SECONDS) == "hello"
+
+
 def rejected(service: Service, path: str) -> int:
     with pytest.raises(InvalidStatus) as raised, service.open(path):
         pass
@@ -284,6 +313,16 @@ def test_handler_that_ends_sends_the_queued_messages_first(service: Service) -> 
         client.send("bye")
         assert [client.recv(PATIENCE_SECONDS) for _ in range(QUEUE * 2)] == [str(n) for n in range(QUEUE * 2)]
         assert closed(client)[0] == 1000
+
+
+@pytest.mark.parametrize("message", ["odd join", "odd send"])
+def test_room_whose_name_is_not_valid_unicode_is_rejected(service: Service, message: str) -> None:
+    """A client can send a lone surrogate as JSON. It is not an error of the service."""
+    with service.open("/rooms/a") as client:
+        client.send(message)
+        assert closed(client)[0] == 1008
+    with pytest.raises(errors.ValidationError, match="lone surrogate"):
+        service.send("\ud800", "hello")
 
 
 @pytest.mark.parametrize(("message", "code"), [("close", 4000), ("crash", 1011), ("forbidden", 1008)])

@@ -15,7 +15,7 @@ from ..package import module
 from .conftest import measured
 from .process import PATIENCE_SECONDS, until
 from .redis import BRIEFLY_SECONDS, RedisServer, redis_server
-from .test_websocket import Service, serving_rooms
+from .test_websocket import Service, errors, serving_rooms
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +62,12 @@ def test_message_reaches_the_clients_of_both_services_once(services: tuple[Servi
         assert [client.recv(PATIENCE_SECONDS) for client in (near, far, stranger)] == [message, message, "last"]
         other.send("a\n", "from the other")
         assert [client.recv(PATIENCE_SECONDS) for client in (near, far)] == ["from the other"] * 2
+
+
+def test_room_whose_name_is_not_valid_unicode_is_rejected(services: tuple[Service, Service]) -> None:
+    """The name is part of the message in Redis."""
+    with pytest.raises(errors.ValidationError, match="lone surrogate"):
+        services[0].send("\ud800", "hello")
 
 
 def test_clients_of_one_service_get_its_messages_without_redis(

@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any, Protocol
 
 import orjson
 
+from .. import request_context
 from ..app import Chassis, Message
 from ..errors import UnauthenticatedError, UnavailableError, ValidationError
 from ..instrumentation import Measurement
@@ -72,14 +73,15 @@ class Broadcaster:
         Args:
             websocket: The WebSocket, before `accept`.
             rooms: The rooms to join.
-            expires_at: When the client's credentials expire (aware). The connection is then closed with 4401.
+            expires_at: When to close the connection with 4401 (aware), by default when the caller's credentials expire.
             subprotocol: The subprotocol to accept.
 
         Raises:
             UnavailableError: This process serves `WEBSOCKET_MAX_CONNECTIONS` already; the client gets 503.
             UnauthenticatedError: The credentials have expired; the client gets 401.
+            ValidationError: The name of a room contains a lone surrogate; the client gets 422.
         """
-        self._check(expires_at)
+        expires_at = self._admit(rooms, expires_at or _expiry_of_the_caller())
         self.connections += 1
         try:
             await websocket.accept(subprotocol)
@@ -91,11 +93,15 @@ class Broadcaster:
         finally:
             self.connections -= 1
 
-    def _check(self, expires_at: datetime | None) -> None:
+    def _admit(self, rooms: Iterable[str], expires_at: datetime | None) -> datetime | None:
+        """Return when the connection expires, or reject the handshake."""
+        for room in rooms:
+            _check_room(room)
         if self.connections >= self.settings.websocket_max_connections:
             raise UnavailableError("Too many WebSockets are open.")
         if expires_at is not None and expires_at.timestamp() <= self.clock():
             raise UnauthenticatedError("The credentials have expired.")
+        return expires_at
 
     async def send(self, room: str, message: Any) -> None:
         """Send a message to all clients in a room, at most once.
@@ -106,7 +112,9 @@ class Broadcaster:
 
         Raises:
             TypeError: The message is neither of these.
+            ValidationError: The name of the room contains a lone surrogate.
         """
+        _check_room(room)
         frame = to_frame(message)
         self.deliver(room, frame)
         await asyncio.sleep(0)  # the tasks of the clients send, so that a loop of calls fills no queue
@@ -150,8 +158,9 @@ class Connection:
         """Add the client to one more room.
 
         Raises:
-            ValidationError: The client is in 100 rooms already.
+            ValidationError: The client is in 100 rooms already, or the name contains a lone surrogate.
         """
+        _check_room(room)
         if len(self._rooms) >= _MAX_ROOMS and room not in self._rooms:
             raise ValidationError(f"A WebSocket may be in at most {_MAX_ROOMS} rooms.")
         if self._is_open:
@@ -274,6 +283,20 @@ class Connection:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_FLUSH_SECONDS):
                     await self._queue.join()
+
+
+def _expiry_of_the_caller() -> datetime | None:
+    """Return when the credentials of the handshake expire, if it had valid ones."""
+    context = request_context.current()
+    return None if context is None or context.principal is None else context.principal.expires_at
+
+
+def _check_room(room: str) -> None:
+    """Reject a name that is not valid Unicode. It may come from JSON, and cannot be sent to other processes."""
+    try:
+        room.encode()
+    except UnicodeEncodeError:
+        raise ValidationError("The name of the room contains a lone surrogate; use valid Unicode.") from None
 
 
 def to_frame(message: Any) -> Message:
