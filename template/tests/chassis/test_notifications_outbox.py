@@ -177,18 +177,25 @@ def test_message_that_cannot_be_sent_is_given_up(
     assert (entry["channel"], entry["attempts"]) == ("discord", 1)
 
 
-def test_channel_that_is_back_sends_all_that_is_due(replica: Open, upstream: Upstream, clock: Clock) -> None:
-    """The first message is the trial call of the open circuit, and the others do not wait for the next one."""
+@pytest.mark.parametrize("early", [0, 1])
+def test_channel_that_is_back_sends_all_that_is_due(
+    early: int, replica: Open, upstream: Upstream, clock: Clock
+) -> None:
+    """One message is the trial call of the open circuit, and the others do not wait for the next trial.
+
+    The circuit still rejects those that are `early`.
+    """
     upstream.respond(status(503))
     sender = replica(started=False)
     for number in range(BATCH):
         sender.in_unit_of_work(Message(f"Deal {number}", "Tea"))
     breaker = sender.chassis.get(module("chassis.notifications.notifier").Notifier)._checks["discord"].breaker
     assert (look(sender), breaker.state) == (BATCH, "open")
-    breaker._clock = lambda: time.monotonic() + LONG_SECONDS
+    passed_seconds = [0] * early
+    breaker._clock = lambda: time.monotonic() + (passed_seconds.pop() if passed_seconds else LONG_SECONDS)
     upstream.respond(status(204))
     clock.advance(seconds=LONG_SECONDS)
-    assert (look(sender), unfinished(), breaker.state) == (BATCH, 0, "closed")
+    assert (look(sender), unfinished(), breaker.state) == (BATCH, early, "closed")
 
 
 def test_replicas_share_the_messages(replica: Open, upstream: Upstream) -> None:

@@ -143,16 +143,19 @@ class Dispatcher:
         claimed: list[Claimed] = await self._transact(
             lambda session: claim(session, name, now, self._lease, skip_locked=self._shared)
         )
-        # If the circuit is open, the first message is the trial call, and the others are sent only if it succeeds.
-        first = 0 if self.notifier.is_closed(name) else 1
         results: list[BaseException | None] = []
-        for part in (claimed[:first], claimed[first:]):
+        while claimed:
+            # While the circuit is open, one message at a time: if it is the trial call, the others need its result.
+            number = len(claimed) if self.notifier.is_closed(name) else 1
             # If the result of one cannot be stored, the others must still be waited for.
-            results += await asyncio.gather(*(self._send(name, one) for one in part), return_exceptions=True)
+            results += await asyncio.gather(
+                *(self._send(name, one) for one in claimed[:number]), return_exceptions=True
+            )
+            del claimed[:number]
         for result in results:
             if result is not None:
                 raise result
-        return len(claimed)
+        return len(results)
 
     async def _send(self, name: str, claimed: Claimed) -> None:
         error = await self.notifier.attempt(name, claimed.message, claimed.id)
