@@ -71,7 +71,7 @@ docs: setup ## generate the settings documents and docs/options.md
 bench: setup ## measure the rendered services against bare ones, write docs/performance.md
 	@$(BIN)/python benchmarks/run.py
 
-chaos: setup ## run services through every fault of their databases, write the tables of docs/reliability.md
+chaos: setup ## run services through every fault of their servers, write the tables of docs/reliability.md
 	@PYTHONPATH=tests $(BIN)/python -m chaos.table
 
 alerts: setup ## inject faults into a service that Prometheus watches, write the table of docs/reliability.md

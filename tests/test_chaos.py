@@ -1,11 +1,10 @@
-"""Services live through the failures of their databases, under load from another process, and keep promises."""
+"""Services live through the failures of their servers, under load from another process, and keep promises."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from chaos import faults, leaks, table, trial, world
-from questions import ROOT, read_yaml
 from rendering import Renderer
 
 pytestmark = pytest.mark.chaos
@@ -17,7 +16,8 @@ CYCLES = 16
 TRIALS = [
     pytest.param(stack, fault, marks=pytest.mark.xdist_group(stack), id=f"{stack}-{fault.name}")
     for stack in table.STACKS
-    for fault in faults.faults_of(stack)
+    for kind in table.TABLES
+    for fault in faults.faults_of(stack, kind)
 ]
 
 
@@ -27,8 +27,7 @@ def running(
 ) -> Iterator[world.World]:
     """A stack that runs, on servers that are about to suffer. One service lives through all of it, never restarted."""
     scratch = tmp_path_factory.mktemp("chaos")
-    answers = read_yaml(ROOT / "tests" / "answers" / f"{request.param}.yml")
-    with world.running(renderer(scratch / request.param, answers), scratch) as everything:
+    with world.running(renderer(scratch / request.param, world.answers_of(request.param)), scratch) as everything:
         yield everything
 
 
@@ -36,7 +35,7 @@ def running(
 def test_a_service_keeps_its_promises(running: world.World, fault: faults.Fault, tmp_path: Path) -> None:
     """It stays alive, says how it is, answers 2xx or 503 in time, loses no write, and recovers by itself."""
     outcome = trial.run(running, fault, tmp_path)
-    assert not trial.broken(outcome), table.line("this one", outcome)
+    assert not trial.broken(outcome), table.line("this one", outcome, "services")
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def test_part_that_is_missing_or_repeated_raises(page: str, name: str) -> None:
 @pytest.mark.parametrize(
     ("document", "names"),
     [
-        ("docs/reliability.md", ["faults", "leaks", "settings", "alerts", "deployments"]),
+        ("docs/reliability.md", ["faults", "services", "leaks", "settings", "alerts", "deployments"]),
         ("docs/versions.md", ["versions"]),
         ("CHANGELOG.md", ["libraries"]),
     ],

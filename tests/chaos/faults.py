@@ -31,14 +31,21 @@ Effect = Literal["unnoticed", "some", "unready", "degraded"]
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault of the database server or of Redis. It lasts `seconds`."""
+    """One fault of a server. It lasts `seconds`; the limits for health report and recovery count from its ends.
+
+    `messages` are those that must arrive nevertheless, and `circuits` names the health checks whose circuit must open.
+    """
 
     name: str
     begin: Deed
     end: Deed
     seconds: float
     effect: Effect = "unready"
-    of: Literal["database", "cache"] = "database"
+    of: Literal["database", "cache", "mail", "webhooks", "keys"] = "database"
+    report_seconds: float = 2.0
+    recovery_seconds: float = 5.0
+    messages: Literal["", "notifications", "websockets"] = ""
+    circuits: tuple[str, ...] = ()
 
 
 def nothing(_target: Target) -> None:
@@ -103,6 +110,24 @@ def _release(target: Target) -> None:
     target.held.close()
 
 
+def _hang(target: Target) -> None:
+    """Accept connections, and respond to none."""
+    target.proxy.say("delay 3600")
+
+
+def _pass_again(target: Target) -> None:
+    target.proxy.say("delay 0")
+    target.proxy.say("cut")
+
+
+def _fail(target: Target) -> None:
+    target.server.status = 500
+
+
+def _succeed(target: Target) -> None:
+    target.server.status = 200
+
+
 OF_DATABASE = [
     Fault("none", nothing, nothing, 3, "unnoticed"),
     Fault("database killed (kill -9)", _kill, _bring_back, 2.5),
@@ -126,9 +151,38 @@ OF_CACHE = [
 ]
 
 
-def faults_of(stack: str) -> list[Fault]:
-    """Return the faults of a named stack."""
-    return OF_DATABASE + OF_CACHE if stack.endswith("-redis") else OF_DATABASE
+def _of_channels(name: str, begin: Deed, end: Deed, of: Literal["mail", "webhooks"], *channels: str) -> Fault:
+    """Return a fault of channels. It lasts until their circuits are open, which then stay open for 30 seconds."""
+    circuits = tuple(f"notifications_{channel}" for channel in channels)
+    return Fault(name, begin, end, 8, "degraded", of, 3.5, 40, "notifications", circuits)
+
+
+def _of_keys(name: str, begin: Deed, end: Deed) -> Fault:
+    """Return a fault of the identity provider, whose keys are fetched every 10 seconds with a timeout of 5."""
+    return Fault(name, begin, end, 18, "degraded", "keys", 17, 12)
+
+
+OF_SERVICES = [
+    _of_channels("mail server hangs", _hang, _pass_again, "mail", "email"),
+    _of_channels("webhooks respond with 500", _fail, _succeed, "webhooks", "discord", "slack", "sms"),
+    _of_channels("webhooks refuse connections", _say("refuse"), _say("pass"), "webhooks", "discord", "slack", "sms"),
+    _of_keys("key set refuses connections", _say("refuse"), _say("pass")),
+    _of_keys("key set hangs", _hang, _pass_again),
+    _of_keys("key set responds with 500", _fail, _succeed),
+]
+OF_WEBSOCKETS = [
+    Fault(
+        "Redis killed, WebSockets of two replicas", _kill, _bring_back, 2.5, "degraded", "cache", messages="websockets"
+    ),
+]
+
+
+def faults_of(stack: str, table: str) -> list[Fault]:
+    """Return the faults of a named stack that belong to one table."""
+    has_redis = stack.endswith("-redis")
+    if table == "faults":
+        return OF_DATABASE + (OF_CACHE if has_redis else [])
+    return (OF_SERVICES if has_redis else []) + (OF_WEBSOCKETS if stack == "fastapi-postgresql-redis" else [])
 
 
 # The short faults of a compressed hour: how each begins and ends.

@@ -48,7 +48,7 @@ def count(world: World) -> Held:
 def compressed_hour(world: World, cycles: int, scratch: Path) -> list[load.Request]:
     """Apply many short faults under load: with sixty cycles, one for each minute of an hour."""
     answers = scratch / "hour.jsonl"
-    with load.load(world.live.url, answers):
+    with load.load(world.live.url, answers, token=world.token):
         for turn in range(cycles):
             begin, end = SHORT[turn % len(SHORT)]
             target = random.choice(list(world.targets.values()))  # noqa: S311

@@ -47,12 +47,13 @@ class Request:
 class Client(threading.Thread):
     """One connection to the service; every other request is a write."""
 
-    def __init__(self, address: str, number: int, stop: threading.Event, renews: bool) -> None:
+    def __init__(self, address: str, number: int, stop: threading.Event, renews: bool, token: str) -> None:
         super().__init__(daemon=True)
         self._address = address
         self._connection = http.client.HTTPConnection(address, timeout=HANG_SECONDS)
         self._stop_now = stop
         self._renews = renews
+        self._headers = {"content-type": "application/json", **({"authorization": f"Bearer {token}"} if token else {})}
         self._begin = time.monotonic() + number * PAUSE_SECONDS / CLIENTS
         self._kept: dict[str, str] = {}
 
@@ -84,7 +85,7 @@ class Client(threading.Thread):
         body = json.dumps(content) if content else None
         self._error = ""
         try:
-            self._connection.request(method, path, body, {"content-type": "application/json"})
+            self._connection.request(method, path, body, self._headers)
             answer = self._connection.getresponse()
             text = answer.read()
             if self._renews:
@@ -102,10 +103,10 @@ class Client(threading.Thread):
 
 
 @contextmanager
-def load(url: str, answers: Path, *, renews: bool = False) -> Iterator[None]:
+def load(url: str, answers: Path, *, renews: bool = False, token: str = "") -> Iterator[None]:
     """Generate load on a service during the block; the responses are in `answers` afterwards."""
     with answers.open("wb") as output:
-        command = [sys.executable, __file__, url, *(["--renew"] * renews)]
+        command = [sys.executable, __file__, url, token, *(["--renew"] * renews)]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output)
     try:
         yield
@@ -122,7 +123,8 @@ def main() -> None:
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     stop = threading.Event()
     renews = "--renew" in sys.argv
-    clients = [Client(urlsplit(sys.argv[1]).netloc, number, stop, renews) for number in range(CLIENTS)]
+    address, token = urlsplit(sys.argv[1]).netloc, sys.argv[2]
+    clients = [Client(address, number, stop, renews, token) for number in range(CLIENTS)]
     for client in clients:
         client.start()
     sys.stdin.read()

@@ -7,9 +7,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 LIVE, READY, HEALTH = "/health/live", "/health/ready", "/health"
+# A route that needs a token.
+API = "/api/v1/notes"
 WELL = ("ready", "healthy")
 UNWELL: dict[str, tuple[str, ...]] = {READY: ("not ready",), HEALTH: ("unhealthy",)}
 PAUSE_SECONDS = 0.07
@@ -18,13 +21,17 @@ HANG_SECONDS = 10
 
 @dataclass(frozen=True)
 class Probe:
-    """One response of a health path, by the monotonic clock; status 0 means no response."""
+    """One response of a health path, by the monotonic clock; status 0 means no response.
+
+    `open` are the checks whose circuit is not closed.
+    """
 
     at: float
     seconds: float
     path: str
     status: int
     said: str
+    open: tuple[str, ...]
 
     @property
     def until(self) -> float:
@@ -32,10 +39,12 @@ class Probe:
 
 
 class Watch:
-    """Runs the probes and stores their results."""
+    """Runs the probes and stores their results. With a token, a route is probed with it as well."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, token: str = "") -> None:
         self._address = urlsplit(url).netloc
+        self._paths = [LIVE, READY, HEALTH, *([API] if token else [])]
+        self._headers = {"authorization": f"Bearer {token}"}
         self._stop = threading.Event()
         self.heard: list[Probe] = []
 
@@ -53,18 +62,21 @@ class Watch:
     def _probe(self, path: str) -> None:
         connection = http.client.HTTPConnection(self._address, timeout=HANG_SECONDS)
         while not self._stop.wait(PAUSE_SECONDS):
-            at, status, said = time.monotonic(), 0, ""
+            at, status = time.monotonic(), 0
+            said: dict[str, Any] = {}
             try:
-                connection.request("GET", path)
+                connection.request("GET", path, headers=self._headers if path == API else {})
                 answer = connection.getresponse()
-                status, said = answer.status, json.loads(answer.read())["status"]
+                status, said = answer.status, json.loads(answer.read())
             except (OSError, http.client.HTTPException):
                 connection.close()
-            self.heard.append(Probe(at, time.monotonic() - at, path, status, said))
+            checks = said.get("checks", {}).items()
+            circuits = tuple(name for name, one in checks if one["details"].get("state", "closed") != "closed")
+            self.heard.append(Probe(at, time.monotonic() - at, path, status, said.get("status", ""), circuits))
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        threads = [threading.Thread(target=self._probe, args=(path,), daemon=True) for path in (LIVE, READY, HEALTH)]
+        threads = [threading.Thread(target=self._probe, args=(path,), daemon=True) for path in self._paths]
         for thread in threads:
             thread.start()
         try:
