@@ -170,26 +170,6 @@ def test_imports_in_documents_exist(renders: list[Render]) -> None:
     assert [fault for render in renders for fault in missing_imports(render.files())] == []
 
 
-def requests_of_the_example(files: Mapping[str, bytes]) -> set[str]:
-    """The files outside of the domain that request the notes, without comments."""
-    request = re.compile(r"^(?!#).*/api/v1/notes", re.MULTILINE)
-    return {
-        path
-        for path, content in files.items()
-        if not path.startswith(("src/", "tests/", "tools/")) and not path.endswith(".md")
-        if request.search(content.decode(errors="replace"))
-    }
-
-
-def test_readme_names_the_files_that_request_the_example(renders: list[Render]) -> None:
-    """An owner who deletes the notes also changes the load test and the pipeline, which would get 404."""
-    for render in renders:
-        section = render.files()["README.md"].decode().partition("## Example domain")[2].partition("\n## ")[0]
-        sentence = next((line for line in section.splitlines() if line.startswith("Then replace")), "")
-        named = set(re.findall(r"`([^`]+)`", sentence)) - {"/api/v1/notes"}
-        assert named == requests_of_the_example(render.files())
-
-
 def missing_tests(documents: Iterable[tuple[str, str]], files: Mapping[str, bytes]) -> list[str]:
     """Return the tests that documents name as `test_file.py::test_name` and that do not exist."""
     sources = {path.rpartition("/")[2]: content.decode() for path, content in files.items() if path.endswith(".py")}

@@ -170,7 +170,7 @@ def write(plural: str, singular: str = "") -> tuple[list[Path], str]:
         for command in (["check", "--fix", "--exit-zero", "--silent"], ["format", "--quiet"]):
             ruff = [str(Path(sys.executable).with_name("ruff")), *command, "--no-cache"]
             subprocess.run([*ruff, *(str(folder / path) for path in written)], check=True)
-        moved = {path.parent if path.parent.name == plural else path for path in written}
+        moved = {path.parent if path.parent.name == plural and path != MAIN else path for path in written}
         # main.py last: a domain has no effect without its line there.
         for path in sorted(moved, key=lambda path: (path == MAIN, path)):
             (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
