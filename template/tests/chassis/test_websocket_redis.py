@@ -35,10 +35,11 @@ def pair(server: RedisServer) -> Iterator[tuple[Service, Service]]:
 
 @pytest.fixture
 def services(pair: tuple[Service, Service], server: RedisServer) -> Iterator[tuple[Service, Service]]:
-    """Return two services that are subscribed in Redis."""
+    """Return two services that are subscribed in Redis, and that can publish."""
     yield pair
     server.restore()
-    until(lambda: [status(service) for service in pair] == ["ok", "ok"])
+    names = ("cache", "websocket")
+    until(lambda: {check(service, name)["status"] for service in pair for name in names} == {"ok"})
 
 
 def check(service: Service, name: str = "websocket") -> Any:
