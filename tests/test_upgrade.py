@@ -229,7 +229,7 @@ def test_upgrade_names_what_it_cannot_rewrite(updated: Callable[..., Path], upgr
         )
         swap("src/my_service/chassis/hosts.py", '"""Hosts"""', '"""Our hosts"""')(project)
 
-    done = upgrade(updated("fastapi-none", work))
+    done = upgrade(updated("fastapi-sqlite", work))
     assert done.status == 2, done  # of make; the tool's is 1
     certain, _, uncertain = done.said.partition("Please check")
     assert "src/my_service/jobs.py:3: `chassis.startup.policy`" in certain
@@ -241,7 +241,7 @@ def test_upgrade_names_what_it_cannot_rewrite(updated: Callable[..., Path], upgr
 
 def test_upgrade_of_uncommitted_work_is_refused(updated: Callable[..., Path], upgrade: Upgrade) -> None:
     """Nothing changes until git could undo it; the same holds for conflicts that the update left."""
-    project = updated("fastapi-none")
+    project = updated("fastapi-sqlite")
     readme = project / "README.md"
     readme.write_text(readme.read_text() + "<<<<<<< before updating\n")
     before = files(project)
@@ -255,7 +255,7 @@ def test_upgrade_of_uncommitted_work_is_refused(updated: Callable[..., Path], up
 
 def test_upgrade_finds_the_owners_files_before_later_commits(updated: Callable[..., Path], upgrade: Upgrade) -> None:
     """Work after the update, even on the answers file, does not hide the commit before it."""
-    project = updated("fastapi-none", build_on)
+    project = updated("fastapi-sqlite", build_on)
     (project / "src/my_service/more.py").write_text('"""More."""\n')
     answers = project / ".copier-answers.yml"
     answers.write_text(answers.read_text() + "# ours\n")
