@@ -13,13 +13,14 @@ from typing import Annotated, Any
 import pytest
 from fastapi import APIRouter, Depends, WebSocket
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection
 
 from ..package import module
 from .application import create_app
 from .conftest import measured, settings_for_tests
 from .process import PATIENCE_SECONDS, until
+from .test_fastapi_websocket import closed
 from .websocket import Served, serving
 
 features = module("chassis.features")
@@ -127,20 +128,6 @@ def service(shared: Service) -> Iterator[Service]:
     yield shared
     shared.wait_until_empty()
     assert shared.broadcaster.rooms == {}
-
-
-def closed(connection: ClientConnection) -> tuple[int, str]:
-    """Read until the server closes the connection, and return its code and reason."""
-
-    def read() -> None:
-        while True:
-            connection.recv(PATIENCE_SECONDS)
-
-    with pytest.raises(ConnectionClosed) as raised:
-        read()
-    frame = raised.value.rcvd
-    assert frame is not None, "the connection ended without a close frame"
-    return frame.code, frame.reason
 
 
 def closed_by(service: Service, cause: str) -> float:
