@@ -26,6 +26,7 @@ LABELS = {
     "token": "with an access token, the same in all requests",
     "tokens": "with an access token (RS256) that the service sees for the first time",
 }
+# The paths of the cases without credentials.
 PATHS = {ANONYMOUS: "/hello", "dependency": "/dependent"}
 # More than the service remembers, so that it checks the signature of each.
 DISTINCT_TOKENS = 1500
@@ -49,7 +50,7 @@ def measure(framework: str, service: Path, rounds: int, scale: float) -> list[Ca
             variant,
             PATHS.get(variant, "/private"),
             few if variant == "tokens" else many,
-            service / f"{variant}.headers",
+            None if variant in PATHS else service / f"{variant}.headers",
         )
         for variant in LABELS
         if framework == "fastapi" or variant != "dependency"
@@ -68,8 +69,6 @@ def _identity_provider(service: Path) -> Iterator[str]:
     private = generate_private_key(65537, 2048)
     _publish(private, service / "identity/jwks.json")
     lines = {
-        ANONYMOUS: ["Accept: */*"],
-        "dependency": ["Accept: */*"],
         "key": [f"X-API-Key: {_api_key(service)}"],
         "token": [f"Authorization: Bearer {_token(private, 0)}"],
         "tokens": [f"Authorization: Bearer {_token(private, number)}" for number in range(DISTINCT_TOKENS)],

@@ -80,7 +80,7 @@ def rendered() -> FastAPI:
 
 def private() -> FastAPI:
     """Return the rendered service with a route that requires a scope, and one with a dependency that does nothing."""
-    from my_service.chassis.authentication.fastapi import require_scope
+    from my_service.chassis.authentication.fastapi import require_scope  # the other services lack it
 
     app = rendered()
 
@@ -98,9 +98,13 @@ def private() -> FastAPI:
     return app
 
 
+# The variants that the function of the rendered service serves.
+RENDERED = {"rendered": rendered, "private": private}
+
+
 def main(variant: str) -> None:
-    if variant in ("rendered", "private"):
-        serve(private if variant == "private" else rendered, load(Settings))
+    if variant in RENDERED:
+        serve(RENDERED[variant], load(Settings))
         return
     options: dict[str, Any] = {} if variant == "logging" else {"access_log": False}
     if variant == "limits":

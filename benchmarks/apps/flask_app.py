@@ -64,7 +64,7 @@ def rendered() -> Flask:
 
 def private() -> Flask:
     """Return the rendered service with one more route, which requires a scope."""
-    from my_service.chassis.authentication.flask import require_scope
+    from my_service.chassis.authentication.flask import require_scope  # the other services lack it
 
     app = rendered()
 
@@ -99,11 +99,15 @@ class Gunicorn(BaseApplication):
         return bare()
 
 
+# The variants that the function of the rendered service serves.
+RENDERED = {"rendered": rendered, "private": private}
+
+
 def main(variant: str) -> None:
     settings = load(Settings)
     port = int(os.environ["PORT"])
-    if variant in ("rendered", "private"):
-        serve(private if variant == "private" else rendered, settings)
+    if variant in RENDERED:
+        serve(RENDERED[variant], settings)
     elif variant == "bridge":
         bridge = WSGIBridge(bare(), ThreadPool(settings.server_threads))
         uvicorn.run(bridge, port=port, access_log=False, lifespan="off")  # type: ignore[arg-type]
