@@ -1,11 +1,13 @@
 """Deploys services again and again under load, and writes the table of docs/reliability.md: `make deployments`."""
 
 import argparse
+import os
 import re
 import tempfile
 from pathlib import Path
 from statistics import median
 
+from containers.engine import remove_leftovers
 from measured import replaced
 from questions import ROOT, read_yaml
 from rendering import Renderer, export
@@ -22,8 +24,8 @@ HEAD = f"| stack | {' | '.join(COLUMNS)} |\n|---|{'---:|' * len(COLUMNS)}\n"
 def measure(stack: str, count: int, renderer: Renderer, scratch: Path) -> tuple[str, list[str]]:
     """Deploy a stack many times; return its row, and the requests that were lost."""
     answers = read_yaml(ROOT / "tests" / "answers" / f"{stack}.yml")
-    named = {"service_name": f"ship-{stack}", "package_name": "deployed", "deployment": ["compose"]}
-    service = renderer(scratch / f"ship-{stack}", {**answers, **named}).path
+    named = {"service_name": f"shipped-{os.getpid()}", "package_name": "deployed", "deployment": ["compose"]}
+    service = renderer(scratch / stack, {**answers, **named}).path
     with machine(service) as production:
         production.must("deploy", "0")
         with load(production.local) as outcome:
@@ -41,6 +43,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=20, help="how many deployments of each stack")
     options = parser.parse_args()
     rows, lost = "", []
+    remove_leftovers()
     print(HEAD, end="", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         renderer = Renderer(export(Path(folder) / "template"))
