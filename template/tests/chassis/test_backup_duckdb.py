@@ -8,8 +8,11 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from select import select
 from typing import Any
 
 import pytest
@@ -161,7 +164,19 @@ def test_silent_client_does_not_block_backups(migrated: None, start: Start, monk
         assert cli.main(program(), ["backup"]) == 0
 
 
+def test_service_without_a_running_backup_stops_at_once(migrated: None) -> None:
+    """Each stop would add the interval at which a server polls, for example 0.5 s."""
+    settings = settings_for_tests()
+    began = time.monotonic()
+    for _ in range(30):
+        with service_socket.listening(settings, pytest.fail):
+            assert Path(SOCKET).exists()
+        assert not Path(SOCKET).exists()
+    assert time.monotonic() - began < 8
+
+
 def test_service_that_stops_does_not_wait_for_a_backup(migrated: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More clients wait than the socket has room for."""
     monkeypatch.setattr(service_socket, "_TIMEOUT_SECONDS", 0.1)
     is_making, may_end = threading.Event(), threading.Event()
 
@@ -171,13 +186,29 @@ def test_service_that_stops_does_not_wait_for_a_backup(migrated: None, monkeypat
         raise BackupError("too late")
 
     settings = settings_for_tests()
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(2) as pool, ExitStack() as clients:
         with service_socket.listening(settings, make):
-            requested = pool.submit(service_socket.request_backup, settings)
+            running = pool.submit(service_socket.request_backup, settings)
             assert is_making.wait(PATIENCE_SECONDS)
-        assert not requested.done()
+            with suppress(OSError):
+                while True:
+                    client = clients.enter_context(socket.socket(socket.AF_UNIX))
+                    client.settimeout(0.1)
+                    client.connect(SOCKET)
+        assert not running.done()
         may_end.set()
         with pytest.raises(BackupError, match="too late"):
+            running.result(PATIENCE_SECONDS)
+
+
+def test_request_that_waits_while_the_service_stops_fails(folder: Path) -> None:
+    with ThreadPoolExecutor(1) as pool, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(SOCKET)
+        listener.listen()
+        requested = pool.submit(service_socket.request_backup, settings_for_tests())
+        assert select([listener], [], [], PATIENCE_SECONDS)[0]
+        listener.close()
+        with pytest.raises(BackupError, match="the service stopped before the backup was made; try again"):
             requested.result(PATIENCE_SECONDS)
 
 

@@ -10,7 +10,7 @@ import socket
 import socketserver
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -51,6 +51,8 @@ def request_backup(settings: Settings) -> BackupResult | None:
             line = connection.makefile("rb").readline(_LARGEST_RESPONSE_BYTES)
         except (FileNotFoundError, ConnectionRefusedError):
             return None
+        except (ConnectionResetError, BrokenPipeError):
+            line = b""  # the service closed its socket while this connection waited there
         except TimeoutError:
             raise BackupError(f"the service did not respond within {timeout_seconds:g} s; look at its log") from None
     if not line:
@@ -69,16 +71,30 @@ def listening(settings: Settings, make: Make) -> Iterator[None]:
     if server is None or path is None:
         yield
         return
-    thread = threading.Thread(target=server.serve_forever, name="backup", daemon=True)
+    stopping = threading.Event()
+    thread = threading.Thread(target=_serve, args=[server, stopping], name="backup", daemon=True)
     thread.start()
     try:
         yield
     finally:
+        stopping.set()
+        _wake(path)
         path.unlink(missing_ok=True)
-        # It returns when the running backup has ended, which may take longer than the shutdown may.
-        threading.Thread(target=server.shutdown, daemon=True).start()
+        # The running backup may take longer than the shutdown may.
         thread.join(_TIMEOUT_SECONDS)
         server.server_close()
+
+
+def _serve(server: socketserver.UnixStreamServer, stopping: threading.Event) -> None:
+    while not stopping.is_set():
+        server.handle_request()
+
+
+def _wake(path: Path) -> None:
+    """Connect once, so that the thread, which waits for a connection, ends. If too many wait, it need not be woken."""
+    with suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(1)
+        connection.connect(str(path))
 
 
 def _path(settings: Settings) -> Path | None:
