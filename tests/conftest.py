@@ -65,10 +65,10 @@ def _no_user_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _quick_copier() -> Iterator[None]:
+def _quick_copier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Run Copier in this process with cached results. The command line is not affected."""
     with pytest.MonkeyPatch.context() as patch:
-        without_repeats(patch)
+        without_repeats(patch, tmp_path_factory.mktemp("clones"))
         yield
 
 

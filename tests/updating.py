@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import yaml
-from copier import run_copy, run_update
+from copier import _template, run_copy, run_update
 from copier._main import Worker
 from jinja2 import Environment
 from pathspec import GitIgnoreSpec
 from questions import questions
-from releases import commit
+from releases import commit, git
 
 Answers = Mapping[str, Any]
 Files = Mapping[str, bytes]
@@ -26,12 +26,13 @@ DEFAULTS: Answers = {}
 QUIETLY: dict[str, Any] = {"defaults": True, "quiet": True, "overwrite": True}
 
 
-def without_repeats(patch: pytest.MonkeyPatch) -> None:
+def without_repeats(patch: pytest.MonkeyPatch, clones: Path) -> None:
     """Skip work that Copier repeats for every file, which takes half of its time. The renders stay the same.
 
     Copier compiles every path and text again, collects all answers for each part of a path, although most parts have no
     Jinja, and asks git about a file mode that matters only if `core.fileMode` is off. It also reads the questions for
-    each of the three renders of an update, without the faster libyaml.
+    each of the three renders of an update, without the faster libyaml, and clones the template six times. `clones` is
+    the folder for one clone of each commit.
     """
     compiled, known = Environment.compile, dict[Any, Any]()
 
@@ -52,6 +53,17 @@ def without_repeats(patch: pytest.MonkeyPatch) -> None:
         assert "{" not in str(path)
         return Path(path)
 
+    cloned, places = _template.clone, dict[tuple[str, str], str]()
+
+    def clone_once(url: str, ref: str = "HEAD", location: str | None = None) -> str:
+        if not ref.startswith("v"):  # the working tree, which may change
+            return cloned(url, ref, location)
+        key = (url, git(Path(url), "rev-parse", f"{ref}^{{commit}}"))
+        if key not in places:
+            places[key] = cloned(url, ref, str(clones / str(len(places))))
+        return places[key]
+
+    patch.setattr(_template, "clone", clone_once)
     patch.setattr(Worker, "_render_string", render_jinja)
     patch.setattr(Worker, "answers_relpath", property(answers_relpath))
     patch.setattr(yaml, "SafeLoader", yaml.CSafeLoader)

@@ -29,7 +29,10 @@ def bearer_token(headers: Mapping[str, str]) -> str | None:
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return token.strip()
-    offered = (name.strip() for name in headers.get("sec-websocket-protocol", "").split(","))
+    protocols = headers.get("sec-websocket-protocol")
+    if protocols is None:
+        return None
+    offered = (name.strip() for name in protocols.split(","))
     return next((name.removeprefix(_SUBPROTOCOL) for name in offered if name.startswith(_SUBPROTOCOL)), None)
 
 
