@@ -121,12 +121,12 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def installed(template: Path, shared: Path) -> Path:
+def installed(renders: list[Render], shared: Path) -> Path:
     """The libraries of every option, installed once for all workers."""
     with only_one(shared / "environment.lock"):
         done = shared / "environment-installed"
         if not done.exists():
-            create(shared / "environment", Renderer(template), shared / "environment-renders")
+            create(shared / "environment", [render.path for render in renders])
             done.touch()
     return libraries(shared / "environment")
 

@@ -7,12 +7,11 @@ uses `live.install`. All others use `connect`.
 import fcntl
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from live import run
-from rendering import Renderer, matrix
 
 # What `make setup` writes when it has installed a service.
 READY = ".venv/ready"
@@ -24,13 +23,12 @@ def requirements(service: Path) -> list[str]:
     return [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
 
 
-def create(folder: Path, renderer: Renderer, scratch: Path) -> Path:
-    """Install the libraries of every option into one environment, and return its folder of libraries."""
-    renders = [renderer(scratch / str(number), row).path for number, row in enumerate(matrix())]
-    wanted = sorted({requirement for render in renders for requirement in requirements(render)})
-    run("uv", "venv", "--quiet", "--python", sys.executable, str(folder), cwd=scratch)
+def create(folder: Path, services: Iterable[Path]) -> Path:
+    """Install the libraries of all services into one environment, and return its folder of libraries."""
+    wanted = sorted({requirement for service in services for requirement in requirements(service)})
+    run("uv", "venv", "--quiet", "--python", sys.executable, str(folder), cwd=folder.parent)
     python = str(folder / "bin/python")
-    run("uv", "pip", "install", "--quiet", "--compile-bytecode", "--python", python, *wanted, cwd=scratch)
+    run("uv", "pip", "install", "--quiet", "--compile-bytecode", "--python", python, *wanted, cwd=folder.parent)
     return libraries(folder)
 
 
