@@ -82,7 +82,7 @@ def test_make_check_of_a_fresh_render_passes(stack: Path) -> None:
     commands = ["setup", "check"] if stack.name in WHOLE else ["test"]
     options = [WARNINGS, *(f"--deselect={path}" for path in repeated_tests(stack.name, stack))]
     if stack.name not in COVERED:
-        options.append("--no-cov")
+        options += ["--no-cov", "-Wignore::pytest_cov.CovDisabledWarning"]
     # test_images.py is about images.
     said = run("make", *commands, cwd=stack, DOCKER="false", PYTEST_ADDOPTS=" ".join(options))
     assert re.search(r"\d+ passed", said), said
