@@ -50,6 +50,17 @@ def jobs(request: pytest.FixtureRequest) -> Any:
     return yaml.safe_load(FILES[f".github/workflows/{request.param}.yml"])["jobs"]
 
 
+def test_each_job_installs_what_its_commands_need_and_each_command_has_one() -> None:
+    """`make bench` and `make versions` write pages, so a maintainer runs them. A runner of GitHub has no Terraform."""
+    everything = [job for path in WORKFLOWS for job in yaml.safe_load(FILES[path])["jobs"].values()]
+    steps = {"\n".join(str(step.get("run", step.get("uses"))) for step in job["steps"]) for job in everything}
+    for name in ("alerts", "aws", "chaos", "cluster", "deployments", "faults"):
+        assert any(re.search(rf"make {name}\b|-m {name}\b", text) for text in steps), name
+    run_terraform = [text for text in steps if re.search(r"\.ci/run|make aws", text)]
+    assert len(run_terraform) == 2
+    assert all("hashicorp/setup-terraform@" in text for text in run_terraform)
+
+
 def named_stacks(jobs: Any, root: Path) -> Any:
     """Return the output of the step that lists the stacks, in a checkout at `root`."""
     (step,) = (step for step in jobs["stacks"]["steps"] if step.get("id") == "list")
