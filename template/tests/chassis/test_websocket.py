@@ -359,7 +359,7 @@ def test_message_that_cannot_be_sent_is_an_error_of_the_sender(
 
 
 def test_message_reaches_two_hundred_clients_of_one_process(service: Service) -> None:
-    """`make bench` in the template has a thousand."""
+    """`benchmarks/rooms.py` of the template has a thousand."""
 
     async def receive_all() -> list[str | bytes]:
         async with asyncio.timeout(PATIENCE_SECONDS):
