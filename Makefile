@@ -19,7 +19,7 @@ export npm_config_fetch_retries ?= 5
 unexport PYTHONDONTWRITEBYTECODE PYTHONUNBUFFERED
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick aws faults lint format docs bench chaos alerts cluster deployments dashboards versions canary render where clean
+.PHONY: help setup demo test test-quick aws faults upgrades lint format docs bench chaos alerts cluster deployments dashboards versions canary render where clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -44,17 +44,20 @@ setup: .venv/.ready ## install the tools of this repository
 demo: setup ## render the default service, install, start, call and stop it
 	@$(BIN)/python scripts/demo.py
 
-test: setup lint ## run the suite, except `make aws`, `make faults` and `make chaos`
-	@$(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder -m "not aws and not chaos and not faults"
+test: setup lint ## run the suite, except `make aws`, `make chaos`, `make faults` and `make upgrades`
+	@$(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder -m "not aws and not chaos and not faults and not upgrades"
 
 test-quick: setup ## run what needs no installation, no container and no old release
-	@$(BIN)/python -m pytest -q -n auto --dist loadgroup --no-loadscope-reorder -m "not aws and not stacks and not containers and not update and not faults and not chaos and not alerts"
+	@$(BIN)/python -m pytest -q -n auto --dist loadgroup --no-loadscope-reorder -m "not aws and not stacks and not containers and not update and not alerts and not chaos and not faults and not upgrades"
 
 aws: setup ## create, change and destroy the environment on AWS in a simulator; needs Terraform, takes minutes
 	@$(BIN)/python -m pytest -q -m aws
 
 faults: setup ## apply each mutation of the contract in a service, and check that its test fails
 	@$(BIN)/python -m pytest -q -n auto -m faults
+
+upgrades: setup ## take further services of 0.2.3 through `make upgrade`
+	@$(BIN)/python -m pytest -q -n auto -m upgrades
 
 lint: setup ## check the code of this repository, and the chassis in place
 	@$(BIN)/ruff check --quiet .

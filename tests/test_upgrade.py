@@ -32,6 +32,8 @@ STACKS: dict[str, Answers] = {
 }
 # The stacks whose checks run.
 CHECKED = ("fastapi-sqlite", "flask-postgresql")
+# The suite takes one service of each kind through the upgrade, and `make upgrades` all others.
+OTHERS = pytest.mark.upgrades
 Upgrade = Callable[..., "Done"]
 
 
@@ -102,7 +104,7 @@ def imported(code: bytes) -> set[str]:
     return {f"{node.module}.{alias.name}" for node in nodes for alias in node.names if "chassis" in (node.module or "")}
 
 
-@pytest.mark.parametrize("stack", ["fastapi-sqlite", "flask-none"])
+@pytest.mark.parametrize("stack", [pytest.param("fastapi-sqlite", marks=OTHERS), "flask-none"])
 def test_upgrade_of_an_untouched_service_equals_a_fresh_render(
     stack: str, releases: Releases, updated: Callable[..., Path], upgrade: Upgrade, services: Services
 ) -> None:
@@ -127,7 +129,12 @@ def test_upgrade_of_an_untouched_service_equals_a_fresh_render(
 
 
 @pytest.mark.parametrize(
-    "stack", [pytest.param(stack, marks=pytest.mark.stacks) if stack in CHECKED else stack for stack in STACKS]
+    "stack",
+    [
+        pytest.param("fastapi-sqlite", marks=[OTHERS, pytest.mark.stacks]),
+        pytest.param("flask-postgresql", marks=pytest.mark.stacks),
+        pytest.param("flask-none", marks=OTHERS),
+    ],
 )
 def test_upgrade_of_a_developed_service_keeps_every_edit_and_passes_its_checks(
     stack: str, updated: Callable[..., Path], upgrade: Upgrade, request: pytest.FixtureRequest
@@ -151,6 +158,7 @@ def test_upgrade_of_a_developed_service_keeps_every_edit_and_passes_its_checks(
         checked("make", "lint", "types", "test", cwd=project, MYPY_CACHE_DIR=cache)
 
 
+@OTHERS
 @pytest.mark.stacks
 def test_upgrade_with_another_database_passes_its_tests(
     releases: Releases, service: Service, upgrade: Upgrade, installed: Path
@@ -166,6 +174,7 @@ def test_upgrade_with_another_database_passes_its_tests(
     assert re.search(r"\d+ passed", said), said
 
 
+@OTHERS
 @pytest.mark.stacks
 def test_upgrade_a_backup_of_the_old_release_is_restored_by_it_first(
     releases: Releases, service: Service, upgrade: Upgrade, installed: Path
@@ -197,6 +206,7 @@ def test_upgrade_a_backup_of_the_old_release_is_restored_by_it_first(
     assert "Traceback" not in refused.stderr
 
 
+@OTHERS
 def test_upgrade_dry_run_shows_the_changes_and_a_second_run_makes_none(
     updated: Callable[..., Path], upgrade: Upgrade
 ) -> None:
@@ -253,6 +263,7 @@ def test_upgrade_of_uncommitted_work_is_refused(updated: Callable[..., Path], up
     assert files(project) == before
 
 
+@OTHERS
 def test_upgrade_finds_the_owners_files_before_later_commits(updated: Callable[..., Path], upgrade: Upgrade) -> None:
     """Work after the update, even on the answers file, does not hide the commit before it."""
     project = updated("fastapi-sqlite", build_on)
