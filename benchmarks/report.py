@@ -70,8 +70,8 @@ MACHINE = """
 ## Not measured
 
 Latency and its tail, throughput and memory; TLS, proxies and networks; request bodies; `LOG_FILE`, CORS and trusted
-proxies; databases other than SQLite; Redis; renders other than the default; the features `idempotency`, `notifications` and
-`validators`. [Decision 11](decisions/0011-connection-limits.md#measurement) has a figure for `websocket`.
+proxies; databases other than SQLite; Redis; renders other than the default; the features `idempotency`, `notifications`
+and `validators`. [Decision 11](decisions/0011-connection-limits.md#measurement) has a figure for `websocket`.
 """
 
 
