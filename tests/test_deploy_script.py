@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import targets
+import yaml
 from questions import ROOT
 from rendering import Renderer
 
@@ -91,7 +92,7 @@ def rendered(renderer: Renderer, tmp_path_factory: pytest.TempPathFactory) -> Ca
 
     @cache
     def render(target: str, database: str) -> Path:
-        answers = {"service_name": "harbour", "database": database, "deployment": [target]}
+        answers = {"service_name": "harbour", "database": database, "deployment": [target], "cache": "redis"}
         return renderer(tmp_path_factory.mktemp(target) / "harbour", answers).path
 
     return render
@@ -226,6 +227,31 @@ def test_other_commands_of_compose_read_the_files_of_production(
     compose.must("compose", "up", "--detach", "--no-deps", "proxy")
     read = " ".join(f"--file {name}" for name in files)
     assert compose.calls()[-1] == f"compose {read} up --detach --no-deps proxy"
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "started"),
+    [
+        ([], "postgresql redis proxy"),
+        (["DATABASE_URL"], "redis proxy"),
+        (["DATABASE_URL", "REDIS_URL"], "proxy"),
+    ],
+)
+def test_server_with_an_address_in_the_env_file_is_not_started(
+    rendered: Callable[[str, str], Path], script: Make, elsewhere: list[str], started: str
+) -> None:
+    """Managed servers take the place of the bundled ones."""
+    compose = script("compose", "postgresql")
+    lines = "".join(f"{name}=scheme://example.com/0\n" for name in elsewhere)
+    (compose.service / ".env").write_text(lines, encoding="utf-8")
+    compose.must("deploy", "1.0")
+    (call,) = [call for call in compose.calls() if "--no-recreate" in call]
+    assert call.partition("--wait ")[2] == started
+    file = rendered("compose", "postgresql") / "compose.yaml"
+    environment = yaml.safe_load(file.read_text(encoding="utf-8"))["services"]["app"]["environment"]
+    # A variable of `.env` takes precedence over the file in secrets/, unless compose.yaml sets it.
+    assert "DATABASE_URL" not in environment
+    assert environment["REDIS_URL"].startswith("${REDIS_URL:-")
 
 
 @pytest.mark.parametrize("tags", ["kept", "deleted"])

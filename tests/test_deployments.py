@@ -68,6 +68,12 @@ def test_a_target_protects_the_container(targets: list[tuple[Render, Target]]) -
         assert target.limits.keys() == target.reservations.keys() == {"cpu", "memory"}, render.answers
 
 
+def test_a_target_writes_logs_to_stdout(targets: list[tuple[Render, Target]]) -> None:
+    """The platform collects them. A file would fill the disk of the container."""
+    for render, target in targets:
+        assert not (known(render.path) | dict(target.settings))["LOG_FILE"], render.answers
+
+
 def test_a_target_migrates_where_there_is_a_schema(targets: list[tuple[Render, Target]]) -> None:
     """A release migrates before it gets traffic."""
     for render, target in targets:

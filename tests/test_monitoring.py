@@ -150,6 +150,16 @@ def test_buckets_of_objectives_are_those_of_the_histogram() -> None:
     assert [float(value) for value in offered[1].split(",")] == [float(value) for value in buckets[1].split(",")]
 
 
+def test_alarms_on_aws_have_the_objectives_of_the_service() -> None:
+    """Terraform has its own variables, because an environment may differ."""
+    text = (ROOT / "template/deploy/aws/service/variables.tf").read_text(encoding="utf-8")
+    defaults = dict(re.findall(r'variable "(\w+)" \{[^}]*default += ([\d.]+)', text))
+    names = ("availability_objective", "latency_objective", "latency_seconds")
+    slo = yaml.safe_load((MONITORING / "slo.yml").read_text(encoding="utf-8"))
+    objectives = [slo["availability"]["objective"], slo["latency"]["objective"], slo["latency"]["threshold_seconds"]]
+    assert [float(defaults[name]) for name in names] == objectives
+
+
 ROUTES = ("amtool", "config", "routes", "test", "--config.file=alertmanager.yml")
 COMMANDS = [
     ("promtool", "check", "config", "prometheus.yml"),
