@@ -48,7 +48,7 @@ def having(feature: str) -> list[str]:
 def dependencies(name: str) -> tuple[str, ...] | None:
     """The questions on which the result of `test_<name>.py` depends. None: it depends on the framework alone."""
     words = {name, *name.split("_")}
-    if name == "deploy_check":
+    if name in ("deploy_check", "prometheus_rules"):
         return ()
     if name.startswith(BACKUPS):
         return ("database",)

@@ -63,7 +63,8 @@ def test_each_alert_is_complete() -> None:
 
 
 def test_each_alert_fires_in_the_tests_of_the_rules() -> None:
-    groups = read_yaml(MONITORING / "chassis" / "tests.yml")["tests"]
+    files = [read_yaml(path) for path in MONITORING.glob("chassis/*tests.yml")]
+    groups = [group for file in files for group in file["tests"]]
     samples = [sample for group in groups for test in group["promql_expr_test"] for sample in test["exp_samples"]]
     fired = {name for sample in samples for name in re.findall(r'alertname="(\w+)"', sample["labels"])}
     assert fired == names()
@@ -163,7 +164,7 @@ def test_alarms_on_aws_have_the_objectives_of_the_service() -> None:
 ROUTES = ("amtool", "config", "routes", "test", "--config.file=alertmanager.yml")
 COMMANDS = [
     ("promtool", "check", "config", "prometheus.yml"),
-    ("promtool", "test", "rules", "chassis/tests.yml"),
+    ("promtool", "test", "rules", "chassis/tests.yml", "chassis/long_tests.yml"),
     ("amtool", "check-config", "alertmanager.yml"),
     (*ROUTES, "--verify.receivers=pages", "severity=page"),
     (*ROUTES, "--verify.receivers=tickets", "severity=ticket"),

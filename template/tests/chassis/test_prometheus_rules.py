@@ -88,7 +88,7 @@ def test_promtool_accepts_configuration_and_rules() -> None:
 
 def test_promtool_passes_the_tests_of_the_rules() -> None:
     """Every alert fires above its limit, and none below it."""
-    run("promtool", "test", "rules", "chassis/tests.yml")
+    run("promtool", "test", "rules", "chassis/tests.yml", "chassis/long_tests.yml")
 
 
 def test_amtool_accepts_the_configuration() -> None:
