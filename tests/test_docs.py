@@ -197,6 +197,16 @@ def test_readme_and_contributing_name_the_excluded_tests(page: str) -> None:
     assert "PostgreSQL, MariaDB or Redis are skipped where" in " ".join(text.split())
 
 
+def test_contributing_names_duration_and_last_run_of_what_ci_leaves_out() -> None:
+    """Each command that runs tests or writes a measured page, and that `.ci/run` does not run."""
+    makefile, text = ((ROOT / name).read_text(encoding="utf-8") for name in ("Makefile", "CONTRIBUTING.md"))
+    runs = r"^([a-z]+): .*\n\t@.*(?:-m \1$|-m \1\.table|benchmarks/run\.py)"
+    commands = re.findall(runs, makefile, re.MULTILINE)
+    rows = re.findall(r"^\| `make (\w+)` \| [^|]+ \| \d{4}-\d{2}-\d{2}, [^|]+ \|$", text, re.MULTILINE)
+    assert rows == sorted(commands)
+    assert len(rows) == 9
+
+
 def test_choosing_covers_every_question_and_value() -> None:
     """docs/choosing.md has a section for every question that offers choices, and names every value."""
     text = (ROOT / "docs/choosing.md").read_text(encoding="utf-8")

@@ -54,7 +54,7 @@ def test_each_job_installs_what_its_commands_need_and_each_command_has_one() -> 
     """`make bench` and `make versions` write pages, so a maintainer runs them. A runner of GitHub has no Terraform."""
     everything = [job for path in WORKFLOWS for job in yaml.safe_load(FILES[path])["jobs"].values()]
     steps = {"\n".join(str(step.get("run", step.get("uses"))) for step in job["steps"]) for job in everything}
-    for name in ("alerts", "aws", "chaos", "cluster", "deployments", "faults"):
+    for name in ("alerts", "aws", "chaos", "cluster", "deployments", "faults", "upgrades"):
         assert any(re.search(rf"make {name}\b|-m {name}\b", text) for text in steps), name
     run_terraform = [text for text in steps if re.search(r"\.ci/run|make aws", text)]
     assert len(run_terraform) == 2
