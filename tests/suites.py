@@ -16,6 +16,8 @@ WHOLE = ("fastapi-sqlite", "flask-sqlite-redis")
 STACKS = (*WHOLE, *sorted({path.stem for path in (ROOT / "tests/answers").glob("*.yml")} - set(WHOLE)))
 # Tests of the database that are not named after one.
 OF_DATABASE = ("database", "outbox", "pool")
+# Tests that depend on no choice.
+INDEPENDENT = ("backup_archive", "backup_schedule", "deploy_check", "prometheus_rules")
 # Commands that run beside the service. They import neither a framework nor the code that waits as its handlers do.
 BACKUPS = ("backup", "disaster_recovery")
 # Tests of what the features that authenticate have in common.
@@ -48,7 +50,7 @@ def having(feature: str) -> list[str]:
 def dependencies(name: str) -> tuple[str, ...] | None:
     """The questions on which the result of `test_<name>.py` depends. None: it depends on the framework alone."""
     words = {name, *name.split("_")}
-    if name in ("deploy_check", "prometheus_rules"):
+    if name in INDEPENDENT:
         return ()
     if name.startswith(BACKUPS):
         return ("database",)
