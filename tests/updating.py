@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from copier import _template, run_copy, run_update
+from copier import _template, _vcs, run_copy, run_update
 from copier._main import Worker
 from jinja2 import Environment
 from pathspec import GitIgnoreSpec
@@ -53,7 +53,7 @@ def without_repeats(patch: pytest.MonkeyPatch, clones: Path) -> None:
         assert "{" not in str(path)
         return Path(path)
 
-    cloned, places = _template.clone, dict[tuple[str, str], str]()
+    cloned, places = _vcs.clone, dict[tuple[str, str], str]()
 
     def clone_once(url: str, ref: str = "HEAD", location: str | None = None) -> str:
         if not ref.startswith("v"):  # the working tree, which may change
