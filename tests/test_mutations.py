@@ -14,7 +14,7 @@ SECTIONS = [
     "lifecycle", "metrics", "traces", "error_tracking",
 ]  # fmt: skip
 FRAMEWORKS = ("fastapi", "flask")
-LARGEST = 90
+LARGEST = 80
 
 
 # -- the table ---------------------------------------------------------------------------------------------------------
