@@ -172,6 +172,18 @@ def _is_plain_name(arguments: list[ast.expr]) -> bool:
     return isinstance(first, ast.Constant) and bool(re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", str(first.value)))
 
 
+def settings_are_typed(root: Path) -> Faults:
+    """5. mypy sees a misspelt setting, because no parameter `settings` of the chassis is `Any`."""
+    return [
+        f"{path}:{node.lineno}: settings is Any"
+        for path in template_files(root)
+        if path.startswith(CHASSIS) and path.endswith(".py")
+        for node in ast.walk(ast.parse((root / path).read_text(encoding="utf-8")))
+        if isinstance(node, ast.arg) and node.arg == "settings"
+        if isinstance(node.annotation, ast.Name) and node.annotation.id == "Any"
+    ]
+
+
 def private_names_have_an_upper_bound(root: Path) -> Faults:
     """The chassis uses private names of libraries in one listed file each, and the library has an upper bound."""
     found = {

@@ -31,6 +31,7 @@ RULES: list[Rule] = [
     python_rules.features_are_imported_by_nobody,
     python_rules.packages_do_not_import_each_other,
     python_rules.events_are_plain_names,
+    python_rules.settings_are_typed,
     python_rules.private_names_have_an_upper_bound,
     shape_rules.middleware_is_pure,
     shape_rules.functions_are_short,
@@ -82,6 +83,7 @@ PLANTS: dict[Rule, tuple[Plant, str]] = {
         put(PLAIN, "log.info(f'note_{name}')\n"),
         f"{PLAIN}:1: log.info() has no plain name",
     ),
+    python_rules.settings_are_typed: (put(PLAIN, "def f(settings: Any): pass\n"), f"{PLAIN}:1: settings is Any"),
     python_rules.private_names_have_an_upper_bound: (
         each(put(PLAIN, "connection._socket.close()\n"), swap("options/database.yml", ">=0.3,<0.4", ">=0.3")),
         f"{PLAIN}: _socket is a private name",

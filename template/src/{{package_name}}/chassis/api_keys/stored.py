@@ -17,7 +17,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from ..app import Chassis
 from ..authentication import add_authenticator
 from ..database import maintenance
-from ..database.backend import DatabaseBackend, MaintenanceError
+from ..database.backend import DatabaseBackend, MaintenanceError, SettingsT
 from ..database.base import Base
 from ..database.connection import open_engine
 from ..database.types import UtcDateTime
@@ -175,9 +175,9 @@ def install(chassis: Chassis, transact: Transact) -> None:
     chassis.lifespans.append(("api_keys", lambda: aclosing(authenticator)))
 
 
-def add_commands(subparsers: Any, backend: DatabaseBackend[Any]) -> None:
+def add_commands(subparsers: Any, backend: DatabaseBackend[SettingsT]) -> None:
     @contextmanager
-    def open_session(settings: Any) -> Iterator[Session]:
+    def open_session(settings: SettingsT) -> Iterator[Session]:
         maintenance.require_database(settings, backend)
         engine = open_engine(settings, backend)
         try:

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from ..lifecycle import EX_CONFIG, EX_UNAVAILABLE
 from ..settings import SettingsError
+from . import Settings as DatabaseSettings
 from .backend import DatabaseBackend, MaintenanceError, SettingsT
 from .connection import as_settings_error, is_unavailable, open_engine, url_for
 
@@ -38,7 +39,7 @@ def maintenance_connection(
         engine.dispose()
 
 
-def require_database(settings: Any, backend: DatabaseBackend[Any]) -> None:
+def require_database(settings: DatabaseSettings, backend: DatabaseBackend[Any]) -> None:
     """Refuse to work on a database in a file that does not exist, because connecting would create it.
 
     Raises:

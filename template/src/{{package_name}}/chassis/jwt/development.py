@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import Annotated, cast
 
 import jwt
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, SecretStr
 
 from ..app import Chassis, Endpoint
+from . import Settings
 
 
 class TokenRequest(BaseModel):
@@ -23,15 +24,16 @@ class Token(BaseModel):
     expires_in: int
 
 
-def add_token_endpoint(chassis: Chassis, settings: Any) -> None:
-    """Add the endpoint. The settings allow it in development only."""
+def add_token_endpoint(chassis: Chassis, settings: Settings) -> None:
+    """Add the endpoint. The settings allow it in development only, and require a secret."""
+    secret = cast(SecretStr, settings.jwt_secret)
 
     def issue_token(body: TokenRequest) -> Token:
         now = int(time.time())
         claims = {"sub": body.subject, "iat": now, "exp": now + body.expires_seconds, "scope": " ".join(body.scopes)}
         claims |= {"iss": settings.jwt_issuer} if settings.jwt_issuer else {}
         claims |= {"aud": settings.jwt_audience} if settings.jwt_audience else {}
-        token = jwt.encode(claims, settings.jwt_secret.get_secret_value(), settings.jwt_algorithms[0])
+        token = jwt.encode(claims, secret.get_secret_value(), settings.jwt_algorithms[0])
         return Token(access_token=token, expires_in=body.expires_seconds)
 
     chassis.endpoints.append(Endpoint("/development/token", TokenRequest, issue_token))
