@@ -13,7 +13,7 @@ from pathlib import Path
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
-from servers import environment, migrate, running
+from servers import environment, running
 from serving import Case, measure_in_turns
 
 # The features of the service that is measured, and the case that the others are compared with.
@@ -42,7 +42,6 @@ def measure(framework: str, service: Path, rounds: int, scale: float) -> list[Ca
 
     A measurement takes a second or more, so that it contains the readings of the stored keys.
     """
-    migrate(service)
     many, few = int(6000 * scale), int(DISTINCT_TOKENS * scale)
     measured = [
         Case(
@@ -56,7 +55,7 @@ def measure(framework: str, service: Path, rounds: int, scale: float) -> list[Ca
         if framework == "fastapi" or variant != "dependency"
     ]
     with (
-        _identity_provider(service) as url,
+        _identity_provider(service, few) as url,
         running(framework, "private", service, {"JWT_JWKS_URL": url}) as server,
     ):
         measure_in_turns(dict.fromkeys(LABELS, server), measured, -(-rounds // 3))
@@ -64,14 +63,14 @@ def measure(framework: str, service: Path, rounds: int, scale: float) -> list[Ca
 
 
 @contextmanager
-def _identity_provider(service: Path) -> Iterator[str]:
+def _identity_provider(service: Path, distinct: int) -> Iterator[str]:
     """Write the credentials of each case into its file, publish the public key, and yield its URL."""
     private = generate_private_key(65537, 2048)
     _publish(private, service / "identity/jwks.json")
     lines = {
         "key": [f"X-API-Key: {_api_key(service)}"],
         "token": [f"Authorization: Bearer {_token(private, 0)}"],
-        "tokens": [f"Authorization: Bearer {_token(private, number)}" for number in range(DISTINCT_TOKENS)],
+        "tokens": [f"Authorization: Bearer {_token(private, number)}" for number in range(distinct)],
     }
     for variant, credentials in lines.items():
         (service / f"{variant}.headers").write_text("\n".join(credentials))

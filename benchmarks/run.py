@@ -13,6 +13,7 @@ import renders
 import report
 import serving
 import starts
+from servers import migrate
 
 FRAMEWORKS = ("fastapi", "flask")
 # The variants of a rendered service with monitoring, and the values of `monitoring` of each.
@@ -24,13 +25,15 @@ MONITORED = {
 }
 MANY = "the features above"
 SERVICES: dict[str, list[str]] = {MANY: serving.FEATURES, "no features": []}
+# The features of the one service of each framework that a quick run renders.
+EVERYTHING = [*serving.FEATURES, "api-keys", "jwt"]
 RENDERS = 7
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=45, help="rounds of requests (default 45)")
-    parser.add_argument("--quick", action="store_true", help="few services, rounds and requests, no file")
+    parser.add_argument("--quick", action="store_true", help="one service of each framework, few requests, no file")
     options = parser.parse_args()
     rounds, scale = (1, 0.05) if options.quick else (options.rounds, 1.0)
     few = 1 if options.quick else RENDERS
@@ -40,8 +43,13 @@ def main() -> None:
         template = renders.export(folder / "source")
 
         def service(framework: str, label: str, features: list[str], monitoring: list[str]) -> Path:
+            if options.quick:
+                label, features, monitoring = "everything", EVERYTHING, MONITORED["monitored"]
             answers = {"framework": framework, "features": features, "monitoring": monitoring}
-            return renders.render(template, folder / f"{framework}-{label}", answers)
+            path = folder / f"{framework}-{label}"
+            if not path.exists():
+                migrate(renders.render(template, path, answers))
+            return path
 
         services = {
             f"{framework}, {label}": service(framework, label, features, [])
@@ -57,7 +65,9 @@ def main() -> None:
             served[name] = serving.measure(name, services[f"{name}, {MANY}"], monitored, rounds, scale)
             private = service(name, "authenticated", authenticated.FEATURES, [])
             credentials[name] = authenticated.measure(name, private, rounds, scale)
-        started = {label: starts.measure(path, few) for label, path in services.items()}
+        started = {
+            label: starts.measure(path, few) for label, path in list(services.items())[: 1 if options.quick else None]
+        }
     page = report.markdown(served, credentials, started, renders.measure(few), rounds, load)
     print(page)
     if not options.quick:

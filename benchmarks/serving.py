@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cpu import cpu_ns, family
-from servers import Server, migrate, running, sink
+from servers import Server, running, sink
 
 LOAD = Path(__file__).with_name("load.py")
 NOTE_PATH = "/api/v1/notes/1"
@@ -90,7 +90,6 @@ def measure(framework: str, service: Path, monitored: Mapping[str, Path], rounds
     The services with monitoring use the database of the other one.
     """
     measured = cases(framework, monitored, scale)
-    migrate(service)
     with ExitStack() as stack:
         variables = stack.enter_context(sink()) | {"DATABASE_URL": f"sqlite:///{service}/data/service.db"}
 
