@@ -9,7 +9,7 @@ from typing import Any
 import example_services
 import pytest
 import yaml
-from copier import run_copy, run_recopy
+from copier import run_copy, run_recopy, run_update
 from environments import connect
 from owner import develop
 from planting import each, put, swap
@@ -428,18 +428,22 @@ def test_another_answer_changes_all_but_the_code(
     assert all(text in (package / path).read_bytes() for path, text in waiting.items())
 
 
-def test_a_workflow_of_the_owner_that_calls_a_missing_one_is_named(releases: Releases, service: Service) -> None:
+def test_a_workflow_of_the_owner_that_calls_a_missing_one_is_named(
+    releases: Releases, service: Service, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Without CI, the workflow of the owner stays. Until it is deleted, each update says what is left to do."""
     project = service(releases.path, releases.new)
     workflow = ".github/workflows/ci.yml"
-    for arguments in (["-d", "ci=none"], []):
+    for answers in ({"ci": "none"}, {}):
         commit(project, "The owner's work")
-        said = copier("update", "--defaults", f"--vcs-ref={releases.new}", *arguments, cwd=project).stderr
+        run_update(project, answers, vcs_ref=releases.new, **QUIETLY | {"quiet": False})
+        said = capfd.readouterr().err
         assert f"{workflow} is yours and stays. Delete it, or its job that calls chassis.yml" in said
         assert (project / workflow).exists()
     (project / workflow).unlink()
     commit(project, "No workflow")
-    said = copier("update", "--defaults", f"--vcs-ref={releases.new}", cwd=project).stderr
+    run_update(project, vcs_ref=releases.new, **QUIETLY | {"quiet": False})
+    said = capfd.readouterr().err
     assert "is up to date" in said
     assert workflow not in said
 
