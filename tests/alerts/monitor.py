@@ -150,7 +150,8 @@ class Monitor:
 def _documented(monitoring: Path) -> list[Any]:
     """Return the configuration of the blackbox exporter and its scrape job, as the documentation shows them."""
     page = (monitoring.parent / "docs" / "monitoring.md").read_text(encoding="utf-8")
-    return [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+    section = page.partition("\n## Certificate\n")[2].partition("\n## ")[0]
+    return [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)]
 
 
 def _configure(monitoring: Path, folder: Path, scraped: str, alertmanager: str, blackbox: str, receiver: str) -> None:
