@@ -6,7 +6,8 @@ import sys
 import pytest
 from questions import ROOT
 
-pytestmark = pytest.mark.stacks
+# A group, so that it starts early: it takes minutes.
+pytestmark = [pytest.mark.stacks, pytest.mark.xdist_group("benchmark")]
 
 
 def test_benchmark_quick_run_measures_both_frameworks() -> None:

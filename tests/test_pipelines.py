@@ -459,6 +459,7 @@ def small(renderer: Renderer, tmp_path: Path) -> Path:
 
 
 @pytest.mark.stacks
+@pytest.mark.xdist_group("audit")  # a group, so that it starts early: it waits for minutes
 def test_make_audit_fails_on_a_known_vulnerability_and_if_it_cannot_ask(small: Path, osv: str) -> None:
     """An ignored one passes. An audit that reaches no database never passes."""
     vulnerable = make(small, "audit", f"OPTIONS=--service-url {osv}")

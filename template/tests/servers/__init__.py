@@ -51,6 +51,16 @@ def settings(chassis: Path, folder: Path) -> dict[str, str]:
     return {name: value for module in modules for name, value in module.settings(folder).items()}
 
 
+def database_file(chassis: Path, folder: Path) -> Path | None:
+    """Return the file with the database of the test that runs in `folder`, or None if a server has it.
+
+    Another `DATABASE_URL` that a test has set is not a file of this kind.
+    """
+    file = getattr(chosen(chassis), "file", None)
+    path: Path | None = file(folder) if file else None
+    return path if str(path) in os.environ.get("DATABASE_URL", "") else None
+
+
 def remove(chassis: Path, folder: Path) -> None:
     """Remove the database and cache of a test that has ended."""
     for place in _FOLDERS:

@@ -14,9 +14,13 @@ LACKS = frozenset({"identity", "circles", "computed and stored"})
 DUMP_TOOL = ""
 
 
+def file(folder: Path) -> Path:
+    """Return the file with the database of the test that runs in `folder`."""
+    return folder / "test.duckdb"
+
+
 def url(folder: Path) -> str:
-    """Return the URL of the database of the test that runs in `folder`."""
-    return f"duckdb:///{folder}/test.duckdb"
+    return f"duckdb:///{file(folder)}"
 
 
 def settings(folder: Path) -> dict[str, str]:

@@ -14,9 +14,13 @@ LACKS = frozenset[str]()
 DUMP_TOOL = ""
 
 
+def file(folder: Path) -> Path:
+    """Return the file with the database of the test that runs in `folder`."""
+    return folder / "test.db"
+
+
 def url(folder: Path) -> str:
-    """Return the URL of the database of the test that runs in `folder`."""
-    return f"sqlite:///{folder}/test.db"
+    return f"sqlite:///{file(folder)}"
 
 
 def settings(folder: Path) -> dict[str, str]:
