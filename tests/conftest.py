@@ -28,10 +28,7 @@ LONGEST_FIRST = [*WHOLE, "containers", "compose", "examples", "stacks", "update"
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Return more than two workers for each core: tests spend half of their time waiting for servers and timeouts.
-
-    On two cores, six workers took 31 minutes and five 28.
-    """
+    """Return more than two workers for each core: tests spend half of their time waiting for servers and timeouts."""
     return 2 * (os.cpu_count() or 1) + 1
 
 

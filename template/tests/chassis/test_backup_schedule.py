@@ -33,7 +33,7 @@ TWO = time_of_day(2, 0)
     ],
 )
 def test_schedule_is_due_once_a_day(newest: str | None, due: str | None) -> None:
-    """At its time in UTC, or at once if there is no backup. A backup of the future is ignored."""
+    """A backup is due at the set time in UTC, or at once if there is none. A backup from the future does not count."""
     now = datetime(2026, 12, 31, 23, 30, tzinfo=UTC)
     moments = [datetime.fromisoformat(f"{text}+00:00") if text else None for text in (newest, due)]
     times = [moment for moment in (moments[0], datetime(2030, 1, 1, tzinfo=UTC)) if moment]
