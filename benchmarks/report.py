@@ -57,8 +57,9 @@ CPU time from the start of the process until it responds to a health probe, with
 RENDERING = """
 ## Cost of rendering
 
-The default render has {files} files. The figures are medians of several runs in turn. The template is a copy without
-its git repository. Plain Jinja gets the answers ready made.
+The default render has {files} files. The figures are medians of several runs, in which the programs take turns. The
+template is a copy without its git repository. Plain Jinja asks no questions: it renders with the answers that Copier
+computed.
 """
 MACHINE = """
 ## The machine
@@ -137,7 +138,8 @@ def _label(framework: str, case: Case) -> str:
         return f"**{case.request}, rendered service**"
     if case.variant in MONITORED:
         return f"**{case.request}, {MONITORED[case.variant]}**"
-    names = {"bare": "bare", "bare again": "bare, second process", "bridge": "bare behind the same bridge"}
+    bridge = "bare on uvicorn behind the chassis's bridge"
+    names = {"bare": "bare", "bare again": "bare, second process", "bridge": bridge}
     return f"{case.request}, {(names | EXTRAS[framework])[case.variant]}"
 
 

@@ -20,7 +20,7 @@ FEATURES = ["rate-limit", "backup", "deploy-check", "http-client", "cache", "dat
 # The variants that a framework's other variants are compared with, and the heading of that column.
 REFERENCES = {
     "fastapi": {"bare": "of bare on uvicorn"},
-    "flask": {"bare": "of bare on gunicorn", "bridge": "of bare behind the same bridge"},
+    "flask": {"bare": "of bare on gunicorn", "bridge": "of bare behind the bridge"},
 }
 # The other variants, measured on `/hello` only.
 EXTRAS = {

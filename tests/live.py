@@ -20,6 +20,8 @@ import private_servers
 START_SECONDS = 300
 ANSWER_SECONDS = 60
 STOP_SECONDS = 180
+# To run a command. The longest one, the whole suite of a service, takes a sixth of this on a busy machine.
+COMMAND_SECONDS = 3600
 # Prevents 503 and 504 on a machine that is busy with other tests. The timeouts of the service are tested by its own
 # tests and by tests/chaos/.
 PATIENT = {
@@ -44,12 +46,26 @@ def environment(**extra: str) -> dict[str, str]:
 
 
 def run(*command: str, cwd: Path, **extra: str) -> str:
-    """Run a command in a service and return its output; a failure shows all of it."""
-    done = subprocess.run(command, cwd=cwd, env=environment(**extra), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, (
-        f"`{' '.join(command)}` in {cwd}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
-    )
-    return done.stdout
+    """Run a command in a service and return its output; a failure shows all of it.
+
+    A command that does not end is killed with all that it started. TimeoutExpired names it.
+    """
+    with subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=environment(**extra),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            output, errors = process.communicate(timeout=COMMAND_SECONDS)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    assert process.returncode == 0, f"`{' '.join(command)}` in {cwd}: exit code {process.returncode}\n{output}{errors}"
+    return output
 
 
 def install(service: Path) -> Path:

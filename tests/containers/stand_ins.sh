@@ -3,8 +3,9 @@
 #
 #   stand_ins.sh IMAGE...      e.g. python:3.13-slim-trixie ghcr.io/astral-sh/uv:0.13.8 postgres:18-trixie
 #
-# An image that is here stays, one that can be pulled is pulled, and only else is a stand-in made under the official name:
-# Debian's own packages with a CPython of this machine (or Debian's) on top, or the uv of the Python package index.
+# An image that is here stays, one that can be pulled is pulled, and only else is a stand-in made under the official name.
+# A stand-in consists of Debian's own packages with a CPython of this machine (or Debian's) on top, or of the uv of the
+# Python package index. A label says from which version of these files it is, and one of another version is made again.
 # Stand-ins trust the certificates that this machine trusts, so a build reaches what this machine reaches.
 # Exit codes: 0 all there, 77 one can neither be pulled nor made here (one line says why), anything else a fault to look at.
 set -euo pipefail
@@ -16,6 +17,20 @@ trap 'rm -rf "$work"' EXIT
 trusted=/etc/ssl/certs/ca-certificates.crt
 debian_sources=/etc/apt/sources.list.d/debian.sources
 libraries=ca-certificates,netbase,tzdata,libbz2-1.0,libffi8,liblzma5,libncursesw6,libreadline8,libsqlite3-0,libuuid1,zlib1g
+
+# The label of a stand-in. Images that were pulled have none.
+label() { # image
+    local folder
+    folder=$(dirname "$self")/stand_ins/$(basename "${1%%:*}")
+    [ -d "$folder" ] || folder=$self
+    echo "seaworthy.stand-in=$(find "$self" "$folder" -type f -print0 | sort -zu | xargs -0 cat | sha256sum | cut -c 1-16)"
+}
+
+is_current() { # image
+    local labels
+    labels=$(docker image inspect --format '{{range $name, $value := .Config.Labels}}{{$name}}={{$value}} {{end}}' "$1" 2>/dev/null) || return 1
+    [[ $labels != *seaworthy.stand-in=* || $labels == *"$(label "$1") "* ]]
+}
 
 cannot() {
     echo "no base image: $1"
@@ -74,14 +89,14 @@ make_python() { # image
     "$again" mmdebstrap --mode=root --variant=minbase --include="$packages" --aptopt='Acquire::Retries "5"' \
         --customize-hook="$(printf '%q --finish %q' "$self" "$version") \"\$1\"" "$suite" "$work/root.tar" "$work/debian.sources"
     docker import --change "ENV PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 SSL_CERT_FILE=$trusted" \
-        --change 'CMD ["python3"]' - "$1" <"$work/root.tar"
+        --change 'CMD ["python3"]' --change "LABEL $(label "$1")" - "$1" <"$work/root.tar"
 }
 
 make_uv() { # image
     "$again" python3 -m pip download -q --no-deps --only-binary :all: --dest "$work" "uv==${1##*:}"
     python3 -m zipfile -e "$work"/uv-*.whl "$work"
     chmod +x "$work"/uv-*.data/scripts/uv*
-    tar -C "$work"/uv-*.data/scripts -c uv uvx | docker import --change 'ENTRYPOINT ["/uv"]' - "$1"
+    tar -C "$work"/uv-*.data/scripts -c uv uvx | docker import --change 'ENTRYPOINT ["/uv"]' --change "LABEL $(label "$1")" - "$1"
 }
 
 make_caddy() { # image
@@ -92,7 +107,7 @@ make_caddy() { # image
     cp "$(dirname "$self")/stand_ins/caddy/Dockerfile" "$work/context"
     install "$(find "$work/wheel" -type f -size +1M | head -n 1)" "$work/context/caddy"
     provide python:3.13-slim-trixie
-    "$again" docker build --quiet --tag "$1" --build-arg BASE=python:3.13-slim-trixie "$work/context"
+    "$again" docker build --quiet --tag "$1" --label "$(label "$1")" --build-arg BASE=python:3.13-slim-trixie "$work/context"
 }
 
 # Built from the Dockerfile in stand_ins/NAME, with the packages of Debian 13, or of the suite that is named.
@@ -100,11 +115,11 @@ make_server() { # image [build argument...]
     local image=$1 base=python:3.13-slim-trixie
     shift
     provide "$base"
-    "$again" docker build --quiet --tag "$image" --build-arg "BASE=$base" "${@/#/--build-arg=}" "$(dirname "$self")/stand_ins/$(basename "${image%%:*}")"
+    "$again" docker build --quiet --tag "$image" --label "$(label "$image")" --build-arg "BASE=$base" "${@/#/--build-arg=}" "$(dirname "$self")/stand_ins/$(basename "${image%%:*}")"
 }
 
 provide() { # image
-    if docker image inspect "$1" >/dev/null 2>&1 || timeout 300 docker pull -q "$1" >"$work/log" 2>&1; then return 0; fi
+    if is_current "$1" || timeout 300 docker pull -q "$1" >"$work/log" 2>&1; then return 0; fi
     local code=0
     # In a separate process: `set -e` has no effect in a command before `||`.
     "$self" --make "$1" >"$work/log" 2>&1 || code=$?

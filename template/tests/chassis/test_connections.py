@@ -23,6 +23,10 @@ START_LINE = b"GET /api/things/7 HTTP/1.1\r\nHost: localhost\r\n"
 REQUEST = START_LINE + b"Connection: close\r\n\r\n"
 KEPT = START_LINE + b"\r\n"
 CHUNKED = b"POST /api/body/echo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+# HTTP/2: the connection preface, an empty SETTINGS frame, the HEADERS of `POST /`, and then DATA (RFC 9113, 3.4 and 6).
+HTTP2_START = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000")
+HTTP2_REQUEST = HTTP2_START + bytes.fromhex("000003010400000001838684")
+HTTP2_DATA = bytes.fromhex("003ff7000000000001") + b"a" * 16_375
 STREAM = b"GET /api/stream/endless HTTP/1.1\r\nHost: localhost\r\n\r\n"
 # Many times the limit of 64 KiB, so that a service that stores what it reads would show it.
 ENDLESS_BYTES = 100_000_000
@@ -101,6 +105,7 @@ ENDLESS = {
     "one trailer": (CHUNKED + b"1\r\na\r\n0\r\nX-Long: ", b"a", {400, None}),
     "chunk extension": (CHUNKED + b"1;", b"a", {400, None}),
     "chunk size": (CHUNKED, b"0", {400, None}),
+    "body of HTTP/2": (HTTP2_REQUEST, HTTP2_DATA, {400, None}),
     "empty lines": (b"", b"\r\n", {400, 431, None}),
 }
 

@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 
 from ..package import module
-from .application import create_app
+from .application import Thing, create_app
 from .conftest import FAULTS, Logs, Start, settings_for_tests
 from .in_process import open_client
 from .process import PATIENCE_SECONDS, serving, until
@@ -31,9 +31,19 @@ def test_openapi_document_has_no_health_endpoints(start: Start) -> None:
     assert not [path for path in paths if "health" in path or path == "/docs"]
 
 
-def test_openapi_document_lists_the_errors_with_their_body(start: Start) -> None:
-    document = start().get("/openapi.json").json()
-    responses = document["paths"]["/api/things"]["post"]["responses"]
+def test_openapi_document_lists_the_errors_with_their_body() -> None:
+    """The document has them for each route of a router that the application includes."""
+
+    async def create(thing: Thing) -> Thing:
+        return thing
+
+    router = APIRouter()
+    router.add_api_route("/new", create, methods=["POST"])
+    app = create_app(settings_for_tests(), module("chassis.features").FEATURES, {})
+    app.include_router(router)
+    with open_client(app) as client:
+        document = client.get("/openapi.json").json()
+    responses = document["paths"]["/new"]["post"]["responses"]
     assert {"400", "404", "405", "413", "415", "422", "500", "503", "504"} <= responses.keys()
     assert list(responses["422"]["content"]) == ["application/problem+json"]
     assert set(document["components"]["schemas"]["Problem"]["required"]) >= {"error_code", "error_id", "status"}

@@ -1,4 +1,4 @@
-"""The Flask adapter: Flask's own promises still hold behind the chassis."""
+"""The Flask adapter: what Flask documents still works in the service."""
 
 from __future__ import annotations
 

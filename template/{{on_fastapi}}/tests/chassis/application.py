@@ -6,11 +6,13 @@ import asyncio
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
+from functools import cache
 from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, FastAPI, HTTPException, Request, Response, WebSocket
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.routing import BaseRoute
 
 from ..package import CHASSIS, module
 
@@ -32,16 +34,25 @@ def create_app(settings: Any, features: Sequence[Any], behaviours: Behaviours) -
     app = FastAPI(debug=settings.debug, openapi_url=openapi_url, docs_url=None, redoc_url=None, telemetry=own_telemetry)
     module("chassis.web.fastapi").install(app, settings, features)
     app.add_middleware(_FailingMiddleware)
+    app.state.behaviours = behaviours
+    app.router.routes.extend(_routes())
+    return app
+
+
+@cache
+def _routes() -> Sequence[BaseRoute]:
+    """The routes of every application. FastAPI takes longer to create them than most tests."""
     # Behind two routers, because a framework may lose the outer part of a route's template.
     api = APIRouter(prefix="/api")
-    api.include_router(_ways(behaviours))
+    api.include_router(_ways())
     api.include_router(_things())
     if (CHASSIS / "rate_limit").is_dir():
         api.include_router(_limited())
     if (CHASSIS / "authentication").is_dir():
         api.include_router(_protected())
-    app.include_router(api)
-    return app
+    outer = APIRouter()
+    outer.include_router(api)
+    return outer.routes
 
 
 _request: ContextVar[Request] = ContextVar("request")
@@ -58,31 +69,31 @@ def client_host() -> str | None:
     return client.host if client else None
 
 
-def _ways(behaviours: Behaviours) -> APIRouter:
+def _ways() -> APIRouter:
     """The ways in which a handler runs code."""
     router = APIRouter()
 
     @router.get("/here/{name}")
     async def here(name: str, request: Request) -> Any:
         _request.set(request)
-        result = behaviours[name]()
+        result = request.app.state.behaviours[name]()
         return await result if inspect.isawaitable(result) else result
 
     @router.get("/thread/{name}")
     @router.post("/thread/{name}")
-    def thread(name: str) -> Any:
-        return behaviours[name]()
+    def thread(name: str, request: Request) -> Any:
+        return request.app.state.behaviours[name]()
 
     @router.get("/task/{name}")
-    async def task(name: str) -> Any:
+    async def task(name: str, request: Request) -> Any:
         async def work() -> Any:
-            return behaviours[name]()
+            return request.app.state.behaviours[name]()
 
         return await asyncio.create_task(work())
 
     @router.get("/background/{name}")
-    async def background(name: str, tasks: BackgroundTasks) -> None:
-        tasks.add_task(behaviours[name])
+    async def background(name: str, request: Request, tasks: BackgroundTasks) -> None:
+        tasks.add_task(request.app.state.behaviours[name])
 
     @router.get("/slow/{seconds}")
     async def slow(seconds: float) -> str:
@@ -90,8 +101,8 @@ def _ways(behaviours: Behaviours) -> APIRouter:
         return "done"
 
     @router.get("/stream/{name}")
-    async def stream(name: str) -> StreamingResponse:
-        return StreamingResponse(behaviours[name]())
+    async def stream(name: str, request: Request) -> StreamingResponse:
+        return StreamingResponse(request.app.state.behaviours[name]())
 
     @router.get("/large/{size}")
     async def large(size: int) -> Response:
@@ -103,7 +114,7 @@ def _ways(behaviours: Behaviours) -> APIRouter:
 
     @router.post("/body/{name}")
     async def body(name: str, request: Request) -> Any:
-        return behaviours[name](await request.body())
+        return request.app.state.behaviours[name](await request.body())
 
     @router.get("/header")
     async def header(name: str, value: str) -> JSONResponse:

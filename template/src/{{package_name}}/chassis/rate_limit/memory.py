@@ -17,7 +17,10 @@ class Settings(RateLimitSettings):
     """Rate limits in memory"""
 
     rate_limit_max_clients: int = Field(
-        100_000, gt=0, description="Clients counted per limit; above it, those with the fewest requests are dropped."
+        100_000,
+        gt=0,
+        description="The most clients that one limit counts. If there are more, those with the fewest requests are "
+        "dropped.",
     )
 
 
