@@ -19,25 +19,25 @@ METHOD = """\
 # Performance
 
 `make bench` wrote this page. It measures a rendered service and bare applications side by side, in one run. Only the
-ratios carry over to other machines; the microseconds belong to this one.
+ratios apply to other machines. The microseconds apply to this machine.
 
 ## Cost of a hardened request
 
 - The figure is **CPU time per request**: user and system time of the server's processes, read from the kernel before
-  and after a fixed number of requests. The load generator runs in another process, which does not count.
+  and after a fixed number of requests. The load generator runs in another process, whose time does not count.
 - The load is {connections} keep-alive connections over loopback. Each sends its next request as soon as a response is
   complete. A response other than 200 ends the run.
-- The bare application has the same routes, handlers, driver and SQLAlchemy session, and nothing around them: no access
-  log, ids, headers or limits. Bare FastAPI runs on uvicorn. Bare Flask runs on gunicorn with as many threads as the
-  service has (`SERVER_THREADS`), and a second time on uvicorn behind the chassis's bridge without its middleware. The
-  run checks first that all response bodies are equal.
+- The bare application has the same routes, handlers, driver and SQLAlchemy session, but no access log, ids, additional
+  headers or limits. Bare FastAPI runs on uvicorn. Bare Flask runs on gunicorn with as many threads as the service has
+  (`SERVER_THREADS`). It also runs on uvicorn behind the *bridge*, the part of the chassis that calls Flask in threads,
+  but without the middleware. The run checks first that all response bodies are equal.
 - The rendered service has default settings, no monitoring, and the features {features}.
-  The function behind `python -m <package> serve` serves it, with the benchmark's routes added. It writes one JSON log
-  entry per request into a pipe. The services with monitoring report to a server on the same machine, which accepts
-  everything. Their metrics are not read.
-- All servers run at once. Every case is measured once per round, in a new random order, for {rounds} rounds. A ratio is
-  the median of the rounds' own ratios. The bare application runs as two processes, and ratios are to their mean: the
-  distance between the two is the noise of the run.
+  The same function as in `python -m <package> serve` serves it, with the routes of the benchmark added. It writes one
+  JSON log entry per request into a pipe. The services with monitoring report to a server on the same machine, which
+  accepts everything. Nothing reads their metrics.
+- All servers run at once. Every case is measured once per round, in a new random order, for {rounds} rounds. Each round
+  has a ratio, and the tables show the median. The bare application runs as two processes, and a ratio compares a case
+  with the mean of the two. The difference between the two is the noise of the run.
 """
 LAYERS = """
 The example's layers are the route `GET /api/v1/notes/{id}` with its router, service and repository.
@@ -45,9 +45,9 @@ The example's layers are the route `GET /api/v1/notes/{id}` with its router, ser
 AUTHENTICATING = """
 ## Cost of credentials
 
-CPU time of `hello` in a service with the features `rate-limit`, `api-keys` and `jwt`. The handler requires a scope.
-Ratios are to the same handler without authentication, in the same process. The service remembers the tokens that it
-has verified.
+CPU time of `hello` in a service with the features `rate-limit`, `api-keys` and `jwt`. The handler requires a scope. The
+ratios compare it with the same handler without authentication, in the same process. The service remembers the tokens
+that it has verified.
 """
 STARTING = """
 ## Cost of a start
@@ -58,8 +58,8 @@ RENDERING = """
 ## Cost of rendering
 
 The default render has {files} files. The figures are medians of several runs, in which the programs take turns. The
-template is a copy without its git repository. Plain Jinja asks no questions: it renders with the answers that Copier
-computed.
+template is a copy without its git repository. Plain Jinja asks no questions, but renders with the answers that
+Copier computed.
 """
 MACHINE = """
 ## The machine
@@ -70,9 +70,14 @@ MACHINE = """
 
 ## Not measured
 
-Latency and its tail, throughput and memory; TLS, proxies and networks; request bodies; `LOG_FILE`, CORS and trusted
-proxies; databases other than SQLite; Redis; renders other than the default; the features `idempotency`, `notifications`
-and `validators`. [Decision 11](decisions/0011-connection-limits.md#measurement) has a figure for `websocket`.
+- latency and its tail, throughput, memory
+- TLS, proxies, networks, request bodies
+- `LOG_FILE`, CORS, trusted proxies
+- databases other than SQLite, and Redis
+- renders other than the default
+- the features `idempotency`, `notifications` and `validators`
+
+[Decision 11](decisions/0011-connection-limits.md#measurement) has a figure for `websocket`.
 """
 
 

@@ -1,4 +1,4 @@
-"""The Flask adapter: what Flask documents still works in the service."""
+"""The Flask adapter: documented behaviour of Flask also works in the service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Backups of SQLite by its online backup (https://sqlite.org/backup.html): a file that `sqlite3` opens."""
+"""Backups of SQLite: its online backup (https://sqlite.org/backup.html) writes a file that `sqlite3` can open."""
 
 from __future__ import annotations
 
