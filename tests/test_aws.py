@@ -305,7 +305,7 @@ class TestInASimulatedAccount:
     def test_an_image_is_released_and_the_release_before_it_comes_back(self, walk: Walk, account: Account) -> None:
         self.deploy(account, f"{REPOSITORY}@sha256:1", f"{REPOSITORY}@sha256:1b")
         done = account.run("sh", "deploy/aws/deploy.sh", "production", "--rollback")
-        assert (done.returncode, "has no release before it" in done.stderr) == (1, True)
+        assert (done.returncode, "has no previous release" in done.stderr) == (1, True)
         assert walk.shell(RELEASE, 1, {"IMAGE@DIGEST": f"{REPOSITORY}@sha256:2"})
         assert self.image(account) == f"{REPOSITORY}@sha256:2"
         for image in ("failing-migration@sha256:3", "failing-release@sha256:3", "tag:3"):

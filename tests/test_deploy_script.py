@@ -272,7 +272,7 @@ def test_release_that_does_not_become_ready_is_undone_and_forgotten(kubernetes: 
         kubernetes.must("deploy", "production", image, "backup")
     (kubernetes.state / "unready").write_text("bad\n", encoding="utf-8")
     last = kubernetes.refused("deploy", "production", "bad", "backup")
-    assert last == "The release did not become ready, so the release before it was restored."
+    assert last == "The release did not become ready, so the previous release was restored."
     assert kubernetes.files("sets") == {"one": "1", "two": "4"}
     kubernetes.must("rollback", "production")
     assert kubernetes.files("sets") == {"one": "5"}

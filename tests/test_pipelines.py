@@ -299,7 +299,7 @@ def test_promotion_rolls_back_if_requests_fail(promote: Promote, tools: Tools, s
     done = promote()
     assert done.returncode == 1
     assert "100 of 100 requests failed." in done.stdout
-    assert done.stderr.endswith("0.1.0 failed its checks, so production runs the release before it.\n")
+    assert done.stderr.endswith("0.1.0 failed its checks, so production runs the previous release.\n")
     assert deployments(tools) == ["deploy.sh deploy 0.1.0", "deploy.sh rollback"]
 
 

@@ -71,4 +71,4 @@ if serves_the_version && smoke; then
 fi
 echo "$environment rolls back." >&2
 rollback || fail "The rollback of $environment failed too: see docs/runbook.md."
-fail "$VERSION failed its checks, so $environment runs the release before it."
+fail "$VERSION failed its checks, so $environment runs the previous release."

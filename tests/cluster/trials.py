@@ -116,7 +116,7 @@ def fail_to_start(world: World) -> None:
     image = world.image()
     done = world.deploy("deploy-kubernetes", f"IMAGE={NAME}:hangs")
     assert done.returncode == 2, done.stdout
-    assert "The release did not become ready, so the release before it was restored." in done.stderr
+    assert "The release did not become ready, so the previous release was restored." in done.stderr
     assert world.image() == image
     assert f"{NAME}:hangs" not in world.kubectl("get", "replicasets", "--output", "wide")
 
