@@ -34,7 +34,7 @@ def settings_for_tests(**values: Any) -> Any:
 
 
 def measured(chassis: Any) -> dict[str, dict[tuple[str, ...], float]]:
-    """Return the numbers of sources that are not coroutines, by name and by the values of their attributes."""
+    """Return the measurements of sources that are not coroutines, by name and by the values of their attributes."""
     found: dict[str, dict[tuple[str, ...], float]] = {}
 
     async def read() -> None:
@@ -50,8 +50,8 @@ def measured(chassis: Any) -> dict[str, dict[tuple[str, ...], float]]:
 def start() -> Iterator[Start]:
     """Start the smallest application with the chassis, and return a client of it.
 
-    `behaviours` are functions by name, which the application's routes call. `install` is called with the chassis, as
-    that of a feature is. `peer` is the client's address. All other arguments are settings.
+    `behaviours` are functions by name, which the application's routes call. `install` is called with the chassis, like
+    the `install` of a feature. `peer` is the client's address. All other arguments are settings.
     """
     with ExitStack() as stack:
 

@@ -102,14 +102,14 @@ def leave() -> None:
 
 
 def stream_nothing() -> Iterator[bytes | None]:
-    """Stream a part that is not bytes, as a generator does that forgets a value."""
+    """Stream a part that is not bytes, like a generator that forgets a value."""
     yield b"half of the "
     yield None
     yield b"rest"
 
 
 def mark() -> str:
-    """Set a context variable, and return its value of before."""
+    """Set a context variable, and return its previous value."""
     before = _mark.get()
     _mark.set("marked")
     return before

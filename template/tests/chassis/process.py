@@ -138,7 +138,7 @@ class Process:
                 if half_close:
                     connection.shutdown(socket.SHUT_WR)
             except (BrokenPipeError, ConnectionResetError):
-                pass  # rejected before the last byte; the response can be read all the same
+                pass  # rejected before the last byte; the response can still be read
             return read_all(connection)
 
 

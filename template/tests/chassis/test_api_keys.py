@@ -1,4 +1,4 @@
-"""API keys: which are accepted, and what is never shown. Where they are stored has its own tests."""
+"""API keys: which are accepted, and what is never shown. Other tests cover their storage."""
 
 from __future__ import annotations
 

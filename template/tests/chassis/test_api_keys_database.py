@@ -51,7 +51,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def authenticator() -> list[Any]:
-    """Contain the authenticator of the service, once it is started."""
+    """Return a list that contains the authenticator of the service after its start."""
     return []
 
 
@@ -143,7 +143,7 @@ def test_last_use_is_stored_at_most_once_a_minute(
 def test_unreadable_keys_are_an_error_of_the_service(
     client: httpx.Client, clock: Clock, capsys: Captured, logs: Logs
 ) -> None:
-    """The client's key may be valid, so that a 401 would be wrong. Requests without a key are served."""
+    """The client's key may be valid, so a 401 would be wrong. Requests without a key are served."""
     key = created(capsys)
     run("DROP TABLE api_keys")()
     assert_is_problem(client.get(PATH, headers=bearer(key)), 500, "INTERNAL")

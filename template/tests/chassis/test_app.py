@@ -39,7 +39,7 @@ class Pool:
 
 
 class AsyncPool(Pool):
-    """One whose resource is opened on the event loop."""
+    """A feature whose resource is opened on the event loop."""
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:  # type: ignore[override]
@@ -205,7 +205,7 @@ def test_response_header_of_a_feature_is_on_every_response(start: Start) -> None
     ("GET", "/nowhere", False),
 ])  # fmt: skip
 def test_route_table_resolves_what_the_framework_serves(start: Start, method: str, path: str, found: bool) -> None:
-    """Features find an endpoint, and what is declared on it, before the framework has routed."""
+    """Features find an endpoint, and what is declared on it, before the framework has chosen the route."""
     chassis: list[Any] = []
     start(install=chassis.append)
     assert (chassis[0].routes.resolve(method, path) is not None) == found

@@ -22,7 +22,7 @@ TOKENS = {"reader": {"notes:read"}, "writer": {"notes:read", "notes:write"}, "gu
 
 
 def check(context: Any, headers: Mapping[str, str]) -> None:
-    """Accept the tokens above; `down` cannot be checked."""
+    """Accept the tokens above. The token `down` cannot be checked."""
     token = authentication.bearer_token(headers)
     if token == "down":
         context.authentication_error = errors.UnavailableError()
@@ -113,7 +113,7 @@ def test_token_can_be_checked_without_a_request(start: Start) -> None:
 
 @pytest.mark.skipif(not (CHASSIS / "rate_limit").is_dir(), reason="the service has no rate limit")
 def test_only_valid_credentials_have_their_own_rate_limit(start: Start) -> None:
-    """Invented ones count for the address, so that they do not evade the limit."""
+    """Invented credentials are counted by address, so that they do not evade the limit."""
     client = start(install=install, rate_limit_key="api-key", rate_limit_default="2/day")
 
     def statuses(*tokens: str) -> list[int]:

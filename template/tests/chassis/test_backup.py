@@ -105,7 +105,7 @@ def database(folder: Path) -> Path:
 
 @pytest.fixture
 def crew(database: Path) -> Path:
-    """Add rows that refer to one another, in a circle where the database can hold one."""
+    """Add rows that refer to one another, in a circle if the database allows it."""
     run(
         f"{INSERT} (1, 'Ada', NULL)", f"{INSERT} (2, 'Bo', 1)", f"{INSERT} (3, 'Cy', 2)",
         *CIRCLE, "INSERT INTO boats (id, captain_id) VALUES (7, 3)",
@@ -359,7 +359,7 @@ def test_restore_leaves_tables_of_another_application_alone(crew: Path, capsys: 
 
 
 def test_backup_of_a_database_without_schema_fails(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Such a backup would contain nothing but look usable. A database in a file is not created."""
+    """Such a backup would be empty, but would look usable. A database in a file is not created."""
     assert cli.main(program(), ["backup"]) == 1
     failure = capsys.readouterr().err
     assert re.fullmatch("The backup failed: the database (has no schema yet|.+ does not exist); run migrate\n", failure)
@@ -445,7 +445,8 @@ def test_backup_without_its_tool_names_the_package(
     monkeypatch.setenv("PATH", str(crew))
     assert cli.main(program(), ["backup"]) == 69
     error = capsys.readouterr().err
-    named = server.DUMP_TOOL.replace("mysqldump", "mariadb-dump")  # works with MySQL, and Debian has it
+    # mariadb-dump works with MySQL too, and only its package is in Debian.
+    named = server.DUMP_TOOL.replace("mysqldump", "mariadb-dump")
     assert error.startswith(f"The backup failed: {named} is not installed; install ")
     assert error.count("\n") == 1
 

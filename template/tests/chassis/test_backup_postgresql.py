@@ -39,7 +39,7 @@ def test_restore_under_a_view_and_a_type_of_a_newer_release_replaces_them(crew: 
         "CREATE FUNCTION two() RETURNS d LANGUAGE sql AS 'SELECT 2'",
     )()
     run("CREATE TABLE parts (id integer) PARTITION BY RANGE (id)", "CREATE TABLE part PARTITION OF parts DEFAULT")()
-    # More objects than a loop of the server reads at once, each of which goes with its table.
+    # More views than the server reads at once in a loop. Each view is dropped together with its table.
     run(*(f"CREATE VIEW sailors_{number} AS SELECT * FROM captains" for number in range(30)))()
     assert restore(file, "--replace") == 0
     assert content() == before

@@ -45,7 +45,7 @@ def test_json_and_bytes_are_returned_unchanged(cached: Open, value: Any) -> None
 
 
 def test_lookups_are_counted_once_as_hits_or_misses(cached: Open) -> None:
-    """A computation looks into the cache twice, which counts as one lookup."""
+    """A computation reads the cache twice, which counts as one lookup."""
     cache = cached()
     for _ in range(3):
         cache.get_or_compute("key", lambda: 7, 60)
@@ -110,7 +110,7 @@ def test_concurrent_callers_share_one_computation(cached: Open) -> None:
         calls = [pool.submit(cache.get_or_compute, "key", compute, 600) for _ in range(8)]
         until(lambda: times)
         assert cache.get_or_compute("other", lambda: "cheap", 600) == "cheap"
-        time.sleep(0.1)  # for the other callers; those that come later find the cached value
+        time.sleep(0.1)  # time for the other callers to wait; later callers find the cached value
         go.set()
         assert {call.result(PATIENCE_SECONDS) for call in calls} == {"expensive"}
     assert len(times) == 1

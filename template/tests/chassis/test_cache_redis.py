@@ -64,6 +64,6 @@ def test_cache_without_redis_misses_and_recovers(server: RedisServer, broken: Br
         until(lambda: cache.get("key") == 4)
     changes = logs("circuit_changed")
     assert {entry["dependency"] for entry in changes} == {"redis"}
-    # One pair per outage, and more on a busy machine; failed trials in between are not logged.
+    # One pair of entries per outage, or more on a busy machine. Failed trials in between are not logged.
     assert [entry["state"] for entry in changes] == ["open", "closed"] * max(1, len(changes) // 2)
     assert changes[0]["level"] == "warning"

@@ -44,7 +44,7 @@ def sent(if_none_match: str, status: int, etag: str | None) -> tuple[int, list[b
 
 @pytest.mark.parametrize("header", [ETAG, f"W/{ETAG}", f'"other", {ETAG}', f'"a,b",{ETAG}', "*"])
 def test_known_etag_gets_304_without_a_body(header: str) -> None:
-    """A weak comparison (RFC 9110, 8.8.3.2): a mark `W/` does not matter."""
+    """The comparison is weak (RFC 9110, 8.8.3.2): the prefix `W/` is ignored."""
     assert sent(header, 200, ETAG) == (304, [b"ETag"], b"")
     assert sent(header, 200, f"W/{ETAG}") == (304, [b"ETag"], b"")
 
@@ -75,6 +75,6 @@ def test_current_etag_matches(header: str | None) -> None:
     "header", ["", '"other"', f"W/{ETAG}", ETAG.strip('"'), "foo*", '"other*', conditional.etag_of(Thing(name="two"))]
 )
 def test_other_etag_is_a_failed_precondition(header: str) -> None:
-    """A strong comparison: a weak ETag never matches (RFC 9110, 13.1.1)."""
+    """The comparison is strong: a weak ETag never matches (RFC 9110, 13.1.1)."""
     with pytest.raises(errors.PreconditionFailedError):
         conditional.require_match(header, THING)

@@ -28,7 +28,7 @@ HTTP2_START = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("0000000400000
 HTTP2_REQUEST = HTTP2_START + bytes.fromhex("000003010400000001838684")
 HTTP2_DATA = bytes.fromhex("003ff7000000000001") + b"a" * 16_375
 STREAM = b"GET /api/stream/endless HTTP/1.1\r\nHost: localhost\r\n\r\n"
-# Many times the limit of 64 KiB, so that a service that stores what it reads would show it.
+# Many times the limit of 64 KiB, so that the memory of a service that stores these bytes would grow visibly.
 ENDLESS_BYTES = 100_000_000
 MEMORY_BYTES = 30_000_000
 FEW_CONNECTIONS = 5
@@ -170,7 +170,7 @@ def begin_reading(connection: socket.socket) -> int:
 
 
 def read_body(connection: socket.socket, length: int) -> int:
-    """Read up to `length` bytes; return how many of them did not come."""
+    """Read up to `length` bytes; return how many of them did not arrive."""
     while length and (part := connection.recv(min(length, 1_000_000))):
         length -= len(part)
     return length

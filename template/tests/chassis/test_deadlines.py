@@ -52,7 +52,7 @@ def test_request_past_its_deadline_is_504(start: Start, logs: Logs) -> None:
 
 
 def test_slow_handler_of_a_request_whose_body_has_arrived_is_504(start: Start) -> None:
-    """408 would blame the client. The handler does not read the body."""
+    """A 408 would be wrong, because the client has sent the whole body. The handler does not read the body."""
     response = start(request_timeout_seconds=0.1).request("GET", "/api/slow/5", content=b"hello")
     assert_is_problem(response, 504, "DEADLINE_EXCEEDED")
 

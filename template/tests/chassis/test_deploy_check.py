@@ -1,4 +1,4 @@
-"""The command `deploy-check`: each check fails on the fault that it names, and the exit code says so."""
+"""The command `deploy-check`: each check fails on the fault that it names, and the exit code shows the result."""
 
 from __future__ import annotations
 

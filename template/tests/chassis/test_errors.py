@@ -371,7 +371,7 @@ def test_http_exception_in_a_middleware_of_the_owner_has_its_status(start: Start
 
 
 def test_redirect_raised_in_a_middleware_of_the_owner_is_not_a_failure(start: Start, logs: Logs) -> None:
-    """Frameworks raise a redirect like an error. It has no problem body."""
+    """Frameworks raise a redirect like an error. The response has no problem body."""
     response = start().get("/moved-in-middleware")
     assert (response.status_code, response.headers["location"], response.content) == (308, "/elsewhere", b"")
     assert logs("request_failed") == []

@@ -60,7 +60,7 @@ def test_client_that_disconnects_is_not_a_failure_of_the_service(start: Start, l
 
 
 def test_routes_of_starlette_are_logged_with_their_template(logs: Logs, folder: Path) -> None:
-    """FastAPI stores only its own routes in the scope. `/openapi.json` is one of Starlette, and mounted files too."""
+    """FastAPI stores only its own routes in the scope. `/openapi.json` and mounted files are routes of Starlette."""
     (folder / "a.txt").touch()
     app = create_app(settings_for_tests(), module("chassis.features").FEATURES, {})
     app.mount("/files", StaticFiles(directory=folder))

@@ -370,7 +370,7 @@ def test_health_path_responds_to_a_handshake_as_to_a_get_request(server: Process
 
 
 def test_headers_and_messages_are_not_logged(server: Process) -> None:
-    """Not even with LOG_LEVEL=DEBUG."""
+    """They are not logged even with LOG_LEVEL=DEBUG."""
     path = "/api/sockets/echo/a?key=hunter5"
     with opened(server, path, Authorization="hunter6", X_Request_ID="secrets") as connection:
         connection.send("hunter7")

@@ -171,7 +171,7 @@ def test_call_on_close_runs_after_the_response_and_outside_of_the_deadline(logs:
 
 
 def test_call_on_close_that_fails_is_logged_and_leaves_the_response(start: Start, logs: Logs) -> None:
-    """The thread fails before or after the event loop sends the response; many requests meet both."""
+    """The thread fails before or after the event loop sends the response; many requests cover both cases."""
     client = start({"fail": lambda: 1 // 0})
     assert {client.get("/api/close/fail").status_code for _ in range(20)} == {200}
     entries = logs("request_failed")

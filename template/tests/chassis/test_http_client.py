@@ -31,7 +31,7 @@ CheckFailedError = module("chassis.health.checks").CheckFailedError
 
 # Short, so that the tests are fast, and much longer than a good response takes on a busy machine.
 SHORT_SECONDS = 0.3
-# A timeout that must not end a call, and the delay that a busy machine adds to the timeout that does.
+# The timeout that must not end a call, and the delay that a busy machine may add to the one that ends it.
 LONG_SECONDS, BOUND_SECONDS = 60, 20
 
 

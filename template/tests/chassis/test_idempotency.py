@@ -75,7 +75,7 @@ def test_repeated_request_gets_the_stored_response(client: httpx.Client, counted
     ],
 )
 def test_request_of_another_key_or_caller_runs(client: httpx.Client, headers: Any) -> None:
-    """So does one without a key, and one to another URL."""
+    """A request without a key, or to another URL, runs as well."""
     assert client.post("/api/body/counted", headers=KEY).json() == {"runs": 1}
     assert client.post("/api/body/counted", headers=headers).json() == {"runs": 2}
     assert client.post("/api/body/counted?page=2", headers=KEY).json() == {"runs": 3}

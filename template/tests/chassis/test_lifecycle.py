@@ -73,7 +73,7 @@ def test_service_started_and_stopped_logs_each_step_as_json(folder: Path) -> Non
 
 @pytest.mark.parametrize(("command", "code"), [("serve", 0), ("check", 128 + signal.SIGTERM)])
 def test_sigterm_during_the_imports_ends_the_process(folder: Path, command: str, code: int) -> None:
-    """Process 1 of a container ignores a signal without a handler. Only `serve` has done what it was asked for."""
+    """Process 1 of a container ignores a signal without a handler. For `serve`, SIGTERM is a normal end."""
     # The working folder comes first in the import path.
     hang = "import pathlib, time; pathlib.Path('importing').touch(); time.sleep(600)"
     (folder / "pydantic.py").write_text(hang)
@@ -259,7 +259,7 @@ def test_crash_is_logged_once(running: Process) -> None:
 
 @pytest.mark.parametrize("way", ["here", "thread", "task", "background"])
 def test_handler_that_raises_system_exit_does_not_end_the_service(running: Process, way: str) -> None:
-    """It may raise it on the event loop, in a thread, in a task that it started, or after the response."""
+    """The handler may raise it on the event loop, in a thread, in a task that it started, or after the response."""
     assert running.get(f"/api/{way}/leave").status_code == (200 if way == "background" else 500)
     assert running.get("/api/things/7").status_code == 200
 
@@ -407,7 +407,7 @@ class Balancer:
 
 
 def test_service_whose_threads_hang_answers_probes(folder: Path) -> None:
-    """Probes work however many requests hang. Those get 503, or are served when the threads continue."""
+    """Probes work however many requests hang. These requests get 503, or are served when the threads continue."""
     responses: list[Any] = []
     with serving(folder, *FAULTS, SERVER_THREADS="2", REQUEST_TIMEOUT_SECONDS="600") as process:
         hanging = [

@@ -244,7 +244,7 @@ class Account:
 
 
 class Headers:
-    """As frameworks have them: not a mapping, because a name may occur twice."""
+    """Headers as frameworks store them: not a mapping, because a name may occur twice."""
 
     def items(self) -> Iterator[tuple[str, str]]:
         yield "Authorization", "hunter2"
@@ -309,7 +309,7 @@ def test_value_of_any_kind_is_written_in_one_line(start: Start, logs: Logs, valu
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
 def test_value_that_cannot_be_read_does_not_fail_the_request(start: Start, log_format: str) -> None:
-    """Nothing that is logged may fail a request."""
+    """A log entry must never fail a request."""
 
     def work() -> None:
         log.info("order_placed", value=Unreadable(), number=10**5000, endless=BUSHY)
@@ -327,7 +327,7 @@ def test_standard_library_entry_whose_arguments_do_not_fit_is_written(start: Sta
 
 
 def test_standard_library_entry_keeps_every_extra_field(start: Start, logs: Logs) -> None:
-    """A field whose name the entry has already gets an underscore. The stack is kept too."""
+    """If a field has the name of a field of the entry, it gets an underscore. The stack is kept too."""
     start()
     extra = {"bpm": 70, "level": "high", "timestamp": 1, "logger": "mine", "event": "other", "tags": {"a": [1]}}
     logging.getLogger("library").warning("beat", extra=extra, stack_info=True)
@@ -484,7 +484,7 @@ def test_short_write_of_an_entry_is_completed() -> None:
 
 
 class LoggingWriter:
-    """A stream that logs while it is written, as a finalizer does that garbage collection runs at this moment."""
+    """A stream that logs while it is written, like a finalizer that garbage collection runs at this moment."""
 
     def __init__(self) -> None:
         self.sink = module("chassis.logging.sink").LogSink(self)

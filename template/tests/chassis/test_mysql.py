@@ -43,7 +43,7 @@ def test_pymysql_has_the_private_names_that_the_backend_uses() -> None:
 
 @pytest.mark.skipif(not IS_ASYNC, reason="synchronous services use PyMySQL only")
 def test_aiomysql_has_the_private_names_that_the_backend_uses(start: Start) -> None:
-    """`_writer` gives access to the socket. The backend replaces `_reader` by one that limits each wait."""
+    """`_writer` gives access to the socket. The backend replaces `_reader` with one that limits each wait."""
     chassis: list[Any] = []
     start(install=chassis.append, started=False)
 
@@ -179,7 +179,7 @@ def test_name_that_is_not_in_the_certificate_fails_the_start(start: Start, tls: 
 def test_commands_use_the_tls_of_the_url(
     folder: Path, tls: tuple[Path, URL], monkeypatch: pytest.MonkeyPatch, query: str
 ) -> None:
-    """So do the backup tools. The server rejects connections that are not encrypted."""
+    """The backup tools use it too. The server rejects connections that are not encrypted."""
     here, url = tls
     server.program(server.DUMP_TOOL, "mariadb-client", ())
     (folder / "migrations").symlink_to(ROOT / "migrations")

@@ -98,7 +98,7 @@ def unfinished() -> int:
 
 
 def look(sender: Sender) -> Any:
-    """Let a replica send what is due, as its task does."""
+    """Let a replica send the messages that are due, as its task does."""
     return sender.call(sender.chassis.get(dispatcher.Dispatcher).send_due, "discord")
 
 
@@ -199,7 +199,7 @@ def test_channel_that_is_back_sends_all_that_is_due(
 
 
 def test_replicas_share_the_messages(replica: Open, upstream: Upstream) -> None:
-    """Each message is sent by one of them, even if all look at once."""
+    """Each message is sent by one replica, even if all replicas read the table at once."""
     senders = [replica(started=False) for _ in range(2)]
     for number in range(NUMBER):
         senders[0].in_unit_of_work(Message(f"Deal {number}", "Tea"))

@@ -112,7 +112,7 @@ def test_response_that_breaks_off_is_an_error(start: Start, metrics: Callable[[s
         crash()
 
     client = start({"stream": stream})
-    with pytest.raises(AssertionError):  # of httpx, which insists on a whole response
+    with pytest.raises(AssertionError):  # httpx raises it, because the response is incomplete
         client.get("/api/stream/stream")
     assert metrics(DURATION) == {requests("GET", "/api/stream/{name}", 200, "RuntimeError"): 1}
 

@@ -213,7 +213,7 @@ def test_disabled_limits_neither_count_nor_set_headers(start: Start) -> None:
 
 def test_parallel_requests_get_exactly_the_limit(start: Start) -> None:
     """Counting is atomic."""
-    # A day, because some requests of a window that has just ended would be free again after seconds.
+    # The window is a day, because requests of a shorter window would be free again after seconds.
     client = start(rate_limit_default="20/day")
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: client.get(THINGS).status_code, range(60)))

@@ -227,7 +227,7 @@ def test_invalid_money_is_rejected_with_its_code(amount: object, currency: str, 
 
 
 def test_money_fits_into_its_column() -> None:
-    """`Numeric(18, 4)` has 14 digits before the point, and an exponent is none of them."""
+    """`Numeric(18, 4)` has 14 digits before the point, so amounts are stored without an exponent."""
     for amount, stored in (("1E+5", "100000"), ("0E+999999", "0"), ("0E-999999", "0"), ("-0", "0")):
         assert (
             validate(validators.Money, {"amount": amount, "currency": "EUR"}).model_dump(mode="json")["amount"]

@@ -1,4 +1,4 @@
-"""WebSockets in rooms: who gets a message, and how clients end that are slow, too fast, expired or gone."""
+"""WebSockets in rooms: which clients get a message, and which are closed because they are slow, too fast or expired."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SETTINGS = {
     "websocket_max_messages_per_second": 5,
 }  # fmt: skip
 NOW = datetime(2030, 1, 1, tzinfo=UTC).timestamp()
-# A few of these are more than the buffers between a service and a client hold.
+# A few messages of this size overflow the buffers between a service and a client.
 LARGE = "x" * 1_000_000
 # A client with these options reads only as much as its test asks for.
 STUCK = {"max_queue": 1, "max_size": None, "close_timeout": 0.1}
@@ -50,7 +50,7 @@ GetChassis = Annotated[Any, Depends(fastapi.get_chassis)]
 
 @router.websocket("/rooms/{room}")
 async def chat(websocket: WebSocket, room: str, chassis: GetChassis, expires_at: datetime | None = None) -> None:
-    """Send each message of a client to its room. Some messages have a meaning."""
+    """Send each message of a client to its room. Some messages are commands."""
     rooms = chassis.get(broadcaster.Broadcaster)
     async with rooms.join(websocket, room, expires_at=expires_at, subprotocol="chat") as connection:
         async for message in connection:
@@ -101,7 +101,8 @@ def serving_rooms(*chosen: str, **settings: Any) -> Iterator[Service]:
     """Serve the routes with these features, by default with the broadcaster alone. None of them opens the database."""
     url = getattr(features.ChassisSettings, "url_example", None)
     database = {} if url is None else {"database_url": url}
-    with pytest.MonkeyPatch.context() as environment:  # a fixture of a module is older than the environment of a test
+    # A fixture of the module runs before the environment of a test is set.
+    with pytest.MonkeyPatch.context() as environment:
         for name in features.ChassisSettings.model_fields:
             environment.delenv(name.upper(), raising=False)
         names = ("logging.config", "web.headers", *(chosen or ("websocket.broadcaster",)))
@@ -245,7 +246,7 @@ def expiring_caller(service: Service) -> Iterator[None]:
 
 
 def test_connection_expires_with_the_credentials_of_its_handshake(service: Service, expiring_caller: None) -> None:
-    """A handler that passes no time cannot forget it. One that passes a time has the last word."""
+    """The expiry applies even if the handler passes no time. A time that the handler passes takes precedence."""
     with service.open("/rooms/a") as client, service.open(expiring(100)) as other:
         service.broadcaster.clock = lambda: NOW + 1
         assert closed(client)[0] == 4401

@@ -39,7 +39,7 @@ _FOLDERS = ("database", ".")
 
 
 def chosen(chassis: Path, folder: str = "database") -> ModuleType | None:
-    """Return the module for the server that the service needs, or None. The folder `.` contains the name of Redis."""
+    """Return the module for the server that the service needs, or None. The module of Redis is in the folder `.`."""
     here = {path.stem for path in Path(__file__).parent.glob("[a-z]*.py")}
     names = here & {path.stem for path in (chassis / folder).glob("*.py")}
     return import_module(f"{__name__}.{names.pop()}") if names else None
@@ -54,7 +54,7 @@ def settings(chassis: Path, folder: Path) -> dict[str, str]:
 def database_file(chassis: Path, folder: Path) -> Path | None:
     """Return the file with the database of the test that runs in `folder`, or None if a server has it.
 
-    Another `DATABASE_URL` that a test has set is not a file of this kind.
+    A test may set another `DATABASE_URL`. The function does not return the file of that one.
     """
     file = getattr(chosen(chassis), "file", None)
     path: Path | None = file(folder) if file else None
@@ -81,7 +81,7 @@ def given_server() -> str:
 
 
 def find(name: str, places: Sequence[str]) -> str | None:
-    """Return the path of a server's program, the newest first, or None."""
+    """Return the path of the newest version of a server's program, or None."""
     folders = [os.environ.get("PATH", ""), *(str(path) for place in places for path in sorted(Path("/").glob(place)))]
     return shutil.which(name, path=os.pathsep.join(reversed(folders)))
 

@@ -24,7 +24,7 @@ SLEEP = "SELECT 1 FROM DUAL WHERE SLEEP({seconds})"
 _numbers = count(1)
 _made: dict[Path, URL] = {}
 
-# Features of other databases that this one lacks.
+# Features of other databases that this database lacks.
 LACKS = frozenset[str]()
 # MySQL runs the tests only if MariaDB, which has a program of the same name, is not installed.
 IS_MYSQL = bool(find("mysqld", _PLACES) and not find("mariadbd", _PLACES))
@@ -86,7 +86,7 @@ def server() -> str:
     """Return the URL of the shared server. The names of the tests' databases start with that of its database."""
     if not given_server():
         return start()[1]
-    atexit.register(lambda: [remove(folder) for folder in list(_made)])  # those of no single test
+    atexit.register(lambda: [remove(folder) for folder in list(_made)])  # the databases that no single test has made
     return given_server()
 
 

@@ -38,7 +38,7 @@ _made: dict[Path, URL] = {}
 # Databases to reuse: creating one takes a tenth of a second, and most tests never use theirs.
 _as_new: list[URL] = []
 
-# Features of other databases that this one lacks.
+# Features of other databases that this database lacks.
 LACKS = frozenset[str]()
 # The program that makes its backups, if there is one.
 DUMP_TOOL = "pg_dump"
@@ -110,7 +110,7 @@ def server() -> str:
     """Return the URL of the shared server. The names of the tests' databases start with that of its database."""
     if not given_server():
         return start()[1]
-    atexit.register(lambda: [_drop(used) for used in (*_made.values(), *_as_new)])  # those that no test has removed
+    atexit.register(lambda: [_drop(used) for used in (*_made.values(), *_as_new)])  # if no test has removed it
     return given_server()
 
 
@@ -138,7 +138,7 @@ def start(*options: str) -> tuple[Any, str]:
 def make_standby(here: Server) -> None:
     """Restart a private server as a hot standby, which only answers queries until `SELECT pg_promote()`."""
     assert here.process
-    here.process.send_signal(signal.SIGINT)  # it writes everything to the disk, unlike `stop`
+    here.process.send_signal(signal.SIGINT)  # unlike after `stop`, the server writes everything to the disk first
     here.process.wait(PATIENCE_SECONDS)
     (here.folder / "data" / "standby.signal").touch()
     here.bring_back()

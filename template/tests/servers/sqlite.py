@@ -8,7 +8,7 @@ from pathlib import Path
 
 from . import small_disk
 
-# Features of other databases that this one lacks.
+# Features of other databases that this database lacks.
 LACKS = frozenset[str]()
 # The program that makes its backups, if there is one.
 DUMP_TOOL = ""

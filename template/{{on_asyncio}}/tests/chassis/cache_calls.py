@@ -39,7 +39,7 @@ class CacheCalls:
         return self.check.evaluate(self._portal.call(self.check.probe))
 
     def set_before_next_get_returns(self, key: str, value: Any) -> None:
-        """Cache `value` just after the next look into the store has missed."""
+        """Cache `value` just after the next lookup in the store was a miss."""
         store, get = self._cache.store, self._cache.store.get
 
         async def late(name: str) -> Any:

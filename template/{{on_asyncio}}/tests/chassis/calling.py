@@ -15,6 +15,6 @@ clients = module("chassis.http_client.asyncio")
 
 @contextmanager
 def running(chassis: Any) -> Iterator[Callable[..., Any]]:
-    """Open the resources of a service without an application, and yield what calls a function in it."""
+    """Open the resources of a service without an application, and yield a function that calls other functions in it."""
     with start_blocking_portal("asyncio") as portal, portal.wrap_async_context_manager(chassis.open_lifespans()):
         yield portal.call
