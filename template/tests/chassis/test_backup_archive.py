@@ -55,7 +55,7 @@ def test_backups_at_the_same_moment_have_different_names(crew: Path) -> None:
 
 
 def test_newest_backup_is_measured(crew: Path) -> None:
-    """Alerts compare the time of the newest backup with the clock, and with 0."""
+    """Alerts compare the time of the newest backup with the clock, and with 0, which means that there is none."""
     settings = module("chassis.settings").load(module("settings").Settings, _env_file=None)
     newest_backup = module("chassis.backup").newest_backup
     assert newest_backup(settings) == 0
@@ -139,7 +139,7 @@ def test_restore_with_a_flipped_bit_is_rejected_or_the_same(
 def test_restore_rejects_a_truncated_file(
     rejection: Callable[..., str], key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is left, a part of the header, half of the file, or all but its last byte."""
+    """The file is empty, or is cut in its header, in the middle, or before its last byte."""
     monkeypatch.setenv("BACKUP_KEY", key)
     file = backup()
     whole = file.read_bytes()
@@ -175,7 +175,7 @@ def test_restore_rejects_a_backup_of_another_service(
     monkeypatch.delenv("SERVICE_NAME")
     error = rejection(file)
     assert "is a backup of the service other, and this is" in error
-    assert "run this with SERVICE_NAME=other if you mean it" in error
+    assert "to restore it here, run this with SERVICE_NAME=other" in error
 
 
 def test_restore_of_a_missing_file_names_it(rejection: Callable[..., str]) -> None:
@@ -306,7 +306,7 @@ def test_restore_rejects_an_encrypted_file_without_the_right_signature(
             forged.addfile(member, io.BytesIO(text))
     key.encrypt(Path("forged"), Path("forged.age"))
     error = rejection(Path("forged.age"))
-    assert ("has no manifest.hmac" if signature is None else "is not signed with BACKUP_KEY") in error
+    assert ("manifest.hmac is missing" if signature is None else "is not signed with BACKUP_KEY") in error
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ class Service:
         self.authenticator = tokens.TokenAuthenticator(configured, self.keys, lambda: self.now)
 
     def check(self, *sent: str) -> list[Any]:
-        """Return for each of these requests, which are sent at once, the caller or the error."""
+        """Send these requests at once, and return the caller or the error of each."""
         contexts = [request_context.new_context("GET", "/") for _ in sent]
 
         async def check_all() -> None:
@@ -299,7 +299,7 @@ def test_unknown_key_ids_fetch_the_keys_at_most_once_in_ten_seconds(service: Ser
 
 
 def test_keys_are_used_for_a_while_after_the_provider_fails(service: Service, provider: Provider) -> None:
-    """Health warns, and then fails when they are too old. A token of an unknown key may be valid, which is a 503."""
+    """Health warns, and then fails when they are too old. A token of an unknown key may be valid, so it gets 503."""
     check = keys.JwksCheck(service.keys)
     token, unknown = token_of(exp=int(time.time()) + 10_000), token_of(OTHER_KEY, kid="three")
     assert service.accepts(token)
@@ -397,8 +397,8 @@ PRODUCTION = {
 @pytest.mark.parametrize(
     ("values", "problem"),
     [
-        ({"jwt_algorithms": ["none"]}, "JWT_ALGORITHMS: must be some of"),
-        ({"jwt_algorithms": ["RS256", "HS256"]}, "JWT_ALGORITHMS: must be some of"),
+        ({"jwt_algorithms": ["none"]}, "JWT_ALGORITHMS: must list only"),
+        ({"jwt_algorithms": ["RS256", "HS256"]}, "JWT_ALGORITHMS: must list only"),
         ({"jwt_algorithms": ["HS256"], "jwt_secret": "short"}, "JWT_SECRET: is shorter than 32 bytes"),
         ({"jwt_algorithms": ["HS512"], "jwt_secret": SECRET}, "JWT_SECRET: is shorter than 64 bytes"),
         ({"jwt_secret": SECRET}, "JWT_SECRET: needs JWT_ALGORITHMS=HS256"),

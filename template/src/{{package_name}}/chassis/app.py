@@ -26,15 +26,15 @@ log = structlog.get_logger(__name__)
 
 # Translates an exception of a library into a ServiceError, or returns None.
 ErrorTranslator = Callable[[BaseException], errors.ServiceError | None]
-# Called with each 5xx outside of health probes: the exception, its error_id and the request (None outside of one).
+# Called with each 5xx except those of health probes: the exception, its error_id, and the request or None.
 ErrorReporter = Callable[[BaseException, str, RequestContext | None], None]
 # Called on the event loop with the request and all its headers (lower-case names) before the framework sees it. It
 # raises a ServiceError to reject the request, and may return an awaitable. It must not block.
 BeforeRequest = Callable[[RequestContext, Mapping[str, str]], Awaitable[None] | None]
 # Called on the event loop once when a request has ended, rejected ones included.
 RequestObserver = Callable[[RequestContext], None]
-# Called with each log entry except those of the access log, after redaction, and with the exception of the entry, if it
-# has one. It may run in any thread, and must not block.
+# Called with each redacted log entry, except those of the access log, and with the exception that the entry reports, or
+# None. It may run in any thread, and must not block.
 LogObserver = Callable[[Mapping[str, Any], BaseException | None], None]
 
 # ASGI 3 (https://asgi.readthedocs.io).
@@ -49,7 +49,7 @@ SettingsT = TypeVar("SettingsT", bound=BaseChassisSettings)
 
 
 class RouteTable(Protocol):
-    """The application's routes, for features that need an endpoint before the framework has routed."""
+    """The application's routes, for features that need an endpoint before the framework has chosen the route."""
 
     def prefixes(self) -> Iterable[tuple[str, object]]:
         """Return the literal start of each route's path, with its endpoint."""
@@ -76,7 +76,7 @@ class Chassis:
     lifespans: list[tuple[str, Lifespan]] = field(default_factory=list)
     error_translators: list[ErrorTranslator] = field(default_factory=list)
     error_reporters: list[ErrorReporter] = field(default_factory=list)
-    # Called like `before_request` but before the policy, so that they count what it rejects: hosts, preflights, bodies.
+    # Called like `before_request` but before the policy, so that they also count requests that the policy rejects.
     request_limiters: list[BeforeRequest] = field(default_factory=list)
     before_request: list[BeforeRequest] = field(default_factory=list)
     # Each sets `principal` or `authentication_error` of a request, if its headers have credentials of the right kind.
@@ -155,7 +155,7 @@ class Chassis:
         """
 
         def is_retryable(error: Exception) -> bool:
-            # Do not wait for dependencies once the service was told to stop.
+            # Do not wait for dependencies once shutdown was requested.
             return not self.lifecycle.draining and isinstance(self.to_service_error(error), errors.UnavailableError)
 
         timeout_seconds = self.settings_as(ServiceSettings).startup_timeout_seconds
@@ -205,7 +205,7 @@ def _name(feature: object) -> str:
 
 
 def attach(app: Any, chassis: Chassis) -> None:
-    """Store the chassis of an application on it."""
+    """Store a chassis on its application."""
     app.chassis = chassis
 
 
@@ -234,7 +234,7 @@ def asgi_app(app: object) -> ASGIApp:
 
 
 def load_domains(main: str, *names: str) -> list[ModuleType]:
-    """Import the domains of these names: packages next to the module `main`, each with `install(app)`.
+    """Import the domains with these names: packages next to the module `main`, each with `install(app)`.
 
     `main.py` imports them when it is imported itself, so that a migration knows their models without an application.
     """

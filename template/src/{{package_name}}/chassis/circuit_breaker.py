@@ -56,7 +56,7 @@ class CircuitBreaker:
     ) -> None:
         self.name = name
         self.state: State = "closed"
-        self.cause = ""  # of the last failure
+        self.cause = ""  # the cause of the last failure
         self._failure_threshold = failure_threshold
         self._recovery_seconds = recovery_seconds
         self._is_failure = is_failure
@@ -72,8 +72,8 @@ class CircuitBreaker:
     def guard(self, is_failure: Callable[[BaseException], bool] | None = None) -> Iterator[None]:
         """Guard one call: `with breaker.guard(): ...`, in asynchronous code too.
 
-        An exception that is not a failure counts neither as a failure nor as a success. A cancellation is never one: on
-        a busy machine, health checks reach their time limit. `is_failure` replaces that of the breaker for this call.
+        An exception that is not a failure counts neither as a failure nor as a success. A cancellation is never a
+        failure, because a busy machine delays health checks. `is_failure` replaces that of the breaker for this call.
 
         Raises:
             CircuitOpenError: The circuit is open; `Retry-After` holds the time until the next trial.
@@ -109,7 +109,7 @@ class CircuitBreaker:
                 now = self._clock()
                 if now < self._next_trial:
                     raise CircuitOpenError(retry_after_seconds=max(1, math.ceil(self._next_trial - now)))
-                # If the trial never ends, because its caller hangs, another one is due after the same time.
+                # If the trial never ends, because its caller hangs, another trial is due after the same time.
                 self._next_trial = now + self._recovery_seconds
                 self._change("half_open")
             return self._generation
@@ -131,8 +131,7 @@ class CircuitBreaker:
                 self._next_trial = self._clock()  # the next call is the trial
 
     def _change(self, state: State, cause: str = "") -> None:
-        """Enter a state and start a new generation; the caller holds the lock. A failed trial is logged if it has
-        another cause than the failure before it."""
+        """Enter a state and start a generation, under the lock. A failed trial is logged only if its cause is new."""
         was, self.state = self.state, state
         self._generation += 1
         is_news = was == "closed" or cause != self.cause

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import ClassVar, NamedTuple
 
-# A response to an error has its own body.
+# The response to an error has another body, so these headers of the exception are dropped.
 _BODY_HEADERS = ("content-type", "content-length")
 
 

@@ -19,12 +19,12 @@ from pydantic import BaseModel
 
 REDACTED = "[redacted]"
 _MAX_DEPTH = 16
-# Of one container or text, and of one copy with everything in it.
+# The limits of one container or text, and of one copy with everything in it.
 _MAX_ITEMS, _MAX_ITEMS_IN_ALL = 500, 2_000
 _MAX_CHARACTERS, _MAX_CHARACTERS_IN_ALL = 65_536, 262_144
 _MAX_INTEGER_BITS = 4_096  # Python refuses to write more than 4,300 digits
 
-# `DB_PASSWORD`, `apiKey`, `set-cookie`, `access_tokens`; but neither `tokens_left` nor `author`.
+# Matches `DB_PASSWORD`, `apiKey`, `set-cookie`, `access_tokens`, but neither `tokens_left` nor `author`.
 _SENSITIVE = re.compile(
     r"(password|passwd|passphrase|secret|token|dsn|credential|(^|[^a-z])(authorization|cookie|jwt)"
     r"|(access|api|backup|encryption|private|signing)[^a-z]?key)(?=s?$|[^a-z])"
@@ -63,13 +63,13 @@ def redact(value: Any, secret_names: frozenset[str] = frozenset(), default: Call
     """Return a copy of any value that `to_json` can write, with the values of sensitive keys masked at any depth.
 
     Keys are those of mappings, the fields of dataclasses and models, and the first members of pairs such as headers.
-    The copy has bounds, even if the value contains itself. A note replaces whatever cannot be read.
+    The copy is limited in size and depth, even if the value contains itself. A note replaces parts that cannot be read.
     """
     return _Copy(secret_names, default).of(value)
 
 
 class _Copy:
-    """One copy, with what is left of its bounds."""
+    """One copy, with the items and characters that it may still contain."""
 
     def __init__(self, secret_names: frozenset[str], default: Callable[[Any], str]) -> None:
         self._secret_names = secret_names
@@ -94,7 +94,7 @@ class _Copy:
             if isinstance(opened, (list, tuple, set, frozenset, deque)):
                 return self._list(opened, depth)
             return self._text(self._default(value))
-        except Exception:  # code of the value failed, such as its `__repr__`
+        except Exception:  # the value's own code failed, such as `__repr__`
             return f"[unreadable {type(value).__name__}]"
 
     def _mapping(self, mapping: Mapping[Any, Any], depth: int) -> dict[str, Any]:
@@ -130,7 +130,7 @@ class _Copy:
         return self._text(key if isinstance(key, str) else str(self.of(key, _MAX_DEPTH)))
 
     def _hides(self, name: str, item: object) -> bool:
-        # `prompt_tokens=512` counts tokens.
+        # A number such as `prompt_tokens=512` is a count and not a secret.
         counts = isinstance(item, (int, float)) and name.endswith("s")
         return not counts and is_sensitive(name, self._secret_names)
 
@@ -153,4 +153,4 @@ def _opened(value: Any) -> Any:
             return {f.name: getattr(value, f.name) for f in fields(value) if held is None or f.name in held}
         return list(islice(value.items(), _MAX_ITEMS + 1)) if hasattr(value, "items") else value
     except Exception:
-        return value  # it only looked like a container
+        return value  # the value only looked like a container

@@ -213,8 +213,8 @@ class _BusyLoopTimeout:
     """An `asyncio.timeout` that does not expire just because the event loop was busy.
 
     A flood of requests or a slow handler may block the loop for longer than a call to Redis may take, while the reply
-    waits in the socket. With `asyncio.timeout`, a flood opened the circuit and so switched the rate limits off. This
-    timeout runs in ticks. One blockade of the loop costs one tick, and the loop reads its sockets before the next.
+    waits in the socket. With `asyncio.timeout`, a flood would open the circuit and so switch the rate limits off. This
+    timeout consists of ticks: a blocked loop costs one tick, and the loop reads its sockets before the next tick.
     """
 
     _TICKS = 4
@@ -249,7 +249,7 @@ class RedisCheck(Check):
         self._connection = connection
 
     def evaluate(self, value: Any) -> Outcome:
-        # Not an exception: the circuit breaker has logged the outage, once.
+        # This is not raised as an exception, because the circuit breaker has already logged the outage.
         problem = self._connection.problem
         return Outcome("error", problem) if problem else Outcome()
 

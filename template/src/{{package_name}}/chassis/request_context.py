@@ -77,7 +77,7 @@ class RequestContext:
 
     @property
     def route(self) -> str | None:
-        """The route's template (`/notes/{note_id}`), never a raw path; None until the framework has routed."""
+        """The route's template (`/notes/{note_id}`), never a raw path; None until a route is chosen."""
         return self._route if self.find_route is None else self.find_route()
 
     @property
@@ -114,7 +114,7 @@ class RequestContext:
     def expire(self) -> bool:
         """Refuse further commits, and return whether that was possible.
 
-        During or after a commit it is not: a 504 would make the client repeat a request whose changes are saved.
+        During or after a commit it is not possible: a 504 would make the client repeat a request that was saved.
         """
         if not self.committing and not self.committed:
             self.timed_out = True
@@ -163,7 +163,7 @@ def new_context(
         correlation = correlation or accepted
     parent = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
     if parent is None:
-        drawn = f"{random.getrandbits(192) | 1:048x}"  # one draw for both; neither id is all zero (3.2.2.4)
+        drawn = f"{random.getrandbits(192) | 1:048x}"  # one number for both ids; neither is all zero (3.2.2.4)
         return RequestContext(accepted, drawn[:32], drawn[32:], method, path, client_address, scheme, correlation)
     trace_id, span_id, flags = parent[1].decode(), parent[2].decode(), parent[3].decode()
     state = tracestate.decode() if tracestate and _TRACESTATE.fullmatch(tracestate) else None

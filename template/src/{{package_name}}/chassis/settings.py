@@ -142,7 +142,7 @@ def load(cls: type[SettingsT], **values: Any) -> SettingsT:
         settings = cls(**values)
     except ValidationError as error:
         problems += [_sentence(cls, problem) for problem in error.errors()]
-    except SettingsSourceError as error:  # a list or a dictionary that is not JSON; its text names the field only
+    except SettingsSourceError as error:  # not JSON; the text of the error names only the field
         problems.append(f"{error}; write it as JSON, or declare it as CommaSeparated")
     if problems:
         raise SettingsError(problems)

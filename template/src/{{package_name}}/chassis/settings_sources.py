@@ -19,7 +19,7 @@ def without_quotes(value: str) -> str:
     """Return a value without spaces around it, which only some readers of `.env` files remove.
 
     Raises:
-        ValueError: It is in quotes. A shell, Compose and this service remove them, `docker run --env-file` does not.
+        ValueError: The value is quoted. Shells, Compose and this service drop quotes, `docker run --env-file` does not.
     """
     text = value.strip()
     if _QUOTED.fullmatch(text):
@@ -73,7 +73,7 @@ def warnings(names: Collection[str], env_file: Path | None) -> list[str]:
         longer = [known for known in names if "_" in name and known.startswith(f"{name}_")]
         found += _misspelt(f"{name} in {env_file}", longer or get_close_matches(name, names, 1, 0.85))
     for name in sorted(os.environ.keys() - in_file - set(names)):
-        # Other programs have variables too, so only what is nearly a setting is named.
+        # Other programs have variables too, so only names that are nearly a setting are reported.
         found += _misspelt(name, get_close_matches(name.upper(), names, 1, 0.9) if name.upper() not in names else [])
     return found
 

@@ -6,8 +6,8 @@ import sys
 
 
 def run() -> int:
-    # First of all, because process 1 of a container ignores SIGTERM without a handler, and the imports take a moment.
-    # `serve` replaces the handler. Other commands end as other programs do at this signal.
+    # This comes before the imports, which take a moment, because process 1 of a container ignores SIGTERM without a
+    # handler. `serve` replaces the handler. Other commands end as other programs do at this signal.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0 if "serve" in sys.argv else 128 + signal.SIGTERM))
 
     from .chassis.cli import Program, main

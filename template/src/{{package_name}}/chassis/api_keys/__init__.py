@@ -1,7 +1,7 @@
 """API keys: 256 random bits, of which only the SHA-256 hash is stored.
 
-A slow hash protects passwords, which can be guessed. NIST SP 800-63B, 5.1.2.2 asks for an approved one-way hash alone
-if a secret has at least 112 bits of entropy.
+A slow hash protects passwords, which can be guessed. For a secret with at least 112 bits of entropy, NIST SP 800-63B,
+5.1.2.2 only asks for an approved one-way hash.
 """
 
 from __future__ import annotations

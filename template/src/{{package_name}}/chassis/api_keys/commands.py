@@ -38,11 +38,11 @@ def add_commands(subparsers: Any, run: Run) -> None:
         required=True, metavar="ACTION"
     )
     create = actions.add_parser("create", help="create a key and print it once")
-    create.add_argument("name", type=_name, help="the client; its requests are logged with it as `user_id`")
+    create.add_argument("name", type=_name, help="the name of the client, logged as `user_id` with its requests")
     create.add_argument("--scopes", type=_scopes, default=frozenset(), metavar="A,B", help="what the key allows")
     create.add_argument("--expires-days", type=_days, default=90, metavar="DAYS", help="90 by default")
     create.set_defaults(run=lambda program, options: run(program, lambda store: _create(store, program, options)))
-    show = actions.add_parser("list", help="list the keys, without the keys themselves")
+    show = actions.add_parser("list", help="list ids, names, scopes and dates of the keys, without their values")
     show.set_defaults(run=lambda program, _options: run(program, _list))
     revoke = actions.add_parser("revoke", help="revoke a key")
     revoke.add_argument("id", help="its id, which `list` shows")
@@ -74,7 +74,7 @@ def _days(text: str) -> int:
 def _create(store: KeyStore, program: Program, options: argparse.Namespace) -> int:
     prefix = view(load(program.settings), ServiceSettings).service_name
     key, now = new_key(prefix), utc_now()
-    # Until the end of a day in UTC.
+    # A key is valid until the end of its last day in UTC.
     expires_at = datetime.combine(now.date() + timedelta(days=options.expires_days + 1), time.min, UTC)
     said = store.add(ApiKey(digest_of(key), options.name, options.scopes, expires_at, now))
     print(f"{key}\nThis key is shown only once. It expires on {expires_at:%Y-%m-%d}.")

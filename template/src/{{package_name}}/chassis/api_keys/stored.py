@@ -35,7 +35,7 @@ class Settings(BaseChassisSettings):
     """API keys in the database"""
 
     api_keys_cache_seconds: float = Field(
-        1.0, ge=0, le=60, description="How long keys are cached: a revoked one is still accepted, a new one gets 401."
+        1.0, ge=0, le=60, description="How long keys are cached; meanwhile revoked keys are accepted, new keys get 401."
     )
 
 
@@ -89,9 +89,9 @@ Transact = Callable[[Callable[[Session], Any]], Awaitable[Any]]
 
 
 class StoredKeyAuthenticator(KeyAuthenticator):
-    """Reads all keys again when a request has one and the last reading is older than `API_KEYS_CACHE_SECONDS`.
+    """Reads all keys again when a request has a key and the last read is older than `API_KEYS_CACHE_SECONDS`.
 
-    So a client that invents many keys causes no further statements.
+    So a client that invents many keys causes no further queries.
     """
 
     def __init__(self, chassis: Chassis, transact: Transact, clock: Callable[[], datetime] = utc_now) -> None:
@@ -118,7 +118,7 @@ class StoredKeyAuthenticator(KeyAuthenticator):
     async def _read_and_check(self, context: RequestContext, presented: str) -> None:
         if self._reading is None or self._reading.done():
             self._reading = self._start(self._read())
-        # One reading serves all requests that wait for it, also if one of them reaches its deadline.
+        # One read serves all requests that wait for it, even if one of them reaches its deadline.
         await asyncio.shield(self._reading)
         if self._problem is None:
             self.check(context, presented)
@@ -165,7 +165,7 @@ class StoredKeyAuthenticator(KeyAuthenticator):
 
     @staticmethod
     def _start(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Start a task that belongs to no request, so that its commit does not count as one of the request."""
+        """Start a task outside of the request, so that its commit does not count as a commit of the request."""
         return asyncio.get_running_loop().create_task(work, context=Context())
 
 

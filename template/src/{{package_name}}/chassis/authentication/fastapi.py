@@ -14,7 +14,7 @@ from . import authorize
 class _Bearer(HTTPBearer):
     """Describes the credentials in the OpenAPI document. The middleware has checked them already.
 
-    One dependency describes and authorizes, because FastAPI takes as long for each as the check of a key.
+    One dependency describes and authorizes, because each dependency costs FastAPI as much time as the check of a key.
     """
 
     async def __call__(self, required: SecurityScopes) -> Principal:  # type: ignore[override]  # WebSockets have no request

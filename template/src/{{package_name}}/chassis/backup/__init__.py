@@ -92,7 +92,7 @@ class DatabaseBackup(ABC):
         """Return the name and the version of the tool that makes the dump."""
 
     def server_version(self, _connection: Connection) -> str:
-        """Return the version of the database, which is that of the tool where it is a library."""
+        """Return the version of the database. If the database is a library, this is also the version of the tool."""
         return self.tool_version()
 
     def table_names(self, connection: Connection) -> set[str]:

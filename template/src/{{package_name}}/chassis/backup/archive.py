@@ -35,8 +35,8 @@ _MAGIC = b"age-encryption.org/"
 # The first bytes of a backup by a release before 0.3.
 _OLD_MAGIC = b'{"format":"service-backup"'
 _TIME = "%Y%m%dT%H%M%S.%f"
-# Limits for a file that somebody may have crafted. Those of age have a header of less than a kilobyte, and the time to
-# read it grows with the square of its size. Deflate compresses at most 1,032 times.
+# Limits for a file that somebody may have crafted. The header of an age file has less than a kilobyte, and the time to
+# read it grows with the square of its size. Deflate makes data at most 1,032 times smaller.
 _LARGEST_HEADER_BYTES = 16_384
 _LARGEST_MANIFEST_BYTES = 1_048_576
 _LARGEST_RATIO = 1_040
@@ -124,7 +124,7 @@ def pack(target: Path, dump: Path, manifest: Manifest, key: Key | None) -> None:
 def unpack(path: Path, dump: Path, key: Key | None) -> Manifest:
     """Write the dump of a backup to the path `dump`, verify every byte, and return the manifest.
 
-    Memory and time are limited whatever is in the file: `tarfile` would read names and headers of any size.
+    Memory and time are limited for any file, unlike with `tarfile`, which reads names and headers of any size.
 
     Raises:
         BackupError: The file is not a backup, is damaged, or was not made with this key.
@@ -137,7 +137,7 @@ def unpack(path: Path, dump: Path, key: Key | None) -> Manifest:
         with gzip.open(plain) as stream:
             manifest = _read_manifest(path, stream, key)
             _read_dump(path, stream, dump, plain.stat().st_size * _LARGEST_RATIO)
-            # The end is less than two records of zeros. The checksum of the compression follows it.
+            # A tar ends with less than two records of zeros. The second read reaches the checksum of the compression.
             if stream.read(2 * tarfile.RECORDSIZE).strip(b"\0") or stream.read(1):
                 raise ValueError("something follows its dump")
         if checksum(dump) != manifest.sha256:
@@ -174,7 +174,7 @@ def _next_member(stream: gzip.GzipFile, name: str) -> int:
     """Read the header of the next member, which must be a file with this name, and return its size."""
     member = tarfile.TarInfo.frombuf(stream.read(tarfile.BLOCKSIZE), "utf-8", "replace")
     if member.name != name or member.type != tarfile.REGTYPE or member.size < 0:
-        raise ValueError(f"it has no {name} where one must be")
+        raise ValueError(f"{name} is missing")
     return member.size
 
 

@@ -1,6 +1,6 @@
 """The commands `backup` and `restore`, and the daily schedule of backups.
 
-If a command fails, it prints one sentence on stderr. The schedule needs no cron: one process keeps the time.
+If a command fails, it prints one sentence on stderr. The schedule needs no cron: one process runs all the time.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 
 # Pause in seconds after a failure, before the next try.
 RETRY_SECONDS = 300.0
-# How often the clock is read: somebody may set it, and a machine may sleep.
+# How often the clock is read, because somebody may set it, and a machine may sleep.
 _CLOCK_INTERVAL_SECONDS = 60.0
 
 
@@ -40,7 +40,7 @@ def add_commands(commands: Any, backup: DatabaseBackup) -> None:
     """Add `backup` and `restore` to the commands of the service."""
     make = commands.add_parser("backup", help="back up the database while the service runs")
     modes = make.add_mutually_exclusive_group()
-    modes.add_argument("--daily-at", type=_time, metavar="HH:MM", help="keep running; do it daily at this time in UTC")
+    modes.add_argument("--daily-at", type=_time, metavar="HH:MM", help="keep running; back up daily at this UTC time")
     modes.add_argument("--verify", action="store_true", help="also restore the backup into a scratch database")
     modes.add_argument("--new-key", action="store_true", help="only print a new key for BACKUP_KEY")
     make.set_defaults(run=lambda program, options: _backup(program, options, backup))

@@ -61,7 +61,7 @@ class Backup(DatabaseBackup):
         try:
             shutil.copyfile(source, new)
             shutil.copymode(path, new)
-            connection.exec_driver_sql("CHECKPOINT")  # which deletes its log
+            connection.exec_driver_sql("CHECKPOINT")  # CHECKPOINT deletes the log of the file
             connection.rollback()
             new.replace(path)
         finally:

@@ -20,7 +20,7 @@ from . import BackupError, DatabaseBackup, tools
 _PACKAGE = "mariadb-client"
 _DUMP, _CLIENT = ("mariadb-dump", "mysqldump"), ("mariadb", "mysql")
 _SNAPSHOT = ("--single-transaction", "--routines", "--events", "--triggers", "--hex-blob", "--no-tablespaces")
-# MySQL would restore ids of transactions that its server already has. MariaDB's tools do not know this option.
+# Keeps MySQL from restoring ids of transactions that its server already has. MariaDB's tools do not know it.
 _NO_GTIDS = "--loose-set-gtid-purged=OFF"
 # The version of a tool or server, in the form that its product uses.
 _MARIADB_VERSION = r"(\d+)\.(\d+)\.\d+-MariaDB"
@@ -109,7 +109,7 @@ def _option_file(connection: Connection) -> str:
         "user": parameters.get("user"),
         "password": parameters.get("password"),
         **{f"ssl-{name}": tls.get(name) for name in ("ca", "capath", "cert", "cipher", "key")},
-        # Like the driver, which verifies no certificate unless a CA is named. MySQL's tools do not know these options.
+        # As in the driver, no certificate is verified unless a CA is named. MySQL's tools do not know these options.
         "loose-ssl": 1 if tls else None,
         "loose-ssl-verify-server-cert": int(bool({"ca", "capath"} & tls.keys()) and tls.get("check_hostname", True)),
         "loose-max-allowed-packet": "1G",

@@ -86,7 +86,7 @@ class Backup(DatabaseBackup):
             raise BackupError("PgBouncer does not support backups; use a DATABASE_URL that points to the server itself")
         parameters = dict(connection.engine.dialect.create_connect_args(connection.engine.url)[1])
         password = parameters.pop("password", "")
-        for name in ("context", "pgbouncer"):  # of SQLAlchemy and the service
+        for name in ("context", "pgbouncer"):  # set by SQLAlchemy and the service, unknown to libpq
             parameters.pop(name, None)
         command = [path, "--no-password", *options, f"--dbname={make_conninfo(**parameters)}"]
         tools.run(command, timeout_seconds, secret=password, variables={"PGPASSWORD": password})
@@ -100,7 +100,7 @@ class Backup(DatabaseBackup):
 
 
 def _adapt_to_older_server(sql: Path, server: str) -> None:
-    """Turn the one statement of `pg_restore` 17 and newer that servers before 17 reject into a comment, in place."""
+    """Comment out, in place, the statement that `pg_restore` writes since version 17 and that older servers reject."""
     number = re.search(r"\d+", server)
     if number is None or int(number[0]) >= 17:
         return

@@ -34,7 +34,7 @@ def restore(path: Path, settings: Settings, backup: DatabaseBackup, *, replace: 
         if manifest.service != settings.service_name:
             raise BackupError(
                 f"{path} is a backup of the service {manifest.service}, and this is {settings.service_name};"
-                f" run this with SERVICE_NAME={manifest.service} if you mean it"
+                f" to restore it here, run this with SERVICE_NAME={manifest.service}"
             )
         with maintenance_connection(settings, backup.backend, timeout_seconds) as connection:
             if manifest.database != connection.dialect.name:

@@ -34,7 +34,7 @@ def version_of(path: str) -> str:
 
 
 def require_not_older(tool: str, server: str, package: str, form: str) -> None:
-    """Compare the numbers in two versions, each as the groups of the pattern `form`.
+    """Compare two versions by the numbers that the groups of the pattern `form` match.
 
     Raises:
         ToolUnavailableError: The tool is older than the server.
@@ -78,6 +78,6 @@ def run(
 
 def failure(path: str, stderr: bytes, secret: str) -> BackupError:
     """Return an error with the reason why a tool failed."""
-    lines = stderr.decode(errors="replace").strip().splitlines() or ["it gave no reason"]
+    lines = stderr.decode(errors="replace").strip().splitlines() or ["no error message"]
     reason = next((line for line in lines if "error" in line.lower()), lines[-1])
     return BackupError(f"{Path(path).name} failed: {reason.replace(secret, '********') if secret else reason}")

@@ -66,6 +66,6 @@ class Store(Protocol):
 
 
 class StoreModule(Protocol):
-    """`memory.py` and `redis.py`; a module also has `Settings`."""
+    """The interface of the modules `memory.py` and `redis.py`, which also contain `Settings`."""
 
     def open_store(self, chassis: Chassis, *, blocking: bool) -> Store: ...

@@ -27,7 +27,7 @@ class Database:
 
     def __init__(self, engine: AsyncEngine, backend: DatabaseBackend[Any]) -> None:
         self.engine = engine
-        # They observe each statement from the start of the service on.
+        # Called with each statement once the service has started.
         self.operation_observers: Sequence[OperationObserver] = ()
         self._backend = backend
         self._sessions = async_sessionmaker(engine, expire_on_commit=False, sync_session_class=UnitOfWork)

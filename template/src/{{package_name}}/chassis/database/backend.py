@@ -79,7 +79,7 @@ class DatabaseBackend(Protocol[SettingsT]):
         """Return the arguments of `create_engine`: pool, timeouts, arguments of the driver."""
 
     def set_up(self, engine: Engine, settings: SettingsT) -> None:
-        """Decide how the new engine opens and configures connections, and create what must exist before the first."""
+        """Define how the engine opens and configures connections, and create what the first connection needs."""
 
     def migration_lock(self, engine: Engine, timeout_seconds: float) -> AbstractContextManager[object]:
         """Lock the schema, so that only one process at a time migrates, even if many start at once.

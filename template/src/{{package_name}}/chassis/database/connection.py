@@ -44,7 +44,7 @@ def engine_options(settings: SettingsT, backend: DatabaseBackend[SettingsT]) -> 
 
 @contextmanager
 def as_settings_error(backend: DatabaseBackend[Any]) -> Iterator[None]:
-    """Raise an error of the settings instead of one that a retry does not fix, such as a wrong password.
+    """Raise a `SettingsError` for an error that a retry does not fix, such as a wrong password.
 
     Raises:
         SettingsError: The database rejects `DATABASE_URL` or its user.
@@ -113,7 +113,7 @@ def error_translator(backend: DatabaseBackend[Any]) -> ErrorTranslator:
         if isinstance(error, PoolTimeout | ReadOnlyError):
             return errors.UnavailableError()
         if isinstance(error, StaleDataError):
-            return errors.ConflictError("This was changed at the same time. Read it again, then repeat the change.")
+            return errors.ConflictError("The data was changed at the same time. Read it again, then repeat the change.")
         if not isinstance(error, DBAPIError):
             return None
         if backend.is_conflict(error):

@@ -90,7 +90,7 @@ def _run(program: Program, options: argparse.Namespace, backend: DatabaseBackend
 
 # -- actions -----------------------------------------------------------------------------------------------------------
 
-# Those that read or write only the folder of the migrations.
+# The actions that read or write only the folder of the migrations.
 _FILES: dict[str, Action] = {
     "heads": lambda command, config, _options: command.heads(config),
     "history": lambda command, config, _options: command.history(config),
@@ -111,7 +111,7 @@ def _upgrade(command: Any, config: Config, _options: argparse.Namespace) -> None
 
 
 def _create_own_tables(connection: Connection) -> None:
-    """Create the tables of the chassis that no revision has created, because it cannot write your revisions."""
+    """Create the chassis's tables that no revision creates, because the chassis cannot write your revisions."""
     tables = [table for table in Base.metadata.sorted_tables if table.info.get("created_by_migrate")]
     Base.metadata.create_all(connection, tables)
     connection.commit()
@@ -146,8 +146,8 @@ def _check(command: Any, config: Config, _options: argparse.Namespace) -> None:
 
 def _names(differences: Sequence[Any]) -> str:
     """Return each difference as its kind and names, such as `add_column notes.tag`."""
-    # Alembic groups the changes of one column in a list. A change is a tuple: kind, then schema, table and column, or
-    # the item itself.
+    # Alembic groups the changes of one column in a list. A change is a tuple: the kind, followed by schema, table and
+    # column, or by the changed item itself.
     single = [one for each in differences for one in (each if isinstance(each, list) else [each])]
     named = [(kind, [getattr(part, "name", part) for part in parts[:3]]) for kind, *parts in single]
     return ", ".join(f"{kind} {'.'.join(str(name) for name in names if name)}" for kind, names in named)
@@ -210,7 +210,7 @@ def config_for(connection: Connection | None) -> Config:
     """Return the configuration for Alembic."""
     from alembic.config import Config
 
-    # Alembic would print to the stdout of the time when it was imported.
+    # By default, Alembic prints to the stdout that existed when it was imported.
     config = Config(
         stdout=sys.stdout, attributes={"connection": connection, "metadata": Base.metadata, "render_item": _render_item}
     )
@@ -221,7 +221,7 @@ def config_for(connection: Connection | None) -> Config:
 
 
 def _render_item(kind: str, item: Any, _context: Any) -> str | Literal[False]:
-    """Render the chassis's types as the types they are stored as, so that revisions do not import this code."""
+    """Render the chassis's types as SQLAlchemy's types, so that revisions do not import this code."""
     if kind == "type" and isinstance(item, UtcDateTime):
         return "sa.DateTime(timezone=True)"
     return False

@@ -27,7 +27,7 @@ from ..settings import variable
 from . import Settings as DatabaseSettings
 from .backend import connect_with
 
-# The server ends a slow statement first, because it reports the reason. The client gives up after this extra time.
+# The server ends a slow statement first, so that it can report the reason. The client waits this much longer.
 _GRACE_SECONDS = 1.0
 _SCRATCH_CONNECT_SECONDS = 5
 # A server accepts or rejects a connection within milliseconds. A failure after this time means that it hangs.
@@ -46,8 +46,8 @@ class Settings(DatabaseSettings):
     """Database"""
 
     url_hint: ClassVar = "; write each of @ : / ? # % and spaces in the password as % with two hex digits, @ as %40"
-    # The URL parameters (after `?`) that the service accepts, and those of them that name a file. For rejected ones
-    # that providers use: what to write instead, and which setting to use.
+    # The URL parameters (after `?`) that the service accepts, and those of them that name a file. For rejected
+    # parameters that providers use: what to write instead, and which setting to use.
     url_parameters: ClassVar[frozenset[str]]
     url_files: ClassVar[tuple[str, ...]]
     url_remedies: ClassVar[Mapping[str, str]]
@@ -159,7 +159,7 @@ def scratch(
 
 
 def guard(engine: Engine, settings: Settings, set_read_timeout: Callable[[Any, float], None]) -> Guard:
-    """Return the circuit breaker for opening connections, and test idle ones behind the same one.
+    """Return the circuit breaker that guards the opening of connections and the tests of idle connections.
 
     `set_read_timeout` changes the read timeout of an open connection of the driver, in seconds.
     """

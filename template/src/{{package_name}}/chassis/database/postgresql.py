@@ -46,11 +46,11 @@ _REMEDIES = {
     "unsupported startup parameter": "if this is PgBouncer, add pgbouncer=true to the parameters of the URL",
     "permission denied for schema public": "let the owner of the database run GRANT CREATE ON SCHEMA public TO user",
     "permission denied": "grant the user this privilege",
-    "must be owner": "use the user that owns it",
+    "must be owner": "use the user that owns this object",
     "no schema has been selected": "correct search_path, or create the schema",
-    "pg_hba.conf": "allow this connection there, or add sslmode=require to the parameters of the URL",
-    "does not exist": "correct the name, or create it",
-    "no such": "correct the name, or create it",
+    "pg_hba.conf": "allow this connection in pg_hba.conf, or add sslmode=require to the parameters of the URL",
+    "does not exist": "correct the name, or create what is missing",
+    "no such": "correct the name, or create what is missing",
     "certificate": "correct sslmode or sslrootcert",
     "does not support SSL": "correct sslmode",
     "SSL required": "add sslmode=require to the parameters of the URL",
@@ -226,7 +226,7 @@ def _for_driver(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _configure_each_transaction(engine: Engine, parameters: dict[str, str]) -> None:
-    """Set the server's parameters until the end of each transaction, because the next one may be another client's."""
+    """Set the server's parameters for one transaction only, because the next may belong to another client."""
     statement = "SELECT " + ", ".join(["set_config(%s, %s, true)"] * len(parameters))
     values = tuple(chain.from_iterable(parameters.items()))
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(statement, values))
@@ -280,7 +280,7 @@ def is_conflict(error: Exception) -> bool:
 
 
 def url_problem(error: Exception) -> str | None:
-    """Return what is wrong with the URL or its user; other languages of the server are not recognized."""
+    """Return what is wrong with the URL or its user; errors in other languages are not recognised."""
     state, cause = _sqlstate(error), getattr(error, "orig", None)
     if not isinstance(cause, psycopg.Error) or (state and not state.startswith(_PERMANENT)):
         return None

@@ -12,7 +12,7 @@ from .. import request_context
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
-# Keys of `Session.info`: functions to call after the next commit, and functions that are due, because it has happened.
+# Keys of `Session.info`: functions to call after the next commit, and functions whose commit has happened.
 _PENDING, _DUE = "after_commit", "committed"
 
 
@@ -49,9 +49,9 @@ class UnitOfWork(Session):
 def after_commit(session: Session | AsyncSession, hook: Callable[[], Any]) -> None:
     """Call a function when the unit of work has ended and committed; asynchronous handlers pass a coroutine function.
 
-    Delete a cached value there: before the commit, another request would read and cache the old one again. After a
-    rollback the function is not called. If the block commits explicitly and raises an exception later, the function
-    is called. Its own exceptions are logged, because the work is already committed.
+    Use it to delete a cached value: before the commit, another request would read and cache the old value again. After
+    a rollback the function is not called. If the block commits explicitly and raises an exception later, the function
+    is still called. Exceptions of the function are logged, because the work is already committed.
     """
     session.info.setdefault(_PENDING, []).append(hook)
 

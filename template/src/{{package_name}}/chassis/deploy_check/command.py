@@ -73,7 +73,7 @@ def secrets(context: CheckContext) -> CheckResult:
     for name in names if context.settings else []:
         value = getattr(context.settings, name)
         text = value.get_secret_value() if isinstance(value, SecretStr) else ""
-        # In a URL only the password is secret. A URL may have none: sockets, peer authentication.
+        # In a URL only the password is secret. A URL may have none, for example with peer authentication over a socket.
         secret = (urlsplit(text).password or "") if "://" in text else text
         if secret and (text == examples.get(variable(name)) or _PLACEHOLDER.search(secret)):
             faults.append(f"{variable(name)} has the value of an example")
@@ -117,7 +117,7 @@ def limits(root: Path) -> tuple[bool, str]:
 def command(*arguments: str, folder_variable: str = "") -> Check:
     """Return a check that passes if a command of the service exits with 0. The evidence is the command's last line.
 
-    If the command writes files, `folder_variable` names the variable for their folder; it gets a temporary one.
+    If the command writes files, `folder_variable` names the variable for their folder: a temporary one.
     """
 
     def check(context: CheckContext) -> CheckResult:

@@ -29,8 +29,8 @@ class Settings(BaseChassisSettings):
     health_check_timeout_seconds: float = Field(
         2.0,
         gt=0,
-        description="How long one check may take. A check of the database has 0.4 of this time. `/health/ready` waits "
-        "0.25 of it.",
+        description="Time limit for one check; a check of the database has 40 % of it, and `/health/ready` waits for "
+        "25 % of it.",
     )
     health_check_cache_seconds: float = Field(
         1.0, ge=0, description="How long results are cached, so that probes do not load the dependencies."

@@ -60,7 +60,7 @@ class HealthEndpoints:
         return 200, b'{"status":"ready"}'
 
     async def measure(self) -> list[Measurement]:
-        """Return readiness, and status and latency of each check. Results are cached as for a probe."""
+        """Return readiness, and status and latency of each check. It uses the same cached results as probes."""
         results = await self._monitor.results(self._registry.checks)
         status, _ = await self._ready()
         measured = [Measurement("health.ready", "Whether the service is ready (1) or not (0).", float(status == 200))]
@@ -181,7 +181,7 @@ def _start_thread(check: Check) -> Future[tuple[Any, BaseException | None]]:
         except BaseException as error:  # even `SystemExit` is a failure: otherwise the check would never end
             future.set_result((None, error))
 
-    future.set_running_or_notify_cancel()  # from now on only its end completes it
+    future.set_running_or_notify_cancel()  # from now on only the end of the probe completes the future
     # A daemon thread: a hanging check must not keep the process from ending.
     Thread(target=run, name=f"health-{check.name}", daemon=True).start()
     return future

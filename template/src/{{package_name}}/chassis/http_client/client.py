@@ -115,7 +115,7 @@ class BaseHttpClient(ABC, Generic[ResponseT]):
         operation = Operation("http", method.upper(), self._attributes(request))
         for name, value in _tracing_headers(operation.span_id).items():
             request.headers.setdefault(name, value)
-        # A try may take as long as its own time limit, or as long as the time left for all tries.
+        # A try may take up to its own time limit, or the time left for all tries if that is shorter.
         seconds = min(self._timeout_seconds, deadline - time.monotonic())
         with self.breaker.guard(), observed(operation, self._observers):
             try:

@@ -27,8 +27,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Retry:
     """Retries a function that is safe to run twice: `@Retry()` before it, or `Retry().call(function, ...)`.
 
-    Each pause is a random part of 1, 2, 4 ... seconds (full jitter), so that callers that failed together do not return
-    together. A pause is at least as long as `Retry-After`. A retry that could not begin before the deadline is dropped.
+    Each pause is a random part of 1, 2, 4 ... seconds (full jitter), so that callers do not retry at the same time. A
+    pause is at least as long as `Retry-After`. A retry that could not begin before the deadline is dropped.
 
     Args:
         attempts: The number of tries, the first included.
@@ -48,13 +48,13 @@ class Retry:
 
     @classmethod
     def of(cls, chassis: Chassis, **changes: Any) -> Retry:
-        """Return a retry with the service's settings; errors that its features call unavailable are transient."""
+        """Return a retry with the service's settings, for each error that a feature reports as `UnavailableError`."""
         settings = chassis.settings_as(Settings)
 
         def transient(error: Exception) -> bool:
             if isinstance(error, httpx.HTTPError | CircuitOpenError):
                 return is_transient(error)
-            # Do not wait for dependencies once the service was told to stop.
+            # Do not wait for dependencies once shutdown was requested.
             return not chassis.lifecycle.draining and isinstance(chassis.to_service_error(error), UnavailableError)
 
         values: dict[str, Any] = {

@@ -25,7 +25,7 @@ _METHODS = ("POST", "PATCH")
 _KEY = re.compile(rb'("?)([\x21\x23-\x7e]{1,255})\1')
 # A response is held back until it is stored, so that an immediate repetition finds it.
 _MAX_RESPONSE_BYTES = 256_000
-# Headers that identify a caller whom no authenticator knows. A cookie may be that of a session.
+# Headers that identify a caller whom no authenticator knows. A cookie may identify a session.
 _CREDENTIALS = (b"authorization", b"x-api-key", b"cookie")
 # Statuses of records without a response: the request is running, or its response was not stored.
 _RUNNING, _NOT_STORED = 0, 1
@@ -77,7 +77,7 @@ class IdempotentRequests:
     """An ASGI middleware that runs each request with a key once."""
 
     def __init__(self, app: ASGIApp, store: Store, ttl_seconds: float, running_seconds: float) -> None:
-        """Wrap an application. If a request has not ended after `running_seconds`, its process has crashed."""
+        """Wrap an application. A request that has not ended after `running_seconds` counts as crashed."""
         self._app = app
         self._store = store
         self._ttl_seconds = ttl_seconds

@@ -1,4 +1,4 @@
-"""Stores responses in the memory of this process. Each process has its own, and a restart clears them."""
+"""Stores responses in the memory of this process. Each process stores its own responses, and a restart clears them."""
 
 from __future__ import annotations
 

@@ -43,12 +43,12 @@ class Settings(BaseChassisSettings):
     )
     jwt_leeway_seconds: int = Field(30, ge=0, le=300, description="Accepted difference between the clocks.")
     jwt_secret: SecretStr | None = Field(
-        None, description="The secret that signs and checks tokens, if no key pair does; at least 32 characters."
+        None, description="The secret that signs and checks tokens, instead of a key pair; at least 32 characters."
     )
     jwt_jwks_url: str = Field("", description="Where the identity provider publishes its keys (RFC 7517).")
     jwt_jwks_cache_seconds: float = Field(300.0, ge=1, description="How often the keys are fetched.")
     jwt_jwks_stale_seconds: float = Field(
-        3600.0, ge=0, description="How long the keys are used after that while JWT_JWKS_URL is unavailable."
+        3600.0, ge=0, description="How much longer known keys are used while JWT_JWKS_URL is unavailable."
     )
     jwt_development_tokens: bool = Field(
         False, description="Issue tokens to everyone at `POST /development/token`; in development only."
@@ -58,7 +58,7 @@ class Settings(BaseChassisSettings):
     @classmethod
     def _are_of_one_kind(cls, value: list[str]) -> list[str]:
         if not value or not (set(value) <= set(_KEY_PAIRS) or set(value) <= set(_SECRET_LENGTHS)):
-            raise ValueError(f"must be some of {', '.join(_KEY_PAIRS)}, or some of {', '.join(_SECRET_LENGTHS)}")
+            raise ValueError(f"must list only {', '.join(_KEY_PAIRS)}, or only {', '.join(_SECRET_LENGTHS)}")
         return value
 
     @field_validator("jwt_secret")
@@ -154,7 +154,7 @@ class TokenAuthenticator:
         return None
 
     async def _check_later(self, context: RequestContext, token: str, digest: bytes, kid: Any) -> None:
-        """Check a token once the keys have been fetched again, because a new one may have signed it."""
+        """Fetch the keys again, because a new key may have signed the token, then check the token."""
         await self._keys.refresh()
         is_known = bool(self._keys.find(kid))
         if not self._keys.usable or (self._keys.problem and not is_known):
@@ -191,7 +191,7 @@ class TokenAuthenticator:
 
 
 def scopes_of(claims: Mapping[str, Any]) -> frozenset[str]:
-    """Return the scopes in the claims `scope` (RFC 8693, 4.2), `scp` or `permissions`, of which providers use one."""
+    """Return the scopes in the claim `scope` (RFC 8693, 4.2), `scp` or `permissions`; providers use one of them."""
     found: set[str] = set()
     for name in ("scope", "scp", "permissions"):
         value = claims.get(name, ())

@@ -81,7 +81,7 @@ class JwksKeys:
 
     @property
     def usable(self) -> bool:
-        """Whether there are keys, and they are not too old."""
+        """Whether there are keys that are not too old."""
         return self.age_seconds < self._stale_seconds
 
     @property
@@ -106,7 +106,7 @@ class JwksKeys:
             if self._clock() - self._tried_at < _MIN_INTERVAL_SECONDS:
                 return
             self._tried_at = self._clock()
-            # It belongs to no request, so the deadline of one does not cancel it.
+            # The task belongs to no request, so the deadline of a request does not cancel it.
             self._fetching = asyncio.get_running_loop().create_task(self._fetch(), context=Context())
         await asyncio.shield(self._fetching)
 

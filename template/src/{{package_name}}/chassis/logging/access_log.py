@@ -65,7 +65,7 @@ def _json_writer(settings: BaseChassisSettings) -> _Write:
         fields = context.log_fields()
         fields["http.response.status_code"] = context.status
         fields["duration_ms"] = round(context.duration_seconds * 1000, 3)
-        if context.user_id is not None:  # it may be anything
+        if context.user_id is not None:  # a value of any type, set by the owner's code
             fields["user_id"] = redact(context.user_id)
         return to_json(fields)[1:] + b"\n"
 

@@ -42,7 +42,7 @@ class Settings(BaseChassisSettings):
         [], description="Noisy libraries to log at LOG_LEVEL, such as `httpx,sqlalchemy.engine`."
     )
     log_file: Path | None = Field(
-        None, description="File to log to as well as stdout, in the same format without colours; it is rotated."
+        None, description="File for a copy of the log, in the format of stdout without colours; it is rotated."
     )
     log_file_max_bytes: int = Field(50_000_000, gt=0, description="Size at which LOG_FILE is rotated.")
     log_file_backups: int = Field(10, ge=0, description="Number of rotated files to retain.")
@@ -102,10 +102,10 @@ class _Renderer:
             for observe in self._observers:
                 try:
                     observe(entry, cause)
-                except Exception as error:  # to log it would call the observer again
+                except Exception as error:  # logging the error would call the observer again
                     entry["log_observer_error"] = type(error).__name__
             return self._write(entry)
-        except Exception as error:  # nothing that is logged may fail a request
+        except Exception as error:  # a log entry must never fail a request
             return to_json({**entry, "event": "log_entry_failed", "cause": type(error).__name__})
 
 

@@ -41,7 +41,7 @@ class LogSink:
     def write(self, entries: bytes) -> None:
         """Write one or more entries, each with its newline, as a whole.
 
-        A stream that fails (a full disk, a closed pipe) loses them: nothing that is logged may fail a request.
+        If the stream fails (full disk, closed pipe), entries are lost, because logging must never fail a request.
         """
         self._pending.append(entries)
         # Never wait for the lock: garbage collection may run a finalizer that logs while this thread holds it.

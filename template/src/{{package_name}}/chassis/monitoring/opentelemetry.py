@@ -119,7 +119,7 @@ def install(chassis: Chassis) -> None:
     if not settings.sends_traces:
         chassis.health.add(Check("traces", _disabled))
         return
-    with sdk_variables():  # the SDK reads some of them when it is imported
+    with sdk_variables():  # the SDK reads some of its variables when it is imported
         from .opentelemetry_export import Pipeline
         from .opentelemetry_spans import RequestSampler, RequestTracer, new_provider
 
@@ -130,7 +130,7 @@ def install(chassis: Chassis) -> None:
     chassis.health.add(Check("traces", pipeline.probe, details=pipeline.details))
     chassis.lifespans.append(("traces", pipeline.open))
     tracer = RequestTracer(provider, sampler)
-    # The first hook, so that spans contain the calls of the other hooks.
+    # This is the first hook, so that spans contain the calls of the other hooks.
     chassis.request_limiters.insert(0, tracer.begin)
     chassis.operation_observers.append(tracer.record)
     chassis.error_reporters.append(tracer.report)

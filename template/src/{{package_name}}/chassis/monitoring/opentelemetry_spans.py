@@ -163,7 +163,7 @@ class RequestTracer:
         if context.route is not None:
             span.set_attribute("http.route", context.route)
             span.update_name(f"{_method(context)} {context.route}")
-        if context.status:  # it is 0 if the client disconnected before the response
+        if context.status:  # the status is 0 if the client disconnected before the response
             span.set_attribute("http.response.status_code", context.status)
         if context.is_failure:
             _fail(span, _type_of(context.error) if context.error else str(context.status))
@@ -200,7 +200,7 @@ def _parent(context: RequestContext) -> Context:
 
 
 def _attributes(context: RequestContext, headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the attributes of a request that are known before the framework has routed it."""
+    """Return the attributes of a request that are known before the framework has chosen the route."""
     attributes = {
         "http.request.method": context.method,
         "url.path": context.path,

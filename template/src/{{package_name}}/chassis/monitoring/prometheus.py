@@ -35,7 +35,7 @@ class Settings(BaseChassisSettings):
 
 
 class Series(Generic[MetricT]):
-    """The series of a metric. They are cached, because finding one costs twice as much as observing it, and limited."""
+    """The series of a metric: limited, and cached, because finding one costs twice as much as observing it."""
 
     def __init__(self, metric: MetricT) -> None:
         self._labels: Callable[..., MetricT] = metric.labels
@@ -66,7 +66,7 @@ class RequestMetrics:
         name, description = "http_server_request_duration_seconds", "Duration of HTTP requests."
         labels = ("http_request_method", "http_route", "http_response_status_code", "error_type")
         self._requests = Series(Histogram(name, description, labels, buckets=REQUEST_BUCKETS, registry=registry))
-        # Not counted as requests: a connection may last for hours, which would distort the latency of all requests.
+        # WebSockets are counted separately: one may last for hours, which would distort the latency of requests.
         name, description = "websocket_connections_total", "WebSocket connections that have ended."
         self._websockets = Series(Counter(name, description, ("http_route", "error_type"), registry=registry))
 

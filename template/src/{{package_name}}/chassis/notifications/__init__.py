@@ -18,7 +18,7 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from ..settings import BaseChassisSettings, in_production
 
-# The most bytes of a whole message; the shortest type of the databases holds 65,535.
+# The maximum size of a message in bytes. The smallest column type for text among the databases holds 65,535.
 _MAX_BYTES = 60_000
 _MAX_SUBJECT_CHARACTERS = 200
 _FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
@@ -37,7 +37,7 @@ class Settings(BaseChassisSettings):
     )
     notifications_timeout_seconds: float = Field(10.0, gt=0, description="Time limit for one attempt to send.")
     notifications_deadline_seconds: float = Field(
-        20.0, gt=0, description="Time limit for all attempts of a call without a session."
+        20.0, gt=0, description="Time limit for all attempts of a call of `notify` without a session."
     )
     notifications_from: str = Field(
         "", description="Sender of emails, such as `Orders <orders@example.com>`; SMTP_URL requires it."
@@ -85,7 +85,7 @@ class Settings(BaseChassisSettings):
             raise ValueError("smtp+insecure:// is for development without a password; use smtp:// or smtps://")
         if bool(url.username) != bool(url.password):
             raise ValueError("has a user without a password; use the form smtp://user:password@mail.example.com:587")
-        # `notifications_from` is missing here if it is invalid, which is a problem in itself.
+        # If `notifications_from` is invalid, it is missing here, and reported separately.
         if info.data.get("notifications_from") == "":
             raise ValueError("requires a sender; set NOTIFICATIONS_FROM")
         return value

@@ -81,8 +81,8 @@ def _delivery_error(error: Exception) -> DeliveryError:
         return DeliveryError("unavailable", f"the server answered {error.code}")
     if isinstance(
         error, ValueError | aiosmtplib.SMTPNotSupported
-    ):  # an address that needs SMTPUTF8, or a domain that does not exist in ASCII
-        return DeliveryError("rejected", "the address cannot be used with this server")
+    ):  # an address that needs SMTPUTF8, or a domain that cannot be written in ASCII
+        return DeliveryError("rejected", "the mail server does not support this address")
     if isinstance(error, aiosmtplib.SMTPTimeoutError | TimeoutError):
         return DeliveryError("unavailable", "no response in time")
     return DeliveryError("unavailable", "unreachable")

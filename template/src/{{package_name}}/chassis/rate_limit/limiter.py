@@ -132,7 +132,7 @@ def client_ip_key(context: RequestContext, _headers: Mapping[str, str]) -> str:
 
 
 def api_key_or_ip_key(context: RequestContext, headers: Mapping[str, str]) -> str:
-    """Identify a client by its valid credentials, else by its address. An `X-API-Key` that nothing checks is valid."""
+    """Identify a client by its valid credentials, else by its address. An unchecked `X-API-Key` counts as valid."""
     if context.principal is not None:
         key: str | None = f"{context.principal.kind} {context.principal.id}"
     else:

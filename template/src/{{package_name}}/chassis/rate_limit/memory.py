@@ -19,8 +19,7 @@ class Settings(RateLimitSettings):
     rate_limit_max_clients: int = Field(
         100_000,
         gt=0,
-        description="The most clients that one limit counts. If there are more, those with the fewest requests are "
-        "dropped.",
+        description="Maximum number of clients per limit. Above it, those with the fewest requests are dropped.",
     )
 
 
@@ -81,7 +80,7 @@ class SlidingWindow:
 
 
 def _busiest(clients: dict[str, int], limit: int) -> dict[str, int]:
-    """Return at most `limit` clients, without those with the fewest requests: a flood of new clients drops itself."""
+    """Return at most `limit` clients, those with the most requests: new clients do not displace busy ones."""
     least = 1
     while len(clients) > limit:
         clients = {client: sent for client, sent in clients.items() if sent > least}

@@ -1,9 +1,9 @@
 """Limits on connections: their number, the size and duration of a request head, and clients that stop reading.
 
-This is the one file that builds on uvicorn's HTTP protocol class, which is not documented API; the version bound of
-uvicorn in pyproject.toml goes with it. The names it relies on: `HttpToolsProtocol` with `parser`, `scope`, `headers`,
-`url`, `cycle` and its `transport`, `on_response_complete` and `_should_upgrade`. Everything else is asyncio's
-protocol interface and httptools' callbacks.
+This is the one file that builds on uvicorn's HTTP protocol class, which is not documented API. This is why
+pyproject.toml has an upper bound for uvicorn. The names it relies on: `HttpToolsProtocol` with `parser`, `scope`,
+`headers`, `url`, `cycle` and its `transport`, `on_response_complete` and `_should_upgrade`. Everything else is
+asyncio's protocol interface and httptools' callbacks.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 _SWEEP_SECONDS = 0.5
 # More headers than this cost more to handle than their bytes suggest.
 _MAX_HEADERS = 200
-# httptools cannot parse a longer one.
+# httptools cannot parse a longer URL.
 _MAX_URL_BYTES = 65_535
 # The library websockets parses a handshake again, with its own limits: 128 headers, and 8192 bytes per line.
 _MAX_HANDSHAKE_HEADERS = 128
@@ -48,13 +48,13 @@ class ConnectionLimits:
     head_bytes: int
     # How long a connection may take to send complete request headers: from their first byte, or from its own start.
     head_timeout_seconds: float
-    # How many may be open. A further one closes the connection that has been idle longest.
+    # How many connections may be open. A further one closes the connection that has been idle longest.
     connections: int
     # How long a client may stop reading its response.
     read_timeout_seconds: float
     open: dict[LimitedConnection, None] = field(default_factory=dict)
-    # Connections without a request in progress, the longest idle first, and when each must be closed. A kept connection
-    # has no time here until its next byte: uvicorn's keep-alive timer closes it.
+    # Connections without a request in progress, the longest idle first, and when each must be closed. The time of a
+    # kept-alive connection is infinite until its next byte arrives, because uvicorn's own timer closes it.
     idle: dict[LimitedConnection, float] = field(default_factory=dict)
     # Connections whose client does not read its response, and when each must be closed.
     stalled: dict[LimitedConnection, float] = field(default_factory=dict)
@@ -85,7 +85,7 @@ class ConnectionLimits:
         yield Measurement("http.server.connection.max", "Limit of open connections of clients.", self.connections)
 
     def _longest_idle(self) -> LimitedConnection:
-        """Return a connection to close: without a request, waiting for a body, not reading, or the new one at last."""
+        """Return an idle connection, else one that waits for a body, else one that does not read, else the newest."""
         newest = next(reversed(self.idle))
         idle = (one for one in self.idle if one is not newest and not one.transport.get_write_buffer_size())
         reading = (one for one in self.open if one.is_reading_body)
@@ -121,7 +121,7 @@ class _Parser(HttpRequestParser):
     def __init__(self, connection: LimitedConnection) -> None:
         super().__init__(connection)
         self._connection = connection
-        # As uvicorn has it: the response to a whole request is sent whatever follows it.
+        # As in uvicorn, the response to a complete request is sent even if invalid bytes follow the request.
         self.set_dangerous_leniencies(lenient_data_after_close=True)
 
     def feed_data(self, data: Any) -> None:
@@ -147,7 +147,7 @@ class LimitedConnection(HttpToolsProtocol):
         self._body: list[bytes] = []
         self.on_body = self._body.append  # type: ignore[assignment]
         self.parser = _Parser(self)
-        # The head, to be parsed again if it asks for an upgrade that this server ignores.
+        # The head without its `Upgrade` header, to be parsed again if this server ignores the upgrade.
         self.head_without_upgrade: bytes | None = None
         self._is_in_head = False
         self._is_rejected = False
@@ -197,14 +197,14 @@ class LimitedConnection(HttpToolsProtocol):
             self.watch_reading()
 
     def watch_reading(self) -> None:
-        """Give the client its time to read again whenever it has read something."""
+        """Restart the timeout for reading whenever the client has read something."""
         unread_bytes = _unread_bytes(self.transport)
         if self not in self.limits.stalled or unread_bytes < self._unread_bytes:
             self.limits.stalled[self] = time.monotonic() + self.limits.read_timeout_seconds
         self._unread_bytes = unread_bytes
 
     def watch_websocket(self) -> None:
-        """Note whether the client reads; asyncio tells only the protocol that serves the WebSocket."""
+        """Record whether the client reads. asyncio notifies only the protocol that serves the WebSocket."""
         if self.transport.get_write_buffer_size():
             self.limits.stalled.setdefault(self, time.monotonic() + self.limits.read_timeout_seconds)
             return
@@ -312,7 +312,7 @@ class LimitedConnection(HttpToolsProtocol):
 
 
 class _HalfClosed:
-    """A transport of which `close` ends only the sending side, so that the client sees its response.
+    """A transport whose `close` ends only the sending side, so that the client receives its response.
 
     Closing with unread data would reset the connection. If the client continues to send, the head timeout closes it.
     """
@@ -327,11 +327,11 @@ class _HalfClosed:
 def _unread_bytes(transport: asyncio.Transport) -> int:
     """Return how much of what was written the client has not received.
 
-    This includes the kernel's buffer (tcp(7), SIOCOUTQ), which takes more only after megabytes have left it. Without
-    it, a client that reads 100 KB/s would seem to pause.
+    This includes the buffer of the kernel (tcp(7), SIOCOUTQ). The kernel accepts more bytes only after megabytes have
+    left this buffer, so a client that reads 100 KB/s would seem to pause otherwise.
     """
     queued = bytearray(4)
-    with suppress(AttributeError, OSError):  # not every system tells
+    with suppress(AttributeError, OSError):  # not every system supports this
         fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, queued)
     return transport.get_write_buffer_size() + int.from_bytes(queued, sys.byteorder)
 

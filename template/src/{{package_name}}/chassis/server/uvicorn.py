@@ -105,7 +105,7 @@ class DrainingServer(uvicorn.Server):
             self.should_exit = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        # A signal handler may interrupt any code, a write to the log included: it only schedules.
+        # A signal handler may interrupt any code, even a write to the log, so it only schedules the work.
         asyncio.get_running_loop().call_soon_threadsafe(self._on_signal, sig, context=Context())
 
     def _on_signal(self, sig: int) -> None:
@@ -120,7 +120,7 @@ class DrainingServer(uvicorn.Server):
 
 def serve(create_app: Callable[[], Any], _settings: BaseChassisSettings) -> int:
     """Serve until a signal; return the exit code of the process."""
-    for number in (SIGINT, SIGTERM):  # until uvicorn handles signals, and again after it
+    for number in (SIGINT, SIGTERM):  # for signals before uvicorn sets its own handlers, and after it has removed them
         signal(number, lambda *_: os._exit(0))
     chassis = chassis_of(create_app())
     middleware = chassis.asgi
@@ -178,7 +178,7 @@ def uvicorn_config(middleware: ChassisMiddleware) -> uvicorn.Config:
     chassis.server_options.setdefault("ws_max_size", chassis.settings_as(LimitSettings).max_request_body_bytes)
     return uvicorn.Config(
         middleware,
-        # The middleware does these once for every framework, in the service's own form.
+        # Disabled here, because the middleware does the same for every framework, in the service's own form.
         log_config=None,
         access_log=False,
         server_header=False,
@@ -203,7 +203,7 @@ def _is_news(record: logging.LogRecord) -> bool:
     if record.levelno <= logging.INFO and Path(record.pathname).parent.name == "websockets":
         return False
     cause = record.exc_info and record.exc_info[1]
-    is_cause_known = isinstance(cause, (CancelledError, UnicodeDecodeError))  # the latter: a message that is not UTF-8
+    is_cause_known = isinstance(cause, (CancelledError, UnicodeDecodeError))  # a decode error: not UTF-8
     return not (str(record.msg).startswith("ASGI callable returned without completing") or is_cause_known)
 
 

@@ -22,7 +22,7 @@ class CleanHtml(TextType):
     """HTML with only these elements. Their only attributes are `href` and `title` of links.
 
     Args:
-        max_length: The most characters, before and after the cleaning.
+        max_length: The maximum number of characters, before and after the cleaning.
         tags: The allowed elements; the contents of others stay, except those of `script` and `style`.
     """
 

@@ -28,7 +28,7 @@ def _currency(code: str) -> str:
 
 
 def _plain(amount: Decimal) -> Decimal:
-    """Return the same amount without an exponent: `0E+999999` and `1E+5` have few digits, but not as columns."""
+    """Return the amount without an exponent: `1E+5` and `0E+999999` are short as text, but long in a column."""
     return amount + 0 if amount else Decimal(0)
 
 

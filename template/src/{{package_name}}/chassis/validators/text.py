@@ -16,7 +16,7 @@ _MAX_EMAIL_CHARACTERS = 254  # RFC 5321, 4.5.3.1.3
 _IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 # Characters that reorder the text around them, so that a reader sees another text than a program does.
 _REORDERING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-# Normalization sorts a run of these, in a time that grows with its square (UAX 15, "Stream-Safe Text Format").
+# Normalization sorts a run of combining characters in quadratic time (UAX 15, "Stream-Safe Text Format").
 _MAX_COMBINING = 30
 # Categories of characters that are invisible alone, and letters that are blank.
 _INVISIBLE = frozenset({"Cc", "Cf", "Me", "Mn", "Zl", "Zp", "Zs"})
@@ -93,8 +93,8 @@ class CleanText(TextType):
     rejected.
 
     Args:
-        max_length: The most characters of the result.
-        min_length: The fewest characters of the result. Unless it is 0, one of them must be visible.
+        max_length: The maximum number of characters of the result.
+        min_length: The minimum number of characters of the result. Unless it is 0, one of them must be visible.
         multiline: Whether line breaks and tabs are allowed; line breaks become `\\n`.
     """
 
@@ -103,7 +103,7 @@ class CleanText(TextType):
     multiline: bool = False
 
     def check(self, value: str) -> str:
-        # Composing characters makes a text shorter, to a third at most.
+        # Normalization composes characters, which makes a text at most three times shorter.
         if len(value) > 3 * self.max_length:
             raise self._too_long()
         if _has_long_combining_run(value):
@@ -152,7 +152,7 @@ def _is_visible(character: str) -> bool:
 class SqlIdentifier(TextType):
     """A name from a closed set, such as a column to sort by, that may become part of a statement.
 
-    `Annotated[str, SqlIdentifier("title", "created_at")]`. No other text can be the value, so that it needs no quotes.
+    `Annotated[str, SqlIdentifier("title", "created_at")]`. No other text is accepted, so the value needs no quotes.
 
     Raises:
         ValueError: A name of the set has other characters than `a-z0-9_`.

@@ -14,7 +14,7 @@ from ..app import Message, Send
 from ..errors import PreconditionFailedError
 
 _ETAG = re.compile(r'(?:W/)?"[^"]*"')
-# A 304 has no body, and so none of its headers.
+# A 304 has no body, so the headers that describe a body are left out.
 _BODY_HEADERS = frozenset({b"content-length", b"content-type"})
 
 
@@ -24,10 +24,10 @@ def etag_of(model: BaseModel) -> str:
 
 
 def require_match(if_match: str | None, model: BaseModel) -> None:
-    """Check that a model is as the client read it. Without the header `If-Match`, there is nothing to check.
+    """Check that a model is unchanged since the client read it, if the request has the header `If-Match`.
 
     Raises:
-        PreconditionFailedError: It has changed since.
+        PreconditionFailedError: The model has changed.
     """
     if if_match is not None and not {"*", etag_of(model)} & set(_listed(if_match)):
         raise PreconditionFailedError

@@ -1,8 +1,8 @@
 """The FastAPI adapter: installs a chassis in a FastAPI application, with problem responses and the API documents.
 
 FastAPI's route contexts (`effective_route_context`, `effective_route_contexts`, and `starlette_route` in them) are not
-documented API: only this file uses them, because a nested router's route does not know its whole path otherwise. The
-version bound of fastapi in pyproject.toml goes with it.
+documented API: only this file uses them, because a nested router's route does not know its whole path otherwise. This
+is why pyproject.toml has an upper bound for fastapi.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ class _RouteTable:
         return next((getattr(r, "endpoint", None) for r in self._routes() if r.matches(scope)[0] is Match.FULL), None)
 
     def template(self, scope: Scope) -> str | None:
-        """Return the whole template of the route that serves a scope, once the framework has routed it."""
+        """Return the whole template of the route that serves a scope, after the framework has chosen the route."""
         scope = scope.get(_GET_SCOPE, scope)
         # FastAPI does not store the prefixes of outer routers in the route.
         if included := scope.get("fastapi", {}).get("effective_route_context"):

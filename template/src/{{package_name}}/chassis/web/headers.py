@@ -30,7 +30,7 @@ HEADERS = {
     # The XSS filter of old browsers was itself a vulnerability; 0 disables it.
     "x-xss-protection": "0",
 }
-# Two years: the minimum that browsers' preload lists accept (https://hstspreload.org).
+# Two years, more than the year that the preload lists of browsers require (https://hstspreload.org).
 HTTPS_HEADERS = {"strict-transport-security": "max-age=63072000; includeSubDomains"}
 
 _NEVER_ADDED = frozenset({b"content-length", b"content-type"})

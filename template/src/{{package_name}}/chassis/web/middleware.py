@@ -42,7 +42,7 @@ class ChassisMiddleware:
     Args:
         app: The application.
         chassis: The chassis with its features installed.
-        route_of: Returns the template of the route that serves a scope, once the application has routed it.
+        route_of: Returns the template of the route that serves a scope, after the application has chosen the route.
         app_lifespan: The application's own lifespan, opened last and closed first; it may yield the requests' state.
     """
 
@@ -74,7 +74,7 @@ class ChassisMiddleware:
 
     @cached_property
     def _response_headers(self) -> ResponseHeaders:
-        """Encoded with the first response, when `main.py` has added all its headers."""
+        """The headers of every response, encoded with the first response, after `main.py` has added its own headers."""
         return ResponseHeaders(self.chassis)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

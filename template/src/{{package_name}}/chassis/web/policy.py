@@ -23,9 +23,9 @@ HEAD_TOO_LARGE = "chassis.head_too_large"
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 _LARGE_BODY_BYTES = 100_000_000
 _VARY = (b"vary", b"Origin")
-# A request with two of these is ambiguous: a proxy and the service may each read a different one.
+# A request that repeats one of these headers is ambiguous: a proxy and the service may each read a different value.
 _REJECTED_IF_REPEATED = frozenset({b"host", b"content-length", b"transfer-encoding", b"content-type"})
-# If an id or a credential is repeated, none counts: the service creates an id, and authentication finds no credential.
+# If an id or a credential is repeated, no value is used: the service creates an id, and finds no credential.
 _DROPPED_IF_REPEATED = frozenset(
     {b"authorization", b"x-api-key", b"x-request-id", b"x-correlation-id", b"traceparent", b"origin"}
 )
@@ -66,15 +66,14 @@ class CorsSettings(BaseChassisSettings):
     """CORS"""
 
     cors_allowed_origins: CommaSeparated = Field(
-        [],
-        description="Origins whose pages may call the service, such as `https://app.example.com`; none by default.",
+        [], description="Origins whose pages may call the service, such as `https://app.example.com`; none by default."
     )
     cors_allow_credentials: bool = Field(False, description="Let browsers send cookies and credentials.")
     cors_allowed_headers: CommaSeparated = Field(
         ["authorization", "content-type", "x-request-id"],
         description="Request headers that pages may set.",
     )
-    cors_max_age_seconds: int = Field(600, ge=0, description="How long browsers may cache the permission.")
+    cors_max_age_seconds: int = Field(600, ge=0, description="How long browsers may cache preflight responses.")
 
     @field_validator("cors_allowed_origins")
     @classmethod
@@ -194,7 +193,8 @@ class RequestPolicy:
     def begin(self, scope: Scope) -> Request:
         """Return a request with its context, its headers, and its rejection if it must not reach the application.
 
-        The scope is changed for the application: repeated headers are resolved, and it has the client behind proxies.
+        The scope is changed: repeated headers are resolved, and `client` is the address of the client behind the
+        proxies.
         """
         raw = dict(scope["headers"])
         is_ambiguous = False
@@ -205,7 +205,7 @@ class RequestPolicy:
         if HEAD_TOO_LARGE in scope:
             rejection = errors.HeadersTooLargeError()
         elif is_ambiguous:
-            rejection = errors.BadRequestError("A header that may occur once is repeated.")
+            rejection = errors.BadRequestError("A header that may occur only once is repeated.")
         else:
             rejection = self._reject(scope["method"], raw)
         cors_headers = self._cors.headers(raw.get(b"origin")) if self._cors else []

@@ -14,8 +14,8 @@ from ..formats import to_json, utc_now
 
 MEDIA_TYPE = "application/problem+json"
 
-# A response lists at most this many field errors and gives the number of the others; texts are cut. With both, the size
-# of an error response does not depend on that of the request.
+# A response lists at most this many field errors and gives the number of the others; texts are cut. Because of both
+# limits, the size of an error response does not depend on that of the request.
 _MAX_FIELD_ERRORS = 50
 _MAX_FIELD_CHARACTERS = 300
 _MAX_DETAIL_CHARACTERS = 2000

@@ -18,7 +18,7 @@ from .timeouts import TimeoutHandle
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL_CHARACTER = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
-# Frameworks parse and validate a body in one go. Between two larger ones the event loop serves other requests.
+# Frameworks parse and validate a body without a pause. Between two large bodies, other requests are served.
 _LARGE_BODY_BYTES = 65_536
 # A health probe takes about five turns of the event loop, from its connection to its response.
 _TURNS = 10
@@ -74,9 +74,9 @@ class ResponseWriter:
         await self._send({"type": "http.response.body", "body": body})
 
     async def send_error(self, error: BaseException) -> None:
-        """Send the response to an exception, unless one has begun: the server then cuts the connection."""
+        """Send the response to an exception. If a response has begun, the server cuts the connection instead."""
         if error is self.context.error and self.context.status:
-            return  # the framework's adapter has logged and answered it
+            return  # the framework's adapter has logged the error and sent the response
         response = problem_response(self._chassis, error)
         if not self.context.status:
             await self.send_response(response)

@@ -86,8 +86,8 @@ class _Job:
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self.body = b""
-        self.stream: asyncio.Queue[bytes | None] | None = None  # its parts, then None
-        # Removed when it is raised: its traceback refers to this job, and the cycle would retain memory.
+        self.stream: asyncio.Queue[bytes | None] | None = None  # the parts of the stream, then None
+        # An error is removed when it is raised: its traceback refers to this job, and the cycle would retain memory.
         self.errors: list[Exception] = []
 
     # -- on the event loop ---------------------------------------------------------------------------------------------
@@ -131,7 +131,7 @@ class _Job:
                 self._stream(iter(body))
             if not self.status:
                 raise RuntimeError("the WSGI application did not call start_response")
-            self.is_complete = True  # whatever fails from now on leaves the response
+            self.is_complete = True  # an error from now on does not change the response
             report(self)
         finally:
             # Called when the response is complete (PEP 3333). Flask runs the functions of `call_on_close` here.
@@ -169,7 +169,7 @@ class ThreadPool:
         self._clock = clock
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._started = 0
-        # The rest but `_finished` belongs to the event loop.
+        # Only the event loop uses the following attributes, except `_finished`.
         self._outstanding: dict[_Job, None] = {}
         self._finished: deque[_Job] = deque()
         self._is_waking = False

@@ -1,6 +1,6 @@
 """The deadline of a request: its response must begin within `REQUEST_TIMEOUT_SECONDS`.
 
-One timer watches all requests, because a timer for each of them, as `asyncio.timeout` has it, would cost more than all
+One timer watches all requests, because a timer for each request, as with `asyncio.timeout`, would cost more than all
 other limits together.
 """
 
@@ -24,7 +24,7 @@ class Settings(BaseChassisSettings):
     """Timeouts"""
 
     request_timeout_seconds: float = Field(
-        30.0, gt=0, description="Time until the response must begin, including receiving the body; then 504 or 408."
+        30.0, gt=0, description="Time limit to receive the body and begin a response; then the client gets 504 or 408."
     )
     response_idle_timeout_seconds: float = Field(
         30.0, gt=0, description="How long a client may pause reading a response; then its connection is closed."

@@ -14,7 +14,7 @@ class Settings(BaseChassisSettings):
         1000, gt=0, description="How many WebSockets one process serves; a further handshake gets 503."
     )
     websocket_max_message_bytes: int = Field(
-        65_536, gt=0, description="Maximum size of a message from a client; a larger one closes the connection, 1009."
+        65_536, gt=0, description="Maximum size of a message of a client; larger ones close the connection with 1009."
     )
     websocket_max_messages_per_second: int = Field(
         20, gt=0, description="How many messages one client may send; further ones close its connection with 1008."

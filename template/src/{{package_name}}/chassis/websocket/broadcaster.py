@@ -68,7 +68,7 @@ class Broadcaster:
         """Accept a WebSocket and add it to rooms: `async with broadcaster.join(websocket, "news") as connection:`.
 
         The connection is closed at the end of the block. If the client is too slow or has disconnected, or if its
-        credentials expire, the block is interrupted wherever it waits, and the code after it runs.
+        credentials expire, the block is interrupted at its current `await`, and the code after the block runs.
 
         Args:
             websocket: The WebSocket, before `accept`.
@@ -111,7 +111,7 @@ class Broadcaster:
             message: A text, bytes, or anything that JSON can hold.
 
         Raises:
-            TypeError: The message is neither of these.
+            TypeError: The message is none of these.
             ValidationError: The name of the room contains a lone surrogate.
         """
         _check_room(room)
@@ -303,7 +303,7 @@ def to_frame(message: Any) -> Message:
     """Return the ASGI message for a text, bytes, or anything that JSON can hold.
 
     Raises:
-        TypeError: The message is neither of these.
+        TypeError: The message is none of these.
         UnicodeEncodeError: The text contains a lone surrogate.
     """
     if isinstance(message, bytes):

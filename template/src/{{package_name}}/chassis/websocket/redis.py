@@ -26,7 +26,7 @@ from .broadcaster import Broadcaster
 log = structlog.get_logger(__name__)
 
 _MAX_BACKOFF_SECONDS = 2.0
-# How long the start waits for the subscription. Without Redis, the service starts without it.
+# How long the start waits for the subscription. If Redis is unavailable, the service starts without a subscription.
 _START_SECONDS = 1.0
 
 

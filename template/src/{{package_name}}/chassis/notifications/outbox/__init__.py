@@ -31,12 +31,12 @@ class Settings(BaseChassisSettings):
     """Outbox of notifications"""
 
     notifications_give_up_seconds: float = Field(
-        86_400.0, gt=0, description="How long a message with a session is retried."
+        86_400.0, gt=0, description="How long a message in the outbox is retried."
     )
     notifications_retention_days: float = Field(
         7.0,
         gt=0,
-        description="How long finished messages stay in the table; for this time their keys are not used again.",
+        description="How long finished messages stay in the table, so that no message with their key is sent again.",
     )
 
 
@@ -110,7 +110,7 @@ def _decoded(row: OutboxMessage, now: datetime) -> Message | None:
     """Return the message of a row, or mark the row as failed."""
     try:
         return Message(**orjson.loads(row.message))
-    except (ValueError, TypeError, AttributeError):  # of a release with other fields or rules
+    except (ValueError, TypeError, AttributeError):  # stored by a release with other fields or rules
         log.error("notification_failed", channel=row.channel, error="unreadable", attempts=row.attempts, id=row.id)
         row.due_at, row.finished_at, row.error, row.message, row.claim = None, now, "unreadable", "", None
         return None

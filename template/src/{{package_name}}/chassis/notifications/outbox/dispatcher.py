@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 # How often the table is read without a commit of this process, for messages of a replica that has crashed.
 POLL_SECONDS = 5.0
 _CLEAN_UP_INTERVAL = timedelta(hours=1)
-# How long to wait if the database is unavailable when a message was sent.
+# How long to wait before the result of a message is stored again, if the database was unavailable.
 STORE_RETRY_SECONDS = 1.0
 
 
@@ -59,7 +59,7 @@ class Dispatcher:
         self._clock = clock
         self._give_up = timedelta(seconds=settings.notifications_give_up_seconds)
         self._retention = timedelta(days=settings.notifications_retention_days)
-        # Longer than an attempt takes, so that only a crash lets a lease end.
+        # The lease is longer than an attempt, so it only ends after a crash.
         self._lease = timedelta(seconds=2 * timeout_seconds + 30)
         self._stop_seconds = timeout_seconds + 1
         self._stopping = False
@@ -147,7 +147,7 @@ class Dispatcher:
         while claimed:
             # While the circuit is open, one message at a time: if it is the trial call, the others need its result.
             number = len(claimed) if self.notifier.is_closed(name) else 1
-            # If the result of one cannot be stored, the others must still be waited for.
+            # If the result of one message cannot be stored, the others must still be completed.
             results += await asyncio.gather(
                 *(self._send(name, one) for one in claimed[:number]), return_exceptions=True
             )
