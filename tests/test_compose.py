@@ -77,7 +77,7 @@ def https(production: Machine, path: str) -> tuple[int, dict[str, str]]:
 def test_deployment_and_rollback_under_load_lose_no_request(production: Machine) -> None:
     """The new release serves, the old one can come back, and each deployment has a line in the log."""
     (before,) = production.serving()
-    with load(production.local) as outcome:
+    with load(production.service, production.local) as outcome:
         production.must("deploy", "2.0.0")
         assert production.serving() == ["2.0.0"]
         production.must("rollback")
@@ -95,7 +95,7 @@ def test_migration_that_fails_leaves_the_old_release_serving(production: Machine
     migration = versions / "fails.py"
     migration.write_text(MIGRATION.format(last=last), encoding="utf-8")
     try:
-        with load(production.local) as outcome:
+        with load(production.service, production.local) as outcome:
             done = production.deploy("deploy", "3.0.0")
     finally:
         migration.unlink()
@@ -110,7 +110,7 @@ def test_release_that_does_not_become_ready_is_removed(production: Machine, pack
     assert INSTALL in text
     main.write_text(text.replace(INSTALL, NEVER_READY), encoding="utf-8")
     try:
-        with load(production.local) as outcome:
+        with load(production.service, production.local) as outcome:
             done = production.deploy("deploy", "4.0.0", READY_SECONDS="15")
     finally:
         main.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The behaviour of one client in the load test of `make load`. https://docs.locust.io describes how to write more."""
+"""The clients in the load test of `make load`. https://docs.locust.io describes how to write more."""
 
 from uuid import uuid4
 
@@ -6,7 +6,7 @@ from locust import HttpUser, between, task
 
 
 class Client(HttpUser):
-    """Lists notes with nine of ten requests, and creates a note with the tenth."""
+    """Lists notes with nine of ten requests, and creates a note with the tenth. It keeps its connection."""
 
     wait_time = between(0.1, 0.5)
 
@@ -18,3 +18,10 @@ class Client(HttpUser):
     @task(1)
     def create_note(self) -> None:
         self.client.post("/api/v1/notes", json={"title": f"Load test {uuid4()}"})
+
+
+class NewConnections(Client):
+    """Sends the same requests, and opens a connection for each of them."""
+
+    def on_start(self) -> None:
+        self.client.headers["Connection"] = "close"

@@ -1,19 +1,33 @@
-"""Load on a service while it is deployed: clients that keep their connection, and clients that open one per request."""
+"""Load on a service while it is deployed: the smoke profile of its `make load`."""
 
 import json
-import threading
-import time
-import uuid
+import os
+import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPException
+from pathlib import Path
 
-NOTES = "/api/v1/notes"
-CLIENTS = 4
-PAUSE_SECONDS = 0.1
-# A request without a response after this time is lost.
-LOST_SECONDS = 90
+from containers.engine import wait_for
+from live import STOP_SECONDS, environment
+
+# What an owner would add to a scenario to record each request: a line with its duration in milliseconds and its error.
+RECORDER = '''
+
+import json
+from pathlib import Path
+
+from locust import events
+
+_record = Path({path!r}).open("a", buffering=1)
+
+
+@events.request.add_listener
+def write(request_type, name, response_time, exception, **_):
+    error = exception and f"{{request_type}} {{name}}: {{exception!r}}"
+    _record.write(json.dumps([response_time, error]) + "\\n")
+'''
 
 
 @dataclass
@@ -25,55 +39,33 @@ class Outcome:
     longest_seconds: float = 0.0
 
 
-class Client(threading.Thread):
-    """Sends GET and POST in turn. An even number keeps its connection, an odd one opens a new one for each request."""
-
-    def __init__(self, port: int, number: int, stop: threading.Event, outcome: Outcome) -> None:
-        super().__init__(daemon=True)
-        self._connection = HTTPConnection("127.0.0.1", port, timeout=LOST_SECONDS)
-        self._keeps = number % 2 == 0
-        self._stop_now = stop
-        self._outcome = outcome
-        self.responses = 0
-
-    def run(self) -> None:
-        while not self._stop_now.wait(PAUSE_SECONDS):
-            method = "GET" if self.responses % 2 else "POST"
-            began = time.monotonic()
-            try:
-                status = self._ask(method)
-            except (OSError, HTTPException) as error:
-                status, reason = 0, repr(error)
-                self._connection.close()
-            else:
-                reason = f"status {status}"
-            if status not in (200, 201):
-                self._outcome.lost.append(f"{method} after {time.monotonic() - began:.1f} s: {reason}")
-            self.responses += 1
-            self._outcome.requests += 1
-            self._outcome.longest_seconds = max(self._outcome.longest_seconds, time.monotonic() - began)
-
-    def _ask(self, method: str) -> int:
-        if not self._keeps:
-            self._connection.close()
-        note = json.dumps({"title": uuid.uuid4().hex, "body": "Stow it low."})
-        body, path = (note, NOTES) if method == "POST" else (None, f"{NOTES}?limit=1")
-        self._connection.request(method, path, body, {"Content-Type": "application/json"})
-        response = self._connection.getresponse()
-        response.read()
-        return response.status
-
-
 @contextmanager
-def load(port: int) -> Iterator[Outcome]:
-    """Send requests to a port of this machine during the block."""
-    outcome, stop = Outcome(), threading.Event()
-    clients = [Client(port, number, stop, outcome) for number in range(CLIENTS)]
-    for client in clients:
-        client.start()
+def load(service: Path, port: int) -> Iterator[Outcome]:
+    """Send requests to a port of this machine during the block. The outcome is complete after the block."""
+    outcome, record, scenario = Outcome(), service.parent / "requests.jsonl", service / "load/scenario.py"
+    record.write_text("", encoding="utf-8")
+    unchanged = scenario.read_text(encoding="utf-8")
+    scenario.write_text(unchanged + RECORDER.format(path=str(record)), encoding="utf-8")
+    # It runs longer than any block, and is stopped.
+    command = ["make", "load", "PROFILE=smoke", f"URL=http://127.0.0.1:{port}", "RUN_TIME=24h"]
+    process = subprocess.Popen(
+        command,
+        cwd=service,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
     try:
+        wait_for(lambda: process.poll() is not None or record.read_text(encoding="utf-8"))
         yield outcome
     finally:
-        stop.set()
-        for client in clients:
-            client.join()
+        scenario.write_text(unchanged, encoding="utf-8")
+        os.killpg(process.pid, signal.SIGTERM)
+        said, _ = process.communicate(timeout=STOP_SECONDS)
+    requests = [json.loads(line) for line in record.read_text(encoding="utf-8").splitlines()]
+    assert requests, said
+    outcome.requests = len(requests)
+    outcome.lost = [error for _, error in requests if error]
+    outcome.longest_seconds = max(milliseconds for milliseconds, _ in requests) / 1000

@@ -24,11 +24,13 @@ HEAD = f"| stack | {' | '.join(COLUMNS)} |\n|---|{'---:|' * len(COLUMNS)}\n"
 def measure(stack: str, count: int, renderer: Renderer, scratch: Path) -> tuple[str, list[str]]:
     """Deploy a stack many times; return its row, and the requests that were lost."""
     answers = read_yaml(ROOT / "tests" / "answers" / f"{stack}.yml")
-    named = {"service_name": f"shipped-{os.getpid()}", "package_name": "deployed", "deployment": ["compose"]}
-    service = renderer(scratch / stack, {**answers, **named}).path
+    named = {"service_name": f"shipped-{os.getpid()}", "package_name": "deployed"}
+    # `make load` comes with Prometheus.
+    needed = {"deployment": ["compose"], "monitoring": ["prometheus"]}
+    service = renderer(scratch / stack, {**answers, **named, **needed}).path
     with machine(service) as production:
         production.must("deploy", "0")
-        with load(production.local) as outcome:
+        with load(service, production.local) as outcome:
             for number in range(1, count + 1):
                 production.must("deploy", str(number))
         log = (service / "deploy/compose/deployments.log").read_text(encoding="utf-8")
