@@ -13,7 +13,7 @@ from containers.engine import wait_for
 from live import STOP_SECONDS, environment
 
 # What an owner would add to a scenario to record each request: a line with its duration in milliseconds and its error.
-RECORDER = '''
+RECORDER = """
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ _record = Path({path!r}).open("a", buffering=1)
 def write(request_type, name, response_time, exception, **_):
     error = exception and f"{{request_type}} {{name}}: {{exception!r}}"
     _record.write(json.dumps([response_time, error]) + "\\n")
-'''
+"""
 
 
 @dataclass
