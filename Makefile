@@ -19,7 +19,7 @@ export npm_config_fetch_retries ?= 5
 unexport PYTHONDONTWRITEBYTECODE PYTHONUNBUFFERED
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick aws faults upgrades lint format docs bench chaos alerts cluster deployments dashboards versions canary render where clean
+.PHONY: help setup demo test suite test-quick aws faults upgrades lint format docs bench chaos alerts cluster deployments dashboards versions canary render where clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -44,7 +44,9 @@ setup: .venv/.ready ## install the tools of this repository
 demo: setup ## render the default service, install, start, call and stop it
 	@$(BIN)/python scripts/demo.py
 
-test: setup lint ## run the suite, except `make aws`, `make chaos`, `make faults` and `make upgrades`
+test: lint suite ## run the linters and the suite, except `make aws`, `make chaos`, `make faults` and `make upgrades`
+
+suite: setup
 	@$(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder -m "not aws and not chaos and not faults and not upgrades"
 
 test-quick: setup ## run what needs no installation, no container and no old release
@@ -56,7 +58,7 @@ aws: setup ## create, change and destroy the environment on AWS in a simulator; 
 faults: setup ## apply each mutation of the contract in a service, and check that its test fails
 	@$(BIN)/python -m pytest -q -n auto -m faults
 
-upgrades: setup ## take further services of 0.2.3 through `make upgrade`
+upgrades: setup ## update the other examples, and take further services of 0.2.3 through `make upgrade`
 	@$(BIN)/python -m pytest -q -n auto -m upgrades
 
 lint: setup ## check the code of this repository, and the chassis in place

@@ -17,7 +17,7 @@ STACKS = (*WHOLE, *sorted({path.stem for path in (ROOT / "tests/answers").glob("
 # Tests of the database that are not named after one.
 OF_DATABASE = ("database", "outbox", "pool")
 # Tests that depend on no choice.
-INDEPENDENT = ("backup_archive", "backup_schedule", "deploy_check", "prometheus_rules")
+INDEPENDENT = ("backup_archive", "backup_schedule", "data_files", "deploy_check", "prometheus_rules", "settings")
 # Commands that run beside the service. They import neither a framework nor the code that waits as its handlers do.
 BACKUPS = ("backup", "disaster_recovery")
 # Tests of what the features that authenticate have in common.

@@ -189,7 +189,7 @@ def test_readme_command_renders_a_service(template: Path, tmp_path: Path) -> Non
 def test_readme_and_contributing_name_the_excluded_tests(page: str) -> None:
     """The documents name the commands of the tests that `make test` excludes, and the servers that tests need."""
     makefile, text = ((ROOT / name).read_text(encoding="utf-8") for name in ("Makefile", page))
-    recipe = re.search(r"^test:.*\n(.*)", makefile, re.MULTILINE)
+    recipe = re.search(r"^suite:.*\n(.*)", makefile, re.MULTILINE)
     assert recipe
     left_out = re.findall(r"not (\w+)", recipe[1])
     assert len(left_out) == 4

@@ -37,6 +37,8 @@ STACKS = {path.stem: read_yaml(path) for path in sorted((ROOT / "tests/answers")
 # Both frameworks, a server and a file, every target, both pipelines, everything and nothing.
 DIVERSE = {*WHOLE, "fastapi-postgresql-redis", "flask-postgresql", "flask-none-bare"}
 CHASSIS = "template/src/{{package_name}}/chassis"
+# One example with each framework, a server and a file. `make upgrades` updates all others.
+UPDATED_EXAMPLES = ("insurance", "prices")
 
 
 @pytest.fixture(scope="session")
@@ -506,7 +508,13 @@ def offered(releases: Releases, version: str, answers: Answers) -> dict[str, Any
 
 @pytest.mark.stacks
 @pytest.mark.xdist_group("examples")
-@pytest.mark.parametrize("name", example_services.EXAMPLES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in UPDATED_EXAMPLES else pytest.param(name, marks=pytest.mark.upgrades)
+        for name in example_services.EXAMPLES
+    ],
+)
 def test_an_example_passes_its_tests_after_every_update(
     name: str, releases: Releases, installed: Path, tmp_path: Path
 ) -> None:
