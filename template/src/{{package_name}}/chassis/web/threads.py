@@ -334,7 +334,7 @@ class WSGIBridge:
             self._pool.stop()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = await _whole_body(scope, receive)
+        body = await _whole_body(receive)
         environ = scope[ENVIRON] = _environ(scope, body)
         job = self._pool.submit(self._app, environ)
         try:
@@ -372,7 +372,7 @@ async def _abandon_after_disconnection(job: _Job, receive: Receive) -> None:
     job.abandon()
 
 
-async def _whole_body(scope: Scope, receive: Receive) -> bytes:
+async def _whole_body(receive: Receive) -> bytes:
     """Return the request body, which the middleware keeps under its limit.
 
     Raises:
