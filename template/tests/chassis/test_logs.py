@@ -94,22 +94,28 @@ def test_route_of_a_request_is_the_whole_template(start: Start, logs: Logs, path
 
 
 @pytest.mark.parametrize(
-    ("path", "status"),
-    [("/api/things/7", 200), ("/nowhere", 404), ("/api/here/crash", 500), ("/crash-in-middleware", 500)],
+    ("path", "status", "code"),
+    [
+        ("/api/things/7", 200, None),
+        ("/nowhere", 404, "NOT_FOUND"),
+        ("/api/here/crash", 500, "INTERNAL"),
+        ("/crash-in-middleware", 500, "INTERNAL"),
+    ],
 )
-def test_request_has_one_access_log_entry(start: Start, logs: Logs, path: str, status: int) -> None:
-    """The entry has the status and the duration, however the request ended."""
+def test_request_has_one_access_log_entry(start: Start, logs: Logs, path: str, status: int, code: str | None) -> None:
+    """The entry has the status, the `error_code` and the duration, however the request ended."""
     start({"crash": lambda: 1 // 0}).get(path)
     (entry,) = logs("request_finished")
     assert entry.keys() >= ALWAYS | IN_A_REQUEST
-    assert entry["http.response.status_code"] == status
+    assert (entry["http.response.status_code"], entry.get("error_code")) == (status, code)
     assert 0 < entry["duration_ms"] < 60_000
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", entry["timestamp"])
 
 
 def test_request_rejected_before_the_framework_has_its_access_log_entry(start: Start, logs: Logs) -> None:
     start().get("/", headers={"host": "evil.example"})
-    assert [entry["http.response.status_code"] for entry in logs("request_finished")] == [400]
+    (entry,) = logs("request_finished")
+    assert (entry["http.response.status_code"], entry["error_code"]) == (400, "BAD_REQUEST")
 
 
 def test_query_string_is_not_logged(start: Start, logs: Logs) -> None:
@@ -407,6 +413,7 @@ def test_console_format_is_coloured_text(start: Start, capsys: pytest.CaptureFix
     assert "\x1b[" in written
     assert "order_placed" in written
     assert "request_finished" in written
+    assert "error_code=NOT_FOUND" in written
     assert "hunter2" not in written
     assert not any(line.startswith("{") for line in written.splitlines())
 

@@ -58,8 +58,9 @@ class RequestContext:
     # Why the credentials of the request were not accepted. Only a route that requires them responds with it.
     authentication_error: ServiceError | None = None
     status: int = 0
-    # The exception behind an error response.
+    # The exception behind an error response, and the code in its body.
     error: BaseException | None = None
+    error_code: str | None = None
     # Extra response headers, such as those of a rate limit: lower-case names and values, as ASGI sends them.
     headers: list[tuple[bytes, bytes]] | None = None
     # Health probes are not traffic: the access log, error reporters and observers skip them.
@@ -135,6 +136,8 @@ class RequestContext:
         }
         if self.user_id is not None:
             fields["user_id"] = self.user_id
+        if self.error_code is not None:
+            fields["error_code"] = self.error_code
         return fields
 
 

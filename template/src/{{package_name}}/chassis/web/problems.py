@@ -43,6 +43,7 @@ def problem_response(chassis: Chassis, cause: BaseException, error: errors.Servi
     context = request_context.current()
     if context is not None:
         context.error = cause
+        context.error_code = error.error_code if error.status >= 400 else None
     if error.status < 400:  # a redirect, which frameworks also raise
         return RawResponse(error.status, error.headers(), b"")
     error_id = str(uuid4())
