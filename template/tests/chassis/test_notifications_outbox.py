@@ -24,6 +24,7 @@ notifications = module("chassis.notifications")
 outbox = module("chassis.notifications.outbox")
 dispatcher = module("chassis.notifications.outbox.dispatcher")
 errors = module("chassis.errors")
+request_context = module("chassis.request_context")
 Message, Result = notifications.Message, notifications.Result
 
 WANTED = {"logging.config", "DatabaseFeature", "notifications.notifier", "Outbox"}
@@ -113,11 +114,36 @@ def test_message_is_sent_after_the_commit_and_forgotten(
     assert (stored("message"), stored("error"), stored("attempts")) == ([""], [None], [1])
 
 
-def test_message_of_a_unit_of_work_that_failed_is_not_sent(replica: Open, upstream: Upstream) -> None:
+def test_message_of_a_unit_of_work_that_failed_is_not_sent(replica: Open, upstream: Upstream, logs: Logs) -> None:
     sender = replica()
     with pytest.raises(KeyError):
         sender.in_unit_of_work(DEAL, error=KeyError())
-    assert (look(sender), upstream.received, stored("id")) == (0, [], [])
+    assert (look(sender), upstream.received, stored("id"), logs("notification_queued")) == (0, [], [], [])
+
+
+@pytest.mark.parametrize(
+    ("responses", "events"),
+    [([204], ["notification_sent"]), ([503, 400], ["notification_postponed", "notification_failed"])],
+    ids=["sent", "failed"],
+)
+def test_entries_of_a_message_lead_to_the_request_that_queued_it(
+    responses: list[int], events: list[str], replica: Open, upstream: Upstream, clock: Clock, logs: Logs
+) -> None:
+    """The entry of the commit has the ids of the request and of the message, and all others the id of the message."""
+    sender = replica(started=False)
+    token = request_context.bind(request_context.new_context("POST", "/deals", request_id=b"rid-1"))
+    try:
+        sender.in_unit_of_work(DEAL)
+    finally:
+        request_context.reset(token)
+    (queued,) = logs("notification_queued")
+    assert (queued["request_id"], queued["channel"]) == ("rid-1", "discord")
+    for code, event in zip(responses, events, strict=True):
+        upstream.respond(status(code))
+        assert look(sender) == 1
+        clock.advance(seconds=LONG_SECONDS)
+        (entry,) = logs(event)
+        assert entry["delivery_id"] == queued["delivery_id"] == stored("id")[0]
 
 
 def test_message_survives_a_crash_after_the_commit(replica: Open, upstream: Upstream) -> None:
@@ -293,7 +319,7 @@ def test_unreadable_message_fails_and_does_not_stop_the_channel(
     assert look(sender) == 0
     assert (len(upstream.received), unfinished()) == (1, 0)
     assert sorted(stored("error"), key=str) == [None, "unreadable"]
-    assert len(logs("notification_failed")) == 1
+    assert [entry["delivery_id"] in stored("id") for entry in logs("notification_failed")] == [True]
 
 
 def test_failure_to_store_one_result_waits_for_the_others(replica: Open, monkeypatch: pytest.MonkeyPatch) -> None:

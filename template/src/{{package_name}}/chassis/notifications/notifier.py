@@ -201,7 +201,7 @@ class Notifier:
                 pause_seconds = pause_before_retry(attempt, error)
                 is_late = self._lifecycle.draining or time.monotonic() + pause_seconds >= deadline
                 if error.kind != "unavailable" or is_late:
-                    return self.failed(name, error, attempt)
+                    return self.failed(name, error, attempt, delivery_id)
                 await self._sleep(pause_seconds)
             raise AssertionError("there is always another attempt")
         finally:
@@ -217,9 +217,9 @@ class Notifier:
         """Return whether the circuit of a channel is closed."""
         return self._checks[name].breaker.state == "closed"
 
-    def failed(self, name: str, error: DeliveryError, attempts: int) -> Result:
+    def failed(self, name: str, error: DeliveryError, attempts: int, delivery_id: str) -> Result:
         """Log and count a message that will not be sent, and return its result."""
-        log.error("notification_failed", channel=name, error=error.error, attempts=attempts)
+        log.error("notification_failed", channel=name, error=error.error, attempts=attempts, delivery_id=delivery_id)
         _MESSAGES.add(channel=name, result="failed")
         return Result("failed", error.error, attempts)
 

@@ -111,7 +111,9 @@ def _decoded(row: OutboxMessage, now: datetime) -> Message | None:
     try:
         return Message(**orjson.loads(row.message))
     except (ValueError, TypeError, AttributeError):  # stored by a release with other fields or rules
-        log.error("notification_failed", channel=row.channel, error="unreadable", attempts=row.attempts, id=row.id)
+        log.error(
+            "notification_failed", channel=row.channel, error="unreadable", attempts=row.attempts, delivery_id=row.id
+        )
         row.due_at, row.finished_at, row.error, row.message, row.claim = None, now, "unreadable", "", None
         return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -73,6 +73,7 @@ class Dispatcher:
         If another transaction stores the same key at the same time, the later commit fails as a conflict.
         """
         results: dict[str, Result] = {}
+        queued: dict[str, str] = {}
         now = self._clock()
         for name in names:
             row_id = delivery_id_of(name, key)
@@ -82,11 +83,18 @@ class Dispatcher:
             row = OutboxMessage(id=row_id, channel=name, message=message.encode().decode(), attempts=0)
             row.created_at, row.due_at = now, whole_seconds(now)
             session.add(row)
+            queued[name] = row_id
             results[name] = Result("queued")
-        if any(result.status == "queued" for result in results.values()):
+        if queued:
             session.flush()
-            self._after_commit(session, self.wake)
+            self._after_commit(session, partial(self._queued, queued))
         return results
+
+    def _queued(self, delivery_ids: Mapping[str, str]) -> None:
+        """Log the ids of the messages with those of the request, because the other entries have no request."""
+        for name, delivery_id in delivery_ids.items():
+            log.info("notification_queued", channel=name, delivery_id=delivery_id)
+        self.wake()
 
     def wake(self) -> None:
         """Make the channels read the table now. Any thread may call this."""
@@ -163,10 +171,16 @@ class Dispatcher:
         if error is None:
             await self._store(partial(finish, claimed=claimed, now=now, error=None))
         elif error.kind == "rejected" or now - claimed.created_at >= self._give_up:
-            self.notifier.failed(name, error, claimed.attempts)
+            self.notifier.failed(name, error, claimed.attempts, claimed.id)
             await self._store(partial(finish, claimed=claimed, now=now, error=error.error))
         else:
-            log.warning("notification_postponed", channel=name, error=error.error, attempts=claimed.attempts)
+            log.warning(
+                "notification_postponed",
+                channel=name,
+                error=error.error,
+                attempts=claimed.attempts,
+                delivery_id=claimed.id,
+            )
             due_at = now + timedelta(seconds=pause_before_retry(claimed.attempts, error))
             await self._store(partial(postpone, claimed=claimed, due_at=due_at, error=error.error))
 
