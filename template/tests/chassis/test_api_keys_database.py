@@ -28,7 +28,7 @@ def created(capsys: Captured, name: str = "coffee-app", scopes: str = "notes:rea
     """Create a key and return it."""
     capsys.readouterr()
     assert cli.main(program(), ["api-keys", "create", name, "--scopes", scopes]) == 0
-    return capsys.readouterr().out.splitlines()[0]
+    return capsys.readouterr().out.removesuffix("\n")
 
 
 class Clock:

@@ -21,8 +21,16 @@ Captured = pytest.CaptureFixture[str]
 def created(capsys: Captured, *arguments: str) -> tuple[str, str]:
     """Create a key; return it and the new value of `API_KEYS`."""
     assert cli.main(program(), ["api-keys", "create", *arguments]) == 0
-    key, _, _, setting = capsys.readouterr().out.splitlines()
-    return key, setting.removeprefix("API_KEYS=")
+    said = capsys.readouterr()
+    return said.out.removesuffix("\n"), said.err.splitlines()[-1].removeprefix("API_KEYS=")
+
+
+def test_create_prints_the_key_alone_on_standard_output(capsys: Captured) -> None:
+    """A script can use `KEY=$(...)`. The person who runs it still sees the expiry and what to do."""
+    assert cli.main(program(), ["api-keys", "create", "coffee-app"]) == 0
+    said = capsys.readouterr()
+    assert re.fullmatch(r"[\w-]+\n", said.out)
+    assert re.fullmatch(r"This key is shown only once\. .+\n.+\nAPI_KEYS=coffee-app/.+\n", said.err)
 
 
 def test_created_key_is_accepted_once_it_is_configured(

@@ -77,9 +77,10 @@ def _create(store: KeyStore, program: Program, options: argparse.Namespace) -> i
     # A key is valid until the end of its last day in UTC.
     expires_at = datetime.combine(now.date() + timedelta(days=options.expires_days + 1), time.min, UTC)
     said = store.add(ApiKey(digest_of(key), options.name, options.scopes, expires_at, now))
-    print(f"{key}\nThis key is shown only once. It expires on {expires_at:%Y-%m-%d}.")
+    print(key)
+    print(f"This key is shown only once. It expires on {expires_at:%Y-%m-%d}.", file=sys.stderr)
     if said:
-        print(said)
+        print(said, file=sys.stderr)
     return 0
 
 
