@@ -8,7 +8,9 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+import orjson
 import pytest
+from pydantic import TypeAdapter
 
 from ..package import module
 from .conftest import Logs, Start
@@ -74,9 +76,14 @@ def test_raised_error_has_the_status_and_headers_of_the_table(
     assert headers.items() <= response.headers.items()
 
 
-def test_lone_surrogate_that_cannot_be_encoded_is_invalid_input(start: Start, logs: Logs) -> None:
-    """JSON can contain a lone surrogate, which UTF-8 cannot encode."""
-    response = start({"encode": lambda: "a\ud800b".encode()}).get("/api/here/encode")
+@pytest.mark.parametrize(
+    "encode", [str.encode, orjson.dumps, TypeAdapter(Any).dump_json], ids=["str", "orjson", "pydantic"]
+)
+def test_lone_surrogate_that_cannot_be_encoded_is_invalid_input(
+    start: Start, logs: Logs, encode: Callable[[Any], bytes]
+) -> None:
+    """JSON can contain a lone surrogate, which UTF-8 cannot encode. Each library has its own exception for it."""
+    response = start({"encode": lambda: encode("a\ud800b")}).get("/api/here/encode")
     assert_is_problem(response, 422, "VALIDATION_FAILED")
     assert logs("request_failed") == []
 

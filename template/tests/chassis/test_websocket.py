@@ -59,6 +59,12 @@ async def chat(websocket: WebSocket, room: str, chassis: GetChassis, expires_at:
                     connection.join(other)
                 case ["odd", _, "join"]:
                     connection.join("\ud800")
+                case ["odd", _, "text"]:
+                    await rooms.send(room, "\ud800")
+                case ["odd", _, "json"]:
+                    await connection.send({"text": "\ud800"})
+                case ["odd", _, "raw"]:
+                    await websocket.send_json({"text": "\ud800"})
                 case ["odd", _, _]:
                     await rooms.send("\ud800", message)
                 case ["leave", _, other]:
@@ -311,6 +317,16 @@ def test_room_whose_name_is_not_valid_unicode_is_rejected(service: Service, mess
         assert closed(client)[0] == 1008
     with pytest.raises(errors.ValidationError, match="lone surrogate"):
         service.send("\ud800", "hello")
+
+
+@pytest.mark.parametrize("message", ["odd text", "odd json", "odd raw"])
+def test_message_that_is_not_valid_unicode_closes_the_connection_with_1008(service: Service, message: str) -> None:
+    """A client can send a lone surrogate as JSON, and the handler sends it to others. It is invalid input."""
+    with service.open("/rooms/a") as client, service.open("/rooms/a") as other:
+        client.send(message)
+        assert closed(client)[0] == 1008
+        service.send("a", "hello")
+        assert other.recv(PATIENCE_SECONDS) == "hello"
 
 
 @pytest.mark.parametrize(("message", "code"), [("close", 4000), ("crash", 1011), ("forbidden", 1008)])

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, cast
 import stamina
 import structlog
 from pydantic import BaseModel
+from pydantic_core import PydanticSerializationError
 from stamina.instrumentation import set_on_retry_hooks
 
 from . import errors
@@ -142,7 +143,8 @@ class Chassis:
             error = translate(cause)
             if error is not None:
                 return error
-        if isinstance(cause, UnicodeEncodeError) and cause.reason == "surrogates not allowed":
+        encoding_errors = (UnicodeEncodeError, TypeError, PydanticSerializationError)  # orjson raises TypeError
+        if type(cause) in encoding_errors and str(cause).endswith("surrogates not allowed"):
             # JSON can contain a lone surrogate, which UTF-8 cannot encode.
             return errors.ValidationError("A text has a character that cannot be encoded.")
         return errors.InternalError()

@@ -303,7 +303,7 @@ def to_frame(message: Any) -> Message:
     """Return the ASGI message for a text, bytes, or anything that JSON can hold.
 
     Raises:
-        TypeError: The message is none of these.
+        TypeError: The message is none of these, or a text in it contains a lone surrogate.
         UnicodeEncodeError: The text contains a lone surrogate.
     """
     if isinstance(message, bytes):
