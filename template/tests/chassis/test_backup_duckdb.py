@@ -154,6 +154,21 @@ def test_request_to_a_service_that_hangs_times_out(
     assert "the service did not respond within 0.3 s" in capsys.readouterr().err
 
 
+def test_request_while_too_many_wait_fails_with_a_sentence(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket(socket.AF_UNIX) as listener, ExitStack() as clients:
+        listener.bind(SOCKET)
+        listener.listen(1)
+        with suppress(OSError):
+            while True:
+                client = clients.enter_context(socket.socket(socket.AF_UNIX))
+                client.setblocking(False)
+                client.connect(SOCKET)
+        assert cli.main(program(), ["backup"]) == 1
+    assert capsys.readouterr().err == (
+        "The backup failed: too many backup commands wait for the service; try again later\n"
+    )
+
+
 def test_silent_client_does_not_block_backups(migrated: None, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service_socket, "_TIMEOUT_SECONDS", 0.5)
     start()

@@ -38,7 +38,7 @@ def request_backup(settings: Settings) -> BackupResult | None:
     """Ask the running service for a backup. Returns None if no service listens.
 
     Raises:
-        BackupError: The service could not make one, stopped, or did not respond in time.
+        BackupError: The service could not make one, stopped, or did not respond in time, or too many others wait.
     """
     path, timeout_seconds = _path(settings), settings.backup_timeout_seconds
     with socket.socket(socket.AF_UNIX) as connection:
@@ -53,6 +53,8 @@ def request_backup(settings: Settings) -> BackupResult | None:
             return None
         except (ConnectionResetError, BrokenPipeError):
             line = b""  # the service closed its socket while this connection waited there
+        except BlockingIOError:
+            raise BackupError("too many backup commands wait for the service; try again later") from None
         except TimeoutError:
             raise BackupError(f"the service did not respond within {timeout_seconds:g} s; look at its log") from None
     if not line:
