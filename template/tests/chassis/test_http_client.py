@@ -134,6 +134,23 @@ def test_relative_base_url_is_rejected_when_the_client_is_added() -> None:
         clients.add_http_client(build(), "prices", "prices.example.com")
 
 
+def test_response_that_a_hook_rejects_fails_the_call_before_it_is_read(connect: Connect, upstream: Upstream) -> None:
+    """`docs/http-client.md` limits the size of responses in this way."""
+
+    async def reject_large(response: httpx.Response) -> None:
+        if int(response.headers.get("content-length", 0)) > 1000:
+            raise httpx.RequestError("the response is too large", request=response.request)
+
+    caller = connect(options={"event_hooks": {"response": [reject_large]}})
+    upstream.respond(status(200, b"x", content_length="1000000000"))
+    with pytest.raises(errors.UnavailableError) as raised:
+        caller.get("/")
+    assert str(raised.value.__cause__) == "the response is too large"
+    assert len(upstream.received) == 1
+    upstream.respond(status(200, b"small"))
+    assert caller.get("/").content == b"small"
+
+
 # -- ids ---------------------------------------------------------------------------------------------------------------
 
 
