@@ -45,20 +45,21 @@ def environment(**extra: str) -> dict[str, str]:
     return kept | {"PATH": os.pathsep.join(places)} | extra
 
 
+def start_group(
+    *command: str, cwd: Path, variables: Mapping[str, str], stderr: int = subprocess.STDOUT
+) -> "subprocess.Popen[str]":
+    """Start a command in a separate process group, so that a signal reaches all that it starts."""
+    return subprocess.Popen(
+        command, cwd=cwd, env=variables, stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=True
+    )
+
+
 def run(*command: str, cwd: Path, **extra: str) -> str:
     """Run a command in a service and return its output; a failure shows all of it.
 
     A command that does not end is killed with all that it started. TimeoutExpired names it.
     """
-    with subprocess.Popen(
-        command,
-        cwd=cwd,
-        env=environment(**extra),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
+    with start_group(*command, cwd=cwd, variables=environment(**extra), stderr=subprocess.PIPE) as process:
         try:
             output, errors = process.communicate(timeout=COMMAND_SECONDS)
         except BaseException:

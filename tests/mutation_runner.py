@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from xml.etree import ElementTree
 
-from live import environment
+from live import environment, start_group
 from questions import ROOT
 
 CHASSIS = ROOT / "template" / "src" / "{{package_name}}" / "chassis"
@@ -197,10 +197,7 @@ def run_tests(service: Path, tests: Sequence[str]) -> Outcome:
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"--junitxml={report}"]
     variables = environment(PYTHONPATH="src", PYTEST_DISABLE_PLUGIN_AUTOLOAD="1", TMPDIR=str(service / "scratch"))
     (service / "scratch").mkdir(exist_ok=True)
-    process = subprocess.Popen(
-        [*command, *(f"tests/chassis/{test}" for test in tests)],
-        cwd=service, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-    )  # fmt: skip
+    process = start_group(*command, *(f"tests/chassis/{test}" for test in tests), cwd=service, variables=variables)
     try:
         output, _ = process.communicate(timeout=TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired:

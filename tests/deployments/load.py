@@ -3,14 +3,13 @@
 import json
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from containers.engine import wait_for
-from live import STOP_SECONDS, environment
+from live import STOP_SECONDS, environment, start_group
 
 # What an owner would add to a scenario to record each request: a line with its duration in milliseconds and its error.
 RECORDER = """
@@ -47,22 +46,15 @@ def load(service: Path, port: int) -> Iterator[Outcome]:
     unchanged = scenario.read_text(encoding="utf-8")
     scenario.write_text(unchanged + RECORDER.format(path=str(record)), encoding="utf-8")
     # It runs longer than any block, and is stopped.
-    command = ["make", "load", "PROFILE=smoke", f"URL=http://127.0.0.1:{port}", "RUN_TIME=24h"]
-    process = subprocess.Popen(
-        command,
-        cwd=service,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    command = ("make", "load", "PROFILE=smoke", f"URL=http://127.0.0.1:{port}", "RUN_TIME=24h")
+    process = start_group(*command, cwd=service, variables=environment())
     try:
         wait_for(lambda: process.poll() is not None or record.read_text(encoding="utf-8"))
         yield outcome
     finally:
         scenario.write_text(unchanged, encoding="utf-8")
-        os.killpg(process.pid, signal.SIGTERM)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
         said, _ = process.communicate(timeout=STOP_SECONDS)
     requests = [json.loads(line) for line in record.read_text(encoding="utf-8").splitlines()]
     assert requests, said
