@@ -485,7 +485,7 @@ def test_a_property_based_client_finds_no_fault(
     (tmp_path / "schemathesis.toml").write_text(
         f"[checks]\npositive_data_acceptance.expected-statuses = {accepted}\n", encoding="utf-8"
     )
-    arguments = ["--max-examples", "30", "--seed", "1"]
+    arguments = ["--max-examples", "60", "--seed", "1"]
     # How fast data are made and answers come says something of the machine, and nothing of the service.
     arguments += ["--suppress-health-check", "too_slow", "--request-timeout", str(ANSWER_SECONDS)]
     command = [tool("schemathesis"), "run", str(openapi_document), "--url", live.url, *arguments]
