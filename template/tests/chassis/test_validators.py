@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import unicodedata
 from typing import Annotated, Any
 
 import pytest
@@ -160,6 +162,19 @@ def test_long_run_of_combining_characters_is_rejected_before_it_is_sorted() -> N
     assert codes(kind, "a" + "\u0301\u0316" * 100_000) == {"text_characters"}
     assert validate(kind, "a" + "\u0316" * 30) == "a" + "\u0316" * 30
     assert codes(kind, "a" + "\u0316" * 31) == {"text_characters"}
+
+
+def test_every_control_character_is_rejected() -> None:
+    """Those that reorder text too: embeddings, overrides and isolates."""
+    reordering = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+    forbidden = [
+        character
+        for character in map(chr, range(sys.maxunicode + 1))
+        if unicodedata.category(character) in ("Cc", "Zl", "Zp") or unicodedata.bidirectional(character) in reordering
+    ]
+    marks = "\u061c\u200e\u200f"
+    assert [c for c in (*forbidden, *marks) if codes(TITLE, f"a{c}b") != {"text_characters"}] == []
+    assert validate(BODY, "a\tb\nc") == "a\tb\nc"
 
 
 def test_lone_surrogate_is_rejected() -> None:
