@@ -1,21 +1,23 @@
 """A load generator: keep-alive connections to 127.0.0.1 that request one path, bounded in count and in time.
 
-Run it as a separate process: `python load.py PORT PATH COUNT [HEADERS]`. It exits with 1 if a response is not 200.
-HEADERS is a file with one header per line; the requests use them in turn.
+Run it as a separate process: `python load.py PORT PATH COUNT`. It exits with 1 if a response is not 2xx.
 """
 
+import argparse
 import asyncio
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from typing import cast
+from uuid import uuid4
 
 import uvloop
 
 CONNECTIONS = 16
 SECONDS = 300
+# Each request has another value in this place of its header and of its body.
+UNIQUE = "{unique}"
 
 
 class Connection(asyncio.Protocol):
@@ -35,7 +37,7 @@ class Connection(asyncio.Protocol):
         head, separator, body = self._received.partition(b"\r\n\r\n")
         if not separator or len(body) < _content_length(head):
             return
-        if not head.startswith(b"HTTP/1.1 200"):
+        if not head.startswith(b"HTTP/1.1 2"):
             self._done.set_exception(RuntimeError(head.decode("latin-1")))
             self._transport.close()
             return
@@ -58,10 +60,19 @@ def _content_length(head: bytes) -> int:
     return int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
 
 
-async def load(port: int, path: str, count: int, headers: Sequence[str]) -> None:
-    """Send `count` requests over `CONNECTIONS` connections."""
-    requests = [f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{header}\r\n\r\n".encode() for header in headers]
-    queue = islice(cycle(requests), count)
+def _request(path: str, header: str, body: str) -> bytes:
+    unique = uuid4().hex
+    content = body.replace(UNIQUE, unique).encode()
+    head = f"Host: 127.0.0.1\r\n{header.replace(UNIQUE, unique)}\r\n"
+    if not content:
+        return f"GET {path} HTTP/1.1\r\n{head}\r\n".encode()
+    head += f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n"
+    return f"POST {path} HTTP/1.1\r\n{head}\r\n".encode() + content
+
+
+async def load(port: int, path: str, count: int, headers: Sequence[str], body: str) -> None:
+    """Send `count` requests over `CONNECTIONS` connections, POST if there is a body."""
+    queue = (_request(path, header, body) for header in islice(cycle(headers), count))
     loop = asyncio.get_running_loop()
     ends: list[asyncio.Future[None]] = [loop.create_future() for _ in range(CONNECTIONS)]
     async with asyncio.timeout(SECONDS):
@@ -72,6 +83,12 @@ async def load(port: int, path: str, count: int, headers: Sequence[str]) -> None
 
 
 if __name__ == "__main__":
-    port, path, count, *files = sys.argv[1:]
-    headers = [line for name in files for line in Path(name).read_text().splitlines()]
-    uvloop.run(load(int(port), path, int(count), headers or ["Accept: */*"]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("port", type=int)
+    parser.add_argument("path")
+    parser.add_argument("count", type=int)
+    parser.add_argument("--headers", type=Path, help="a file with one header per line; the requests use them in turn")
+    parser.add_argument("--body", default="", help=f"JSON to send with POST; each request replaces {UNIQUE}")
+    given = parser.parse_args()
+    lines = given.headers.read_text().splitlines() if given.headers else ["Accept: */*"]
+    uvloop.run(load(given.port, given.path, given.count, lines, given.body))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
+import featured
 from authenticated import LABELS
 from load import CONNECTIONS
 from renders import Time
@@ -49,6 +50,16 @@ CPU time of `hello` in a service with the features `rate-limit`, `api-keys` and 
 ratios compare it with the same handler without authentication, in the same process. The service remembers the tokens
 that it has verified.
 """
+USING = """
+## Cost of features
+
+CPU time of requests in a service with the features `idempotency`, `notifications` and `validators`, and SQLite. The
+ratios compare each request with the first of its kind, in the same process. Only `hello` is compared with a second
+service. It has no features. Responses are stored in memory. A repeated request does not run, so it does not reach the
+database. The body has an email address, a phone number, an amount of money, a URL and a title. The unit of work inserts
+a row. The notification is stored in the same unit of work, and its figure includes the later delivery to a webhook on
+the same machine, without TLS.
+"""
 STARTING = """
 ## Cost of a start
 
@@ -71,11 +82,10 @@ MACHINE = """
 ## Not measured
 
 - latency and its tail, throughput, memory
-- TLS, proxies, networks, request bodies
+- TLS, proxies, networks, large request bodies
 - `LOG_FILE`, CORS, trusted proxies
 - databases other than SQLite, and Redis
 - renders other than the default
-- the features `idempotency`, `notifications` and `validators`
 
 [Decision 11](decisions/0011-connection-limits.md#measurement) has a figure for `websocket`.
 """
@@ -84,6 +94,7 @@ MACHINE = """
 def markdown(
     served: Mapping[str, list[Case]],
     credentials: Mapping[str, list[Case]],
+    used: Mapping[str, list[Case]],
     started: Mapping[str, float],
     rendered: list[Time],
     rounds: int,
@@ -103,6 +114,8 @@ def markdown(
             LAYERS,
             AUTHENTICATING,
             "\n" + _credentials_table(credentials),
+            USING,
+            "\n" + _features_table(used),
             STARTING,
             "\n" + _table(("service", "CPU seconds"), [(name, f"{seconds:.2f}") for name, seconds in started.items()]),
             RENDERING.format(files=rendered[0].files),
@@ -136,6 +149,19 @@ def _credentials_table(credentials: Mapping[str, list[Case]]) -> str:
         for case in cases
     ]
     return _table(("request", "of the same without credentials", "CPU microseconds"), rows)
+
+
+def _features_table(used: Mapping[str, list[Case]]) -> str:
+    rows = [
+        (
+            f"{SERVERS[framework]}, {case.request} {featured.LABELS[case.variant]}",
+            f"{case.ratio_to([next(first for first in cases if first.request == case.request)]):.2f}",
+            f"{case.median_us:.0f}",
+        )
+        for framework, cases in used.items()
+        for case in cases
+    ]
+    return _table(("request", "of the first of its kind", "CPU microseconds"), rows)
 
 
 def _label(framework: str, case: Case) -> str:

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 import authenticated
+import featured
 import renders
 import report
 import serving
@@ -25,8 +26,9 @@ MONITORED = {
 }
 MANY = "the features above"
 SERVICES: dict[str, list[str]] = {MANY: serving.FEATURES, "no features": []}
+FEATURED = {"features": featured.FEATURES, "no features": []}
 # The features of the one service of each framework that a quick run renders.
-EVERYTHING = [*serving.FEATURES, "api-keys", "jwt"]
+EVERYTHING = [*serving.FEATURES, "api-keys", "jwt", *featured.FEATURES]
 RENDERS = 7
 
 
@@ -56,7 +58,7 @@ def main() -> None:
             for framework in FRAMEWORKS
             for label, features in list(SERVICES.items())[: 1 if options.quick else None]
         }
-        served, credentials = {}, {}
+        served, credentials, used = {}, {}, {}
         for name in FRAMEWORKS:
             monitored = {
                 variant: service(name, variant, serving.FEATURES, chosen)
@@ -65,10 +67,12 @@ def main() -> None:
             served[name] = serving.measure(name, services[f"{name}, {MANY}"], monitored, rounds, scale)
             private = service(name, "authenticated", authenticated.FEATURES, [])
             credentials[name] = authenticated.measure(name, private, rounds, scale)
+            using, without = (service(name, label, chosen, []) for label, chosen in FEATURED.items())
+            used[name] = featured.measure(name, using, without, rounds, scale)
         started = {
             label: starts.measure(path, few) for label, path in list(services.items())[: 1 if options.quick else None]
         }
-    page = report.markdown(served, credentials, started, renders.measure(few), rounds, load)
+    page = report.markdown(served, credentials, used, started, renders.measure(few), rounds, load)
     print(page)
     if not options.quick:
         report.DOCUMENT.write_text(page)

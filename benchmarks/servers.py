@@ -36,13 +36,13 @@ class Server:
         """Return the body of a response, which must be a 2xx."""
         return self._ask("GET", path)
 
-    def post(self, path: str, body: object) -> bytes:
-        return self._ask("POST", path, json.dumps(body))
+    def post(self, path: str, body: object, headers: Mapping[str, str] | None = None) -> bytes:
+        return self._ask("POST", path, json.dumps(body), {"content-type": "application/json", **(headers or {})})
 
-    def _ask(self, method: str, path: str, body: str | None = None) -> bytes:
+    def _ask(self, method: str, path: str, body: str | None = None, headers: Mapping[str, str] | None = None) -> bytes:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_SECONDS)
         try:
-            connection.request(method, path, body, {"content-type": "application/json"} if body else {})
+            connection.request(method, path, body, headers or {})
             response = connection.getresponse()
             if response.status == 503:
                 raise NotReadyError(f"{method} {path} got 503")

@@ -4,7 +4,7 @@ import random
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +52,8 @@ class Case:
     requests: int
     # One header per line; the requests use them in turn.
     headers: Path | None = None
+    # The JSON that is sent with POST.
+    body: str = ""
     samples_us: list[float] = field(default_factory=list)
 
     @property
@@ -104,13 +106,21 @@ def measure(framework: str, service: Path, monitored: Mapping[str, Path], rounds
     return measured
 
 
-def measure_in_turns(servers: Mapping[str, Server], measured: Sequence[Case], rounds: int) -> None:
-    """Warm up every case, then measure each once per round, in a new random order."""
+def measure_in_turns(
+    servers: Mapping[str, Server],
+    measured: Sequence[Case],
+    rounds: int,
+    settle: Callable[[], None] = lambda: None,
+) -> None:
+    """Warm up every case, then measure each once per round, in a new random order.
+
+    `settle` waits for the work that a server does after its responses, which counts too.
+    """
     for case in measured:
-        _sample(servers[case.variant], case)
+        _sample(servers[case.variant], case, settle)
     for _ in range(rounds):
         for case in random.sample(measured, len(measured)):
-            case.samples_us.append(_sample(servers[case.variant], case))
+            case.samples_us.append(_sample(servers[case.variant], case, settle))
 
 
 def _compare(servers: Mapping[str, Server], measured: Sequence[Case]) -> None:
@@ -123,11 +133,12 @@ def _compare(servers: Mapping[str, Server], measured: Sequence[Case]) -> None:
         raise RuntimeError(f"the variants respond differently to {different}")
 
 
-def _sample(server: Server, case: Case) -> float:
+def _sample(server: Server, case: Case, settle: Callable[[], None]) -> float:
     """Return the CPU time in microseconds that one request costs the server."""
     pids = family(server.pid)
     before = cpu_ns(pids)
-    headers = [str(case.headers)] if case.headers else []
-    command = [sys.executable, str(LOAD), str(server.port), case.path, str(case.requests), *headers]
-    subprocess.run(command, check=True)
+    headers = ["--headers", str(case.headers)] if case.headers else []
+    arguments = [str(server.port), case.path, str(case.requests), "--body", case.body, *headers]
+    subprocess.run([sys.executable, str(LOAD), *arguments], check=True)
+    settle()
     return (cpu_ns(pids) - before) / case.requests / 1000

@@ -17,3 +17,4 @@ def test_benchmark_quick_run_measures_both_frameworks() -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("**one row, rendered service**") == 2
     assert done.stdout.count("with an API key") == 2
+    assert done.stdout.count("with a notification") == 2

@@ -22,7 +22,7 @@ from my_service.chassis.settings import load
 from my_service.main import create_app
 from my_service.notes.models import Note
 from my_service.notes.router import router as notes
-from my_service.notes.schemas import NoteOut
+from my_service.notes.schemas import NoteIn, NoteOut
 from my_service.settings import Settings
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
@@ -98,8 +98,42 @@ def private() -> FastAPI:
     return app
 
 
+def featured() -> FastAPI:
+    """Return the rendered service with routes that use its features, and the same routes without them."""
+    from bodies import Plain, Validated  # the other services lack these features
+    from my_service.chassis.notifications import Message
+    from my_service.chassis.notifications.asyncio import notify
+
+    app = rendered()
+    chassis = chassis_of(app)
+    session = chassis.get(Database).session
+
+    @app.post("/plain")
+    async def plain(body: Plain) -> dict[str, str]:
+        return {"title": body.title}
+
+    @app.post("/validated")
+    async def validated(body: Validated) -> dict[str, str]:
+        return {"title": body.title}
+
+    @app.post("/silent")
+    async def silent(note: NoteIn) -> dict[str, str]:
+        async with session() as unit_of_work:
+            unit_of_work.add(Note(**note.model_dump()))
+        return {"message": "hello"}
+
+    @app.post("/notified")
+    async def notified(note: NoteIn) -> dict[str, str]:
+        async with session() as unit_of_work:
+            unit_of_work.add(Note(**note.model_dump()))
+            await notify(chassis, Message("A new note", note.title), session=unit_of_work)
+        return {"message": "hello"}
+
+    return app
+
+
 # The variants that the function of the rendered service serves.
-RENDERED = {"rendered": rendered, "private": private}
+RENDERED = {"rendered": rendered, "private": private, "featured": featured}
 
 
 def main(variant: str) -> None:

@@ -19,11 +19,12 @@ from my_service.chassis.database import sqlite
 from my_service.chassis.database.sync import Database
 from my_service.chassis.features import serve
 from my_service.chassis.settings import load
+from my_service.chassis.web.flask import read_json
 from my_service.chassis.web.threads import ThreadPool, WSGIBridge
 from my_service.main import create_app
 from my_service.notes.models import Note
 from my_service.notes.router import blueprint as notes
-from my_service.notes.schemas import NoteOut
+from my_service.notes.schemas import NoteIn, NoteOut
 from my_service.settings import Settings
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session, sessionmaker
@@ -76,6 +77,42 @@ def private() -> Flask:
     return app
 
 
+def featured() -> Flask:
+    """Return the rendered service with routes that use its features, and the same routes without them."""
+    from bodies import Plain, Validated  # the other services lack these features
+    from my_service.chassis.notifications import Message
+    from my_service.chassis.notifications.sync import notify
+
+    app = rendered()
+    chassis = chassis_of(app)
+    session = chassis.get(Database).session
+
+    @app.post("/plain")
+    def plain() -> dict[str, str]:
+        return {"title": read_json(Plain).title}
+
+    @app.post("/validated")
+    def validated() -> dict[str, str]:
+        return {"title": read_json(Validated).title}
+
+    @app.post("/silent")
+    def silent() -> dict[str, str]:
+        note = read_json(NoteIn)
+        with session() as unit_of_work:
+            unit_of_work.add(Note(**note.model_dump()))
+        return {"message": "hello"}
+
+    @app.post("/notified")
+    def notified() -> dict[str, str]:
+        note = read_json(NoteIn)
+        with session() as unit_of_work:
+            unit_of_work.add(Note(**note.model_dump()))
+            notify(chassis, Message("A new note", note.title), session=unit_of_work)
+        return {"message": "hello"}
+
+    return app
+
+
 class Gunicorn(BaseApplication):
     """gunicorn with one worker process and a thread pool."""
 
@@ -100,7 +137,7 @@ class Gunicorn(BaseApplication):
 
 
 # The variants that the function of the rendered service serves.
-RENDERED = {"rendered": rendered, "private": private}
+RENDERED = {"rendered": rendered, "private": private, "featured": featured}
 
 
 def main(variant: str) -> None:

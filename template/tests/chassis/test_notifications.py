@@ -175,6 +175,29 @@ def test_channel_that_hangs_does_not_delay_the_others(open_sender: Open, upstrea
     assert health(sender, "discord") == ("warning", "no response in time")
 
 
+def test_messages_of_a_channel_use_one_connection(open_sender: Open, upstream: Upstream) -> None:
+    upstream.respond(status(200), status(400), status(204))
+    sender = open_sender(discord_webhook_url=upstream.url)
+    assert [sender.notify(DEAL)["discord"].status for _ in range(3)] == ["sent", "failed", "sent"]
+    assert len({one.connection for one in upstream.received}) == 1
+
+
+def test_body_of_a_response_does_not_change_the_result(
+    open_sender: Open, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The status says that the message was accepted, so another attempt would send it twice."""
+
+    def hang(request: Any) -> None:
+        status(200, b"{", content_length="2")(request)
+        upstream.over.wait(LONG_SECONDS)
+
+    monkeypatch.setattr(module("chassis.notifications.webhooks"), "_BODY_SECONDS", SHORT_SECONDS)
+    upstream.respond(hang, status(200, b"{" * 1_000_000), status(200, b"{", content_length="2", connection="close"))
+    sender = open_sender(discord_webhook_url=upstream.url)
+    assert [sender.notify(DEAL)["discord"] for _ in range(3)] == [Result("sent", attempts=1)] * 3
+    assert len({one.connection for one in upstream.received}) == 3
+
+
 @pytest.mark.skipif(not (CHASSIS / "notifications/sync.py").is_file(), reason="handlers wait without a thread")
 def test_call_that_times_out_is_cancelled(open_sender: Open, upstream: Upstream) -> None:
     """Otherwise the caller may notify again, and the message would be sent twice."""

@@ -39,13 +39,14 @@ class Upstream:
 
 def status(code: int, body: bytes = b"{}", **headers: str) -> Behaviour:
     """Respond with a status; names of headers are written with underscores."""
+    sent = b"" if code == 204 else body
 
     def respond(request: BaseHTTPRequestHandler) -> None:
         request.send_response(code)
-        for name, value in {"content_length": str(len(body)), **headers}.items():
+        for name, value in {"content_length": str(len(sent)), **headers}.items():
             request.send_header(name.replace("_", "-"), value)
         request.end_headers()
-        request.wfile.write(body)
+        request.wfile.write(sent)
 
     return respond
 

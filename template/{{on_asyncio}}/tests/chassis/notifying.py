@@ -43,6 +43,8 @@ def running(chassis: Any, *, started: bool = True) -> Iterator[Sender]:
         if not started:
             yield Sender(chassis, portal)
             portal.call(chassis.get(module("chassis.database.asyncio").Database).engine.dispose)
+            for channel in chassis.get(module("chassis.notifications.notifier").Notifier).channels.values():
+                portal.call(channel.aclose)
             return
         with portal.wrap_async_context_manager(chassis.open_lifespans()):
             yield Sender(chassis, portal)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -11,6 +13,8 @@ from ..instrumentation import Operation, OperationObserver, observed
 from . import DeliveryError, Message
 
 _MAX_RETRY_AFTER_SECONDS = 3600.0
+# How much of a response is read, and for how long. Above that, the next message opens another connection.
+_MAX_BODY_BYTES, _BODY_SECONDS = 100_000, 1.0
 # The limits of the services, in characters.
 _MAX_DISCORD, _MAX_SLACK, _MAX_SMS = 2000, 4000, 1600
 # The webhook or account was deleted, or its secret is wrong.
@@ -42,15 +46,24 @@ class HttpChannel:
             {"http.request.method": "POST", "server.address": self._url.host, "server.port": port},
         )
         try:
-            # The body of the response is not read: it has no known size.
             with observed(operation, self._observers):
                 async with self._client.stream("POST", self._url, **content) as response:
                     operation.attributes["http.response.status_code"] = response.status_code
+                    await _discard_body(response)
         except httpx.TimeoutException:
             raise DeliveryError("unavailable", "no response in time") from None
         except httpx.HTTPError:
             raise DeliveryError("unavailable", "unreachable") from None
         _check(response)
+
+
+async def _discard_body(response: httpx.Response) -> None:
+    """Read the body to its end, so that the next message uses the same connection. The status alone is the result."""
+    with suppress(httpx.HTTPError, TimeoutError):
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for _ in response.aiter_raw():
+                if response.num_bytes_downloaded > _MAX_BODY_BYTES:
+                    return
 
 
 def _check(response: httpx.Response) -> None:

@@ -1,0 +1,78 @@
+"""CPU time per request that uses a feature, compared with the same request without it."""
+
+import json
+import sqlite3
+import time
+from contextlib import ExitStack, closing
+from functools import partial
+from pathlib import Path
+
+from load import UNIQUE
+from servers import PATIENCE_SECONDS, running, sink
+from serving import NOTE, Case, measure_in_turns
+
+# The features of the service that is measured. The first case of each request is what its others are compared with.
+FEATURES = ["idempotency", "notifications", "validators"]
+NOTHING = "nothing"
+LABELS = {
+    NOTHING: "in a service without features",
+    "unused": "in a service with the three features",
+    "keyless": "without a key",
+    "key": "with a new `Idempotency-Key`",
+    "repeated": "repeated with its `Idempotency-Key`",
+    "plain": "with plain types",
+    "validated": "with the types of `validators`",
+    "silent": "without a notification",
+    "notified": "with a notification",
+}
+NOTES = "/api/v1/notes"
+REPEATED = NOTE | {"title": "A repeated row"}
+BODY = {
+    "email": "ann@example.com",
+    "phone": "+4930123456",
+    "price": {"amount": "19.99", "currency": "EUR"},
+    "page": "https://www.example.com/tea?sort=price",
+    "title": "Tea, green, 100 g",
+}
+
+
+def measure(framework: str, service: Path, without: Path, rounds: int, scale: float) -> list[Case]:
+    """Measure every case once per round. `without` is a service without features, which only one case uses."""
+    measured = _cases(service, scale)
+    with ExitStack() as stack:
+        url = stack.enter_context(sink())["OTEL_EXPORTER_OTLP_ENDPOINT"]
+        variables = {"DISCORD_WEBHOOK_URL": f"{url}/webhook"}
+        server = stack.enter_context(running(framework, "featured", service, variables))
+        servers = dict.fromkeys(LABELS, server)
+        servers[NOTHING] = stack.enter_context(running(framework, "rendered", without, {}))
+        (service / "key.headers").write_text(f"Idempotency-Key: {UNIQUE}")
+        (service / "repeated.headers").write_text("Idempotency-Key: repeated")
+        server.post(NOTES, REPEATED, {"Idempotency-Key": "repeated"})
+        measure_in_turns(servers, measured, rounds, partial(_wait_for_outbox, service / "data/service.db"))
+    return measured
+
+
+def _cases(service: Path, scale: float) -> list[Case]:
+    hello, note, few = int(2000 * scale), json.dumps(NOTE | {"title": UNIQUE}), int(400 * scale)
+    body = json.dumps(BODY)
+    return [
+        Case("hello", NOTHING, "/hello", hello),
+        Case("hello", "unused", "/hello", hello),
+        Case("a new note", "keyless", NOTES, few, body=note),
+        Case("a new note", "key", NOTES, few, service / "key.headers", note),
+        Case("a new note", "repeated", NOTES, few, service / "repeated.headers", json.dumps(REPEATED)),
+        Case("a body of five fields", "plain", "/plain", hello, body=body),
+        Case("a body of five fields", "validated", "/validated", hello, body=body),
+        Case("a unit of work", "silent", "/silent", few, body=note),
+        Case("a unit of work", "notified", "/notified", few, body=note),
+    ]
+
+
+def _wait_for_outbox(database: Path) -> None:
+    """Wait until the service has sent all messages."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    with closing(sqlite3.connect(database)) as connection:
+        while connection.execute("SELECT 1 FROM notifications_outbox WHERE finished_at IS NULL LIMIT 1").fetchone():
+            if time.monotonic() > until:
+                raise RuntimeError("the service did not send all notifications")
+            time.sleep(0.01)
