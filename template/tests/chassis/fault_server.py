@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import time
 import warnings
@@ -152,7 +153,7 @@ def create_app() -> Any:
         "crash": crash, "log-everywhere": log_everywhere, "wait": wait, "past-deadline": wait_past_deadline,
         "nap": lambda: time.sleep(0.02), "echo": echo, "endless": stream.endless, "produced": stream.produced,
         "slowly": stream_slowly, "half": stream_and_fail, "exit": stream_and_exit, "leave": leave,
-        "nothing": stream_nothing, "mark": mark,
+        "nothing": stream_nothing, "mark": mark, "frozen": gc.get_freeze_count,
         "wait-in-a-thread": wait_in_a_thread, "ignore-cancellation": ignore_cancellation,  # for FastAPI
     }  # fmt: skip
     own = (UnavailableUntilFile(),) if "FAULTY_DEPENDENCY" in os.environ else ()

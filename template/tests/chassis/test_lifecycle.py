@@ -249,6 +249,11 @@ def test_entries_of_all_origins_have_one_form(running: Process) -> None:
     assert running.stderr == ""
 
 
+def test_garbage_collection_leaves_out_the_objects_of_the_start(running: Process) -> None:
+    # The modules of the service and its libraries alone are more objects than this.
+    assert running.get("/api/here/frozen").json() > 10_000
+
+
 def test_crash_is_logged_once(running: Process) -> None:
     """The server does not write the traceback a second time."""
     assert running.get("/api/here/crash", {"X-Request-ID": "crash-1"}).status_code == 500
