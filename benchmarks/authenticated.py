@@ -1,4 +1,4 @@
-"""CPU time per request with credentials, compared with the same service and the same handler without."""
+"""CPU time per request with credentials, compared with the same service and the same handler without them."""
 
 import json
 import subprocess
@@ -16,18 +16,19 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generat
 from servers import environment, running
 from serving import Case, measure_in_turns
 
-# The features of the service that is measured, and the case that the others are compared with.
 FEATURES = ["rate-limit", "api-keys", "jwt"]
-ANONYMOUS = "anonymous"
+# The two cases that the others are compared with: the first route of the application that is measured, and the last.
+FIRST, LAST = "first", "last"
 LABELS = {
-    ANONYMOUS: "without credentials",
+    FIRST: "without credentials",
+    LAST: "without credentials, on the last route",
     "dependency": "without credentials, and with a dependency of FastAPI that does nothing",
     "key": "with an API key",
     "token": "with an access token, the same in all requests",
     "tokens": "with an access token (RS256) that the service sees for the first time",
 }
 # The paths of the cases without credentials.
-PATHS = {ANONYMOUS: "/hello", "dependency": "/dependent"}
+PATHS = {FIRST: "/hello", LAST: "/last", "dependency": "/dependent"}
 # More than the service remembers, so that it checks the signature of each.
 DISTINCT_TOKENS = 1500
 

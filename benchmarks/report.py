@@ -142,7 +142,7 @@ def _credentials_table(credentials: Mapping[str, list[Case]]) -> str:
     rows = [
         (
             f"{SERVERS[framework]}, {LABELS[case.variant]}",
-            f"{case.ratio_to([cases[0]]):.2f}",
+            f"{case.ratio_to([other for other in cases if other.variant in (FIRST, LAST)]):.2f}",
             f"{case.median_us:.0f}",
         )
         for framework, cases in credentials.items()

@@ -79,7 +79,10 @@ def rendered() -> FastAPI:
 
 
 def private() -> FastAPI:
-    """Return the rendered service with a route that requires a scope, and one with a dependency that does nothing."""
+    """Return the rendered service with a route that requires a scope, and one with a dependency that does nothing.
+
+    FastAPI compares a path with one route after the other, so `/hello` is before these routes, and `/last` after them.
+    """
     from my_service.chassis.authentication.fastapi import require_scope  # the other services lack it
 
     app = rendered()
@@ -93,6 +96,10 @@ def private() -> FastAPI:
 
     @app.get("/private", dependencies=[require_scope("read")])
     async def hello() -> dict[str, str]:
+        return {"message": "hello"}
+
+    @app.get("/last")
+    async def last() -> dict[str, str]:
         return {"message": "hello"}
 
     return app

@@ -64,7 +64,7 @@ def rendered() -> Flask:
 
 
 def private() -> Flask:
-    """Return the rendered service with one more route, which requires a scope."""
+    """Return the rendered service with a route that requires a scope, and one after it that does not."""
     from my_service.chassis.authentication.flask import require_scope  # the other services lack it
 
     app = rendered()
@@ -72,6 +72,10 @@ def private() -> Flask:
     @app.get("/private")
     @require_scope("read")
     def private_hello() -> dict[str, str]:
+        return {"message": "hello"}
+
+    @app.get("/last")
+    def last() -> dict[str, str]:
         return {"message": "hello"}
 
     return app
