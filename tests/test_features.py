@@ -16,10 +16,10 @@ from updating import QUIETLY, conflicts, differences, files, territory, update
 
 # The most lines of Python that chassis/ may have. Decision record 5 has the figures and the aims.
 MOST_LINES: list[tuple[int, dict[str, Any]]] = [
-    (4425, {"framework": "fastapi", "database": "none", "features": [], "monitoring": []}),
-    (5625, {"framework": "fastapi", "features": [], "monitoring": []}),
-    (7625, {"framework": "fastapi", "monitoring": []}),
-    (7950, {"framework": "fastapi"}),
+    (4475, {"framework": "fastapi", "database": "none", "features": [], "monitoring": []}),
+    (5700, {"framework": "fastapi", "features": [], "monitoring": []}),
+    (7675, {"framework": "fastapi", "monitoring": []}),
+    (8025, {"framework": "fastapi"}),
     (4650, {"framework": "flask", "database": "none", "features": [], "monitoring": []}),
     (5850, {"framework": "flask", "features": [], "monitoring": []}),
     (7875, {"framework": "flask", "monitoring": []}),

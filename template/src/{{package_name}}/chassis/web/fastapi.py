@@ -1,20 +1,22 @@
 """The FastAPI adapter: installs a chassis in a FastAPI application, with problem responses and the API documents.
 
 FastAPI's route contexts (`effective_route_context`, `effective_route_contexts`, and `starlette_route` in them) are not
-documented API: only this file uses them, because a nested router's route does not know its whole path otherwise. This
-is why pyproject.toml has an upper bound for fastapi.
+documented API: only this file uses them, because a nested router's route does not know its whole path otherwise. The
+same is true of `app` and `middleware_stack` of a router. This is why pyproject.toml has an upper bound for fastapi.
 """
 
 from __future__ import annotations
 
 import base64
+import copy
 import hashlib
 import re
 from collections.abc import Awaitable, Iterator, Sequence
+from itertools import compress
 from typing import Any
 
 from anyio.to_thread import current_default_thread_limiter
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
@@ -24,7 +26,7 @@ from starlette.routing import Match
 from starlette.websockets import WebSocketDisconnect
 
 from .. import errors
-from ..app import ASGIApp, Chassis, Feature, Receive, RouteTable, Scope, Send, attach, build, chassis_of
+from ..app import ASGIApp, Chassis, Feature, Receive, Scope, Send, attach, build, chassis_of
 from ..instrumentation import Measurement
 from ..settings import BaseChassisSettings, in_production
 from .policy import route_path
@@ -95,6 +97,7 @@ def install(app: FastAPI, settings: BaseChassisSettings, features: Sequence[Feat
     chassis.asgi = WebSocketMiddleware(served, chassis, routes.template, lambda: app.router.lifespan_context(app))
     if app.openapi_url:
         _serve_docs(app)
+    _shortlist_routes(app)
     return chassis
 
 
@@ -110,17 +113,6 @@ def _measure_threads() -> Iterator[Measurement]:
     yield Measurement("server.threads.max", "Threads that run plain functions.", used.total_tokens)
     yield Measurement("server.threads.busy", "Threads that are running a plain function.", used.borrowed_tokens)
     yield Measurement("server.threads.waiting", "Plain functions that wait for a thread.", used.tasks_waiting)
-
-
-def _whole(included: Any) -> Any:
-    """Return the object with the complete path. For a WebSocket, for example, this is a route of Starlette."""
-    return included.starlette_route or included
-
-
-def _template(route: Any) -> str | None:
-    """Return the path of a route without converters, as in OpenAPI: `/notes/{note_id}` for `/notes/{note_id:int}`."""
-    path: str | None = getattr(route, "path", None)
-    return re.sub(r":\w+}", "}", path) if path and ":" in path else path
 
 
 def _respond_with_problems(app: FastAPI, chassis: Chassis, routes: _RouteTable) -> None:
@@ -187,7 +179,7 @@ class _RouteTable:
 
     def prefixes(self) -> Iterator[tuple[str, object]]:
         for route in self._routes():
-            yield getattr(route, "path_format", "").partition("{")[0], getattr(route, "endpoint", None)
+            yield _prefix(route), getattr(route, "endpoint", None)
 
     def resolve(self, method: str, path: str) -> object | None:
         endpoint = self.find("http", method, path)
@@ -212,16 +204,75 @@ class _RouteTable:
         return next((r for r in routes if endpoint is getattr(r, "endpoint", getattr(r, "app", None))), None)
 
     def _routes(self) -> Iterator[Any]:
-        """Yield every route with its whole path, including the prefixes of its routers."""
         for route in self._app.router.routes:
-            included = getattr(route, "effective_route_contexts", None)
-            yield from map(_whole, included()) if included else (route,)
+            yield from _leaves(route)
+
+
+class _Shortlist:
+    """Lets a router try only the routes that can serve a path.
+
+    FastAPI compares the path with the routes one by one, and twice with those of the included router that serves it.
+    Here, a request reaches a copy of the router with only those routes and included routers whose literal text before
+    the first parameter begins the path. There is at most one copy for each such text. Routes that are added to an
+    included router after the first request are not found.
+    """
+
+    def __init__(self, router: APIRouter) -> None:
+        self._router = router
+        self._prefixes: list[tuple[str, ...]] = []
+        self._copies: dict[tuple[bool, ...], APIRouter] = {}
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope["type"] == "lifespan":
+            return self._router.app(scope, receive, send)
+        if len(self._prefixes) != len(self._router.routes):
+            self._prefixes = [tuple(set(map(_prefix, _leaves(route)))) for route in self._router.routes]
+            self._copies.clear()
+        # The router also tries the path with a slash at its end, to redirect.
+        path = f"{route_path(scope)}/"
+        chosen = tuple([path.startswith(prefixes) for prefixes in self._prefixes])
+        router = self._copies.get(chosen) or self._copy(chosen)
+        scope["router"] = self._router  # `url_for` needs all routes
+        return router.app(scope, receive, send)
+
+    def _copy(self, chosen: tuple[bool, ...]) -> APIRouter:
+        router = self._copies[chosen] = copy.copy(self._router)
+        router.routes = list(compress(self._router.routes, chosen))
+        return router
+
+
+def _shortlist_routes(app: FastAPI) -> None:
+    """Put a shortlist in front of the application's router, unless the owner has put something else there."""
+    if app.router.middleware_stack == app.router.app:
+        app.router.middleware_stack = _Shortlist(app.router)
+
+
+def _leaves(route: Any) -> Iterator[Any]:
+    """Yield a route, or each route of an included router, with its whole path."""
+    included = getattr(route, "effective_route_contexts", None)
+    yield from map(_whole, included()) if included else (route,)
+
+
+def _prefix(route: Any) -> str:
+    """Return the path of a route up to its first parameter; nothing for a route without a path, such as a host."""
+    return getattr(route, "path", "").partition("{")[0]
+
+
+def _whole(included: Any) -> Any:
+    """Return the object with the complete path. For a WebSocket, for example, this is a route of Starlette."""
+    return included.starlette_route or included
+
+
+def _template(route: Any) -> str | None:
+    """Return the path of a route without converters, as in OpenAPI: `/notes/{note_id}` for `/notes/{note_id:int}`."""
+    path: str | None = getattr(route, "path", None)
+    return re.sub(r":\w+}", "}", path) if path and ":" in path else path
 
 
 class _HeadAsGet:
     """Makes GET routes serve HEAD requests too (RFC 9110, 9.3.2); the server omits the body."""
 
-    def __init__(self, app: ASGIApp, routes: RouteTable) -> None:
+    def __init__(self, app: ASGIApp, routes: _RouteTable) -> None:
         self._app = app
         self._routes = routes
 
