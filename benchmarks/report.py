@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import featured
-from authenticated import LABELS
+from authenticated import FIRST, LABELS, LAST
 from load import CONNECTIONS
 from renders import Time
 from serving import EXTRAS, FEATURES, MONITORED, REFERENCES, Case, references

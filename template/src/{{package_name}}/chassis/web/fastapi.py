@@ -11,7 +11,7 @@ import base64
 import copy
 import hashlib
 import re
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Coroutine, Iterator, Sequence
 from itertools import compress
 from typing import Any
 
@@ -222,7 +222,7 @@ class _Shortlist:
         self._prefixes: list[tuple[str, ...]] = []
         self._copies: dict[tuple[bool, ...], APIRouter] = {}
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         if scope["type"] == "lifespan":
             return self._router.app(scope, receive, send)
         if len(self._prefixes) != len(self._router.routes):
