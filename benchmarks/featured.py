@@ -21,6 +21,7 @@ LABELS = {
     "key": "with a new `Idempotency-Key`",
     "repeated": "repeated with its `Idempotency-Key`",
     "plain": "with plain types",
+    "keyed": "with plain types and a new `Idempotency-Key`",
     "validated": "with the types of `validators`",
     "silent": "without a notification",
     "notified": "with a notification",
@@ -41,7 +42,8 @@ def measure(framework: str, service: Path, without: Path, rounds: int, scale: fl
     measured = _cases(service, scale)
     with ExitStack() as stack:
         url = stack.enter_context(sink())["OTEL_EXPORTER_OTLP_ENDPOINT"]
-        variables = {"DISCORD_WEBHOOK_URL": f"{url}/webhook"}
+        # No response is dropped before it is repeated.
+        variables = {"DISCORD_WEBHOOK_URL": f"{url}/webhook", "IDEMPOTENCY_MAX_BYTES": "1000000000"}
         server = stack.enter_context(running(framework, "featured", service, variables))
         servers = dict.fromkeys(LABELS, server)
         servers[NOTHING] = stack.enter_context(running(framework, "rendered", without, {}))
@@ -62,6 +64,7 @@ def _cases(service: Path, scale: float) -> list[Case]:
         Case("a new note", "key", NOTES, few, service / "key.headers", note),
         Case("a new note", "repeated", NOTES, few, service / "repeated.headers", json.dumps(REPEATED)),
         Case("a body of five fields", "plain", "/plain", hello, body=body),
+        Case("a body of five fields", "keyed", "/plain", hello, service / "key.headers", body),
         Case("a body of five fields", "validated", "/validated", hello, body=body),
         Case("a unit of work", "silent", "/silent", few, body=note),
         Case("a unit of work", "notified", "/notified", few, body=note),

@@ -53,12 +53,12 @@ that it has verified.
 USING = """
 ## Cost of features
 
-CPU time of requests in a service with the features `idempotency`, `notifications` and `validators`, and SQLite. The
-ratios compare each request with the first of its kind, in the same process. Only `hello` is compared with a second
-service. It has no features. Responses are stored in memory. A repeated request does not run, so it does not reach the
-database. The body has an email address, a phone number, an amount of money, a URL and a title. The unit of work inserts
-a row. The notification is stored in the same unit of work, and its figure includes the later delivery to a webhook on
-the same machine, without TLS.
+CPU time of requests in a service with the features `idempotency`, `notifications` and `validators`, and with SQLite.
+Each request is compared with the first of its kind in the same process. Only `hello` is compared with a second
+service, which has no features. Responses are stored in memory, and a repeated request does not reach its handler. The
+body has an email address, a phone number, an amount of money, a URL and a title. The unit of work inserts one row. A
+notification adds a second row. Its figure contains the delivery after the commit: two more units of work, and a
+request to a webhook on the same machine, without TLS.
 """
 STARTING = """
 ## Cost of a start
