@@ -13,10 +13,11 @@ from serving import NOTE, Case, measure_in_turns
 
 # The features of the service that is measured. The first case of each request is what its others are compared with.
 FEATURES = ["idempotency", "notifications", "validators"]
-NOTHING = "nothing"
 LABELS = {
-    NOTHING: "in a service without features",
+    "nothing": "in a service without features",
+    "nothing again": "in a service without features, second process",
     "unused": "in a service with the three features",
+    "unused again": "in a service with the three features, second process",
     "keyless": "without a key",
     "key": "with a new `Idempotency-Key`",
     "repeated": "repeated with its `Idempotency-Key`",
@@ -26,6 +27,8 @@ LABELS = {
     "silent": "without a notification",
     "notified": "with a notification",
 }
+# The cases that have their own processes, so that the other cases do not influence them.
+IDLE = ["nothing", "nothing again", "unused", "unused again"]
 NOTES = "/api/v1/notes"
 REPEATED = NOTE | {"title": "A repeated row"}
 BODY = {
@@ -38,7 +41,7 @@ BODY = {
 
 
 def measure(framework: str, service: Path, without: Path, rounds: int, scale: float) -> list[Case]:
-    """Measure every case once per round. `without` is a service without features, which only one case uses."""
+    """Measure every case once per round. `without` is a service without features."""
     measured = _cases(service, scale)
     with ExitStack() as stack:
         url = stack.enter_context(sink())["OTEL_EXPORTER_OTLP_ENDPOINT"]
@@ -46,7 +49,9 @@ def measure(framework: str, service: Path, without: Path, rounds: int, scale: fl
         variables = {"DISCORD_WEBHOOK_URL": f"{url}/webhook", "IDEMPOTENCY_MAX_BYTES": "1000000000"}
         server = stack.enter_context(running(framework, "featured", service, variables))
         servers = dict.fromkeys(LABELS, server)
-        servers[NOTHING] = stack.enter_context(running(framework, "rendered", without, {}))
+        for variant in IDLE:
+            rendered = service if variant.startswith("unused") else without
+            servers[variant] = stack.enter_context(running(framework, "rendered", rendered, {}))
         (service / "key.headers").write_text(f"Idempotency-Key: {UNIQUE}")
         (service / "repeated.headers").write_text("Idempotency-Key: repeated")
         server.post(NOTES, REPEATED, {"Idempotency-Key": "repeated"})
@@ -58,8 +63,7 @@ def _cases(service: Path, scale: float) -> list[Case]:
     hello, note, few = int(2000 * scale), json.dumps(NOTE | {"title": UNIQUE}), int(400 * scale)
     body = json.dumps(BODY)
     return [
-        Case("hello", NOTHING, "/hello", hello),
-        Case("hello", "unused", "/hello", hello),
+        *(Case("hello", variant, "/hello", hello) for variant in IDLE),
         Case("a new note", "keyless", NOTES, few, body=note),
         Case("a new note", "key", NOTES, few, service / "key.headers", note),
         Case("a new note", "repeated", NOTES, few, service / "repeated.headers", json.dumps(REPEATED)),

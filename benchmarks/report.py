@@ -54,9 +54,9 @@ USING = """
 ## Cost of features
 
 CPU time of requests in a service with the features `idempotency`, `notifications` and `validators`, and with SQLite.
-Each request is compared with the first of its kind in the same process. Only `hello` is compared with a second
-service, which has no features. Responses are stored in memory, and a repeated request does not reach its handler. The
-body has an email address, a phone number, an amount of money, a URL and a title. The unit of work inserts one row. A
+Each request is compared with the first of its kind in the same process. Only `hello` is compared with other services,
+which have no features. Responses are stored in memory, and a repeated request does not reach its handler. The body has
+an email address, a phone number, an amount of money, a URL and a title. The unit of work inserts one row. A
 notification adds a second row. Its figure contains the delivery after the commit: two more units of work, and a
 request to a webhook on the same machine, without TLS.
 """
@@ -152,15 +152,13 @@ def _credentials_table(credentials: Mapping[str, list[Case]]) -> str:
 
 
 def _features_table(used: Mapping[str, list[Case]]) -> str:
-    rows = [
-        (
-            f"{SERVERS[framework]}, {case.request} {featured.LABELS[case.variant]}",
-            f"{case.ratio_to([next(first for first in cases if first.request == case.request)]):.2f}",
-            f"{case.median_us:.0f}",
-        )
-        for framework, cases in used.items()
-        for case in cases
-    ]
+    rows = []
+    for framework, cases in used.items():
+        for case in cases:
+            first = next(other for other in cases if other.request == case.request)
+            label = f"{SERVERS[framework]}, {case.request} {featured.LABELS[case.variant]}"
+            ratio = case.ratio_to(references(cases, first.path, first.variant))
+            rows.append((label, f"{ratio:.2f}", f"{case.median_us:.0f}"))
     return _table(("request", "of the first of its kind", "CPU microseconds"), rows)
 
 
