@@ -323,6 +323,15 @@ def test_make_format_and_settings_docs_change_nothing_of_a_fresh_render(stack: P
     assert [path for path in written if path.read_bytes() != (stack / path.relative_to(service)).read_bytes()] == []
 
 
+@pytest.mark.only_stacks("fastapi-sqlite")
+def test_make_format_reports_no_fault_that_it_repairs(stack: Path, package: str, tmp_path: Path) -> None:
+    service = copy_of(stack, tmp_path / "copy")
+    (service / ".venv").symlink_to(stack / ".venv")
+    names = ", ".join(f'"{name}"' for name in range(40))
+    (service / f"src/{package}/names.py").write_text(f"import os\n\nNAMES = [{names}]\n", encoding="utf-8")
+    assert run("make", "format", "lint", "--assume-old=.venv/ready", cwd=service) == ""
+
+
 @pytest.mark.only_stacks("fastapi-sqlite", "flask-postgresql")
 def test_make_servers_installs_what_the_tests_start(stack: Path, tmp_path: Path) -> None:
     """It names what it installs, and installs that alone."""
