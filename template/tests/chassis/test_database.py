@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from importlib import import_module
 from pathlib import Path
 from secrets import token_hex
+from shutil import copytree
 from typing import Any, ClassVar
 
 import pytest
@@ -511,6 +512,18 @@ def test_migrate_check_names_the_revisions_and_the_remedy(migrations: Path, caps
     assert "remove_table things" in error
     assert "Table(" not in error, "only names are shown"
     assert "spatial_ref_sys" not in error, "migrations/env.py ignores this table of an extension"
+
+
+def test_migrate_revision_without_differences_says_that_it_is_empty(
+    migrated: None, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A domain that `main.py` does not list would otherwise go unnoticed."""
+    (folder / "migrations").unlink()
+    copytree(ROOT / "migrations", folder / "migrations")
+    assert cli.main(program(), ["migrate", "revision", "more"]) == 0
+    assert "so the revision is empty" in capsys.readouterr().err
+    (written,) = (folder / "migrations/versions").glob("*_more.py")
+    assert "op." not in written.read_text(encoding="utf-8")
 
 
 def test_migrate_with_two_newest_revisions_asks_for_a_merge(

@@ -130,7 +130,13 @@ def _print_revision(config: Config) -> None:
 
 def _revision(command: Any, config: Config, options: argparse.Namespace) -> None:
     _Revisions(config).require_newest()
-    command.revision(config, options.message, autogenerate=True)
+    command.revision(config, options.message, autogenerate=True, process_revision_directives=_warn_if_empty)
+
+
+def _warn_if_empty(_context: Any, _revision: Any, directives: Sequence[Any]) -> None:
+    if directives[0].upgrade_ops.is_empty():
+        hint = "If you expected a change, check that `main.py` lists your domain"
+        print(f"The models and the database do not differ, so the revision is empty. {hint}.", file=sys.stderr)
 
 
 def _check(command: Any, config: Config, _options: argparse.Namespace) -> None:
