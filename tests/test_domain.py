@@ -90,10 +90,10 @@ def test_singular_of_a_plural_follows_its_ending(plural: str, singular: str) -> 
         ("test", "", "NAME=test: this name is reserved"),
         ("secrets", "", "NAME=secrets: this name is reserved"),
         ("pydantic", "model", "NAME=pydantic: this name is reserved"),
-        ("notes", "", "NAME=notes: this name is taken"),
+        ("notes", "", "NAME=notes: this name is taken by src/my_service/notes; use another name."),
         ("chassis", "", "NAME=chassis: this name is taken"),
-        ("settings", "", "NAME=settings: this name is taken"),
-        ("servers", "", "NAME=servers: this name is taken"),
+        ("settings", "", "NAME=settings: this name is taken by src/my_service/settings.py;"),
+        ("servers", "", "NAME=servers: this name is taken by tests/servers;"),
         ("inventory", "", "NAME=inventory: the singular is unclear; add it, as in SINGULAR=item."),
         ("sheep", "sheep", "SINGULAR=sheep: this is also the plural"),
         ("titles", "", "NAME=titles: the code of a domain uses title already"),
@@ -134,6 +134,10 @@ def test_main_without_a_list_of_domains_is_refused(service: Path, refusal: Calla
         (
             'load_domains(\n    __name__,\n    "notes",  # é\n)',
             'load_domains(\n    __name__,\n    "notes",\n    "orders",  # é\n)',
+        ),
+        (
+            "load_domains(\n    __name__,\n    # One line for each domain.\n)",
+            'load_domains(\n    __name__,\n    # One line for each domain.\n    "orders",\n)',
         ),
     ],
 )  # fmt: skip

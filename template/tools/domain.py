@@ -60,8 +60,9 @@ def check_plural(plural: str) -> None:
         RefusedError: The name is invalid, taken or reserved.
     """
     _check_form("NAME", plural)
-    if any((ROOT / path).exists() for path in (PACKAGE / plural, PACKAGE / f"{plural}.py", Path("tests", plural))):
-        raise RefusedError(f"NAME={plural}: this name is taken in {PACKAGE}/ or tests/; use another name.")
+    for path in (PACKAGE / plural, PACKAGE / f"{plural}.py", Path("tests", plural)):
+        if (ROOT / path).exists():
+            raise RefusedError(f"NAME={plural}: this name is taken by {path}; use another name.")
     if plural in ("test", "tests") or (plural != PACKAGE.name and find_spec(plural)):
         raise RefusedError(f"NAME={plural}: this name is reserved, because a Python module has it; use another name.")
     table = f'__tablename__ = "{plural}"'
@@ -124,9 +125,12 @@ def list_in_main(name: str) -> str:
             last = call.args[-1]
             lines = text.splitlines(keepends=True)
             line = lines[last.end_lineno - 1].encode()
-            lines[last.end_lineno - 1] = (
-                line[: last.end_col_offset].decode() + f', "{name}"' + line[last.end_col_offset :].decode()
-            )
+            before, after = line[: last.end_col_offset].decode(), line[last.end_col_offset :].decode()
+            if len(call.args) == 1 and after == ",\n":
+                # The comment about the domains may be all that follows.
+                lines.insert(call.end_lineno - 1, f'    "{name}",\n')
+            else:
+                lines[last.end_lineno - 1] = f'{before}, "{name}"{after}'
             return "".join(lines)
     raise RefusedError(f'{MAIN} has no call of load_domains; add DOMAINS = load_domains(__name__, "notes") to it.')
 
