@@ -47,6 +47,13 @@ def test_readme_of_an_example_is_short_and_complete(name: str) -> None:
     assert f"examples/{name}/README.md" in (ROOT / "docs/examples.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_load_scenario_of_an_example_has_a_reader(name: str) -> None:
+    """The pipeline of the rendered service runs this class in production."""
+    scenario = (FOLDER / name / "service/load/scenario.py").read_text(encoding="utf-8")
+    assert "\nclass Reader(HttpUser):\n" in scenario
+
+
 @pytest.fixture(scope="module", params=[pytest.param(name, marks=MARKS) for name in EXAMPLES])
 def example(
     request: pytest.FixtureRequest, renderer: Renderer, tmp_path_factory: pytest.TempPathFactory

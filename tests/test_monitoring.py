@@ -204,7 +204,7 @@ class Events:
     """Stands in for Locust, whose events call the listeners of tools/load_test.py."""
 
     def __init__(self) -> None:
-        self.request = self.quitting = self
+        self.request = self.quitting = self.init = self.init_command_line_parser = self
 
     def add_listener(self, listener: Callable[..., None]) -> Callable[..., None]:
         return listener
@@ -241,7 +241,8 @@ def test_load_test_in_which_requests_are_rejected_measures_the_others(
             )
     sent = ok + slow + rejected
     environment = SimpleNamespace(
-        stats=SimpleNamespace(total=SimpleNamespace(num_requests=sent, fail_ratio=rejected / sent))
+        stats=SimpleNamespace(total=SimpleNamespace(num_requests=sent, fail_ratio=rejected / sent)),
+        parsed_options=SimpleNamespace(most_per_minute=None),
     )
     tool["evaluate"](environment)
     printed = [re.sub(" +", " ", line.partition(":")[0]) for line in capsys.readouterr().out.splitlines()]

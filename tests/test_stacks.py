@@ -287,7 +287,43 @@ def test_make_load_compares_a_service_with_its_objectives(stack: Path, package: 
     done = targets.make(stack, "load", f"URL={live.url}", "RUN_TIME=3s")
     assert done.returncode == 2
     assert re.match(r"MISSED availability: 0.00 % of|No request was sent", done.stdout), done
-    assert targets.sentence(targets.make(stack, "load", "PROFILE=spike")) == "PROFILE must be smoke, ramp or soak."
+    refused = targets.sentence(targets.make(stack, "load", "PROFILE=spike"))
+    assert refused == "PROFILE must be smoke, ramp, soak or read."
+
+
+@pytest.mark.only_stacks("fastapi-sqlite")
+def test_load_profile_read_writes_nothing_and_stays_below_the_rate_limit(
+    stack: Path, package: str, tmp_path: Path
+) -> None:
+    """Without a pause after each request, the clients would exceed the default limit. The other classes write often."""
+    service = copy_of(stack, tmp_path / "copy")
+    scenario = service / "load/scenario.py"
+    often = scenario.read_text(encoding="utf-8").replace("@task(1)", "@task(1000)")
+    scenario.write_text(often, encoding="utf-8")
+    with serve(stack, package, tmp_path, {"RATE_LIMIT_DEFAULT": "100/minute"}) as live:
+        done = targets.make(service, "load", "PROFILE=read", f"URL={live.url}", "RUN_TIME=10s")
+        with live.client() as client:
+            notes = client.get("/api/v1/notes")
+    assert re.search(r"^met    availability: 100.00 % of \d+ requests succeeded", done.stdout, re.MULTILINE), done
+    assert "429" not in done.stdout
+    assert notes.json()["items"] == []
+    # A busy machine may be too slow for the other objective.
+    assert ("MISSED latency: 95 % of these within" in done.stdout) == bool(done.returncode), done
+
+
+@pytest.mark.only_stacks("fastapi-sqlite")
+def test_load_profile_read_without_a_reader_or_its_tasks_says_so(stack: Path, tmp_path: Path) -> None:
+    """The scenarios of releases before 0.7.0 have no such class. A class without tasks would send nothing."""
+    service = copy_of(stack, tmp_path / "copy")
+    scenario = service / "load/scenario.py"
+    scenario.write_text(scenario.read_text(encoding="utf-8").replace("Reader", "Client"), encoding="utf-8")
+    assert targets.sentence(targets.make(service, "load", "PROFILE=read")) == (
+        "load/scenario.py has no class Reader, which PROFILE=read runs. See docs/monitoring.md."
+    )
+    scenario.write_text("import locust\n\n\nclass Reader(locust.HttpUser):\n    pass\n", encoding="utf-8")
+    assert targets.sentence(targets.make(service, "load", "PROFILE=read")) == (
+        "load/scenario.py: Reader has no task. Decorate a method with @task."
+    )
 
 
 @pytest.mark.only_stacks("flask-postgresql")

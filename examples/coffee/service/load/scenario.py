@@ -5,8 +5,8 @@ import os
 from locust import HttpUser, between, task
 
 
-class Client(HttpUser):
-    """Reads the list of today with most requests, and adds a cup with every tenth."""
+class Reader(HttpUser):
+    """Only reads the list of today."""
 
     wait_time = between(0.1, 0.5)
 
@@ -16,6 +16,10 @@ class Client(HttpUser):
     @task(9)
     def read_today(self) -> None:
         self.client.get("/api/v1/today")
+
+
+class Writer(Reader):
+    """Also adds a cup, with one of ten requests."""
 
     @task(1)
     def drink(self) -> None:

@@ -3,7 +3,7 @@
 from locust import HttpUser, between, task
 
 
-class Client(HttpUser):
+class Reader(HttpUser):
     """Reads policies and claims, and the reserve with every tenth request."""
 
     wait_time = between(0.1, 0.5)

@@ -5,7 +5,7 @@ import os
 from locust import HttpUser, between, task
 
 
-class Client(HttpUser):
+class Reader(HttpUser):
     """Lists the newest prices."""
 
     wait_time = between(0.1, 0.5)

@@ -2,8 +2,22 @@
 
 from locust import HttpUser, between, task
 
+UNKNOWN = 2**53 - 1
 
-class Client(HttpUser):
+
+class Reader(HttpUser):
+    """Requests a plan that does not exist, because production may have none."""
+
+    wait_time = between(0.1, 0.5)
+
+    @task
+    def read_unknown_plan(self) -> None:
+        with self.client.get(f"/api/v1/plans/{UNKNOWN}", name="/api/v1/plans/{plan_id}", catch_response=True) as found:
+            if found.status_code == 404:
+                found.success()
+
+
+class Planner(HttpUser):
     """Creates a plan, and then reads its schedule."""
 
     wait_time = between(0.1, 0.5)
