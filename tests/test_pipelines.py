@@ -226,13 +226,14 @@ def test_github_deploys_to_staging_and_then_the_same_images_to_production(
         f" --certificate-oidc-issuer https://token.actions.githubusercontent.com {IMAGE}" in calls
     )
     assert f"deploy.sh deploy 0.1.0 IMAGE={IMAGE}" in calls
-    assert f"make load URL={site.url}" in calls
+    assert f"make load PROFILE=smoke URL={site.url}" in calls
     assert (machine / "compose.yaml").exists()
     run(github, tools, {**production["with"], "release": outputs["deploy.release"]})
     calls = tools.called()
     assert [call for call in calls if call.startswith("cosign")] == []
     assert f"deploy.sh deploy 0.1.0 IMAGE={IMAGE}" in calls
-    assert site.paths == ["/api/v1/notes"] * 100
+    assert f"make load PROFILE=read URL={site.url}" in calls
+    assert site.paths == []
 
 
 def contexts(site: Site, machine: Path) -> dict[str, Mapping[str, str]]:
@@ -317,9 +318,15 @@ def test_promotion_rolls_back_if_the_release_is_not_ready(promote: Promote, tool
 
 
 def test_promotion_rolls_back_if_an_objective_is_missed(promote: Promote, tools: Tools) -> None:
-    tools.refuse("make load")
+    tools.refuse("make load ")
     assert "make load missed an objective." in promote(LOAD="yes").stdout
     assert deployments(tools) == ["deploy.sh deploy 0.1.0", "deploy.sh rollback"]
+
+
+def test_promotion_whose_load_test_cannot_start_deploys_nothing(promote: Promote, tools: Tools) -> None:
+    tools.refuse("make --silent load-check PROFILE=read")
+    assert promote(LOAD="yes", PROFILE="read").returncode == 1
+    assert deployments(tools) == []
 
 
 def test_promotion_that_cannot_roll_back_says_so(promote: Promote, tools: Tools, site: Site) -> None:
@@ -381,11 +388,20 @@ def test_gitlab_checks_a_push(service: Callable[..., Path], tools: Tools, tool: 
     )
 
 
+@pytest.mark.parametrize(
+    ("monitoring", "profiles"), [([], []), (["prometheus"], ["smoke", "read"])], ids=["requests", "load"]
+)
 def test_gitlab_releases_a_tag_and_deploys_it(
-    service: Callable[..., Path], tools: Tools, tool: Callable[[str], str], site: Site, tmp_path: Path
+    monitoring: list[str],
+    profiles: list[str],
+    service: Callable[..., Path],
+    tools: Tools,
+    tool: Callable[[str], str],
+    site: Site,
+    tmp_path: Path,
 ) -> None:
     """The digest that `publish` passes on is deployed to staging, and to production once a person starts that job."""
-    path, machine = service(ci="gitlab", monitoring=[]), tmp_path / "machine"
+    path, machine = service(ci="gitlab", monitoring=monitoring), tmp_path / "machine"
     machine.mkdir()
     values = {**VALUES, "DEPLOY_URL": site.url, "DEPLOY_FOLDER": str(machine)}
     del values["VERSION"], values["IMAGE"]
@@ -397,13 +413,15 @@ def test_gitlab_releases_a_tag_and_deploys_it(
     assert f"cosign sign --yes --recursive {image}" in calls
     assert f"cosign attest --yes --type slsaprovenance1 --predicate provenance.json {image}" in calls
     assert [call for call in calls if call.startswith("deploy.sh")] == [f"deploy.sh deploy 0.1.0 IMAGE={image}"]
-    assert len(site.paths) == 100
     listed = gitlab(path, tools, tool, "--list-csv", **known)
     assert re.search(r"^compose-production;production;manual;", listed, re.MULTILINE)
     gitlab(path, tools, tool, "compose-production", **known)
-    assert [call for call in tools.called() if call.startswith("deploy.sh")] == [
-        f"deploy.sh deploy 0.1.0 IMAGE={image}"
+    calls += tools.called()
+    assert [call for call in calls if call.startswith("deploy.sh")] == [f"deploy.sh deploy 0.1.0 IMAGE={image}"] * 2
+    assert [call for call in calls if "make load" in call] == [
+        f"make load PROFILE={profile} URL={site.url}" for profile in profiles
     ]
+    assert site.paths == ["/api/v1/notes"] * (0 if profiles else 200)
 
 
 ADVISORY = {

@@ -7,7 +7,7 @@
 # version that serves. These variables describe the release and the checks:
 #   VERSION, IMAGE     its version, and its image with the digest; tools/release.sh prints both, and the images of other stages
 #   DEPLOY_URL         the address of the environment; SMOKE_PATH is the path to request, by default /
-#   LOAD=yes           run `make load` in place of 100 requests
+#   LOAD=yes           run `make load` in place of 100 requests; PROFILE is its profile, by default smoke
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -50,7 +50,7 @@ serves_the_version() {
 
 smoke() {
     if [ "${LOAD:-}" = yes ]; then
-        make load URL="${DEPLOY_URL%/}" || { echo "make load missed an objective."; return 1; }
+        make load PROFILE="${PROFILE:-smoke}" URL="${DEPLOY_URL%/}" || { echo "make load missed an objective."; return 1; }
         return
     fi
     sent=0 failed=0
@@ -63,6 +63,7 @@ smoke() {
     [ $failed -le 1 ]
 }
 
+[ "${LOAD:-}" != yes ] || make --silent load-check PROFILE="${PROFILE:-smoke}"
 connect
 deploy || fail "The deployment of $VERSION to $environment failed. The version that serves: $(running || echo none that is ready)."
 if serves_the_version && smoke; then
