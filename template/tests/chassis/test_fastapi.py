@@ -73,6 +73,17 @@ def test_routes_of_starlette_are_logged_with_their_template(logs: Logs, folder: 
     assert routes == ["/openapi.json", "/docs", "/files", None, "/numbers/{number}", "/openapi.json"]
 
 
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_number_in_a_path_with_too_many_digits_for_python_is_not_found(method: str) -> None:
+    """Python does not convert text with more than 4,300 digits to a number, or 640 if it is configured so."""
+    app = create_app(settings_for_tests(), module("chassis.features").FEATURES, {})
+    for known in ("GET", "DELETE"):
+        app.add_api_route("/numbers/{number:int}", lambda number: number, methods=[known])
+    with open_client(app) as client:
+        assert client.request(method, f"/numbers/{'9' * 640}").status_code == 200
+        assert_is_problem(client.request(method, f"/numbers/{'9' * 5000}"), 404, "NOT_FOUND")
+
+
 def test_plain_route_in_an_included_router_is_logged_with_its_whole_template(logs: Logs) -> None:
     async def plain(_request: Request) -> Response:
         return Response()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+import pytest
 from flask import abort
 from werkzeug.exceptions import Forbidden
 
@@ -34,6 +35,17 @@ def test_before_request_hook_of_flask_that_aborts_is_a_problem() -> None:
     app.before_request(lambda: abort(403))
     with open_client(app) as client:
         assert_is_problem(client.get("/api/things/7"), 403, "PERMISSION_DENIED")
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_number_in_a_path_with_too_many_digits_for_python_is_not_found(method: str) -> None:
+    """Python does not convert text with more than 4,300 digits to a number, or 640 if it is configured so."""
+    app = create_app(settings_for_tests(), FEATURES, {})
+    for known in ("GET", "DELETE"):
+        app.add_url_rule("/numbers/<int:number>", known, lambda number: str(number), methods=[known])
+    with open_client(app) as client:
+        assert client.request(method, f"/numbers/{'9' * 640}").status_code == 200
+        assert_is_problem(client.request(method, f"/numbers/{'9' * 5000}"), 404, "NOT_FOUND")
 
 
 def test_http_exception_in_a_before_request_hook_has_its_status(start: Start, logs: Logs) -> None:

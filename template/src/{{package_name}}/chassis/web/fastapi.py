@@ -20,6 +20,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
+from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.routing import Match
@@ -37,6 +38,15 @@ from .websocket import WebSocketMiddleware
 _GET_SCOPE = "chassis.get"
 _INVALID_PARAMETERS = "Some parameters are invalid."
 _METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
+
+
+class _Integer(IntegerConvertor):
+    """The converter of `{name:int}`. Python may refuse to convert a number with more digits, which would be a 500."""
+
+    regex = "[0-9]{1,640}"
+
+
+register_url_convertor("int", _Integer())
 
 
 class Settings(BaseChassisSettings):

@@ -13,7 +13,7 @@ from flask import Flask, Request, Response, current_app, request
 from pydantic import BaseModel
 from pydantic import ValidationError as PydanticValidationError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
-from werkzeug.routing import RoutingException
+from werkzeug.routing import IntegerConverter, RoutingException
 from werkzeug.wrappers import Response as BaseResponse
 
 from .. import errors
@@ -30,11 +30,18 @@ _listing = threading.Lock()
 Model = TypeVar("Model", bound=BaseModel)
 
 
+class _Integer(IntegerConverter):
+    """The converter of `<int:name>`. Python may refuse to convert a number with more digits."""
+
+    regex = "[0-9]{1,640}"
+
+
 def install(app: Flask, settings: BaseChassisSettings, features: Sequence[Feature]) -> Chassis:
-    """Install the features in an application, and put the middleware around it."""
+    """Install the features in an application, before its routes, and put the middleware around it."""
     chassis = build(settings, features)
     chassis.error_translators.append(_translate)
     chassis.routes = _RouteTable(app)
+    app.url_map.converters["int"] = _Integer
     attach(app, chassis)
     # An exception without a handler goes on to the middleware, which logs and answers it.
     app.config["PROPAGATE_EXCEPTIONS"] = True
