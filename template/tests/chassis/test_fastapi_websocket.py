@@ -79,6 +79,10 @@ async def fail(websocket: WebSocket, way: str) -> None:
         raise HTTPException(401)
     if way == "close":
         await websocket.close(4321, "my reason")
+    if way == "close-long":
+        await websocket.close(4321, "é" * 100)
+    if way == "close-surrogate":
+        await websocket.close(4321, "a\ud800b")
     if way == "header":
         await websocket.accept(headers=[(b"x-bad", b"a\nb")])
         while True:
@@ -326,6 +330,15 @@ def test_handler_that_ends_the_connection_is_not_a_failure(server: Process, way:
     server.finished(way)
     assert of_request(server, "request_failed", way) == []
     assert [entry["error"] for entry in of_request(server, "observed", way)] == [None]
+
+
+@pytest.mark.parametrize(("way", "reason"), [
+    ("close", "my reason"), ("close-long", "é" * 61), ("close-surrogate", "a?b"),
+])  # fmt: skip
+def test_reason_to_close_fits_into_the_close_frame(server: Process, way: str, reason: str) -> None:
+    """The frame has up to 123 bytes of valid UTF-8."""
+    with opened(server, f"/api/sockets/fails/{way}") as connection:
+        assert closed(connection) == (4321, reason)
 
 
 def test_response_of_a_handler_to_a_handshake_is_sent(server: Process) -> None:

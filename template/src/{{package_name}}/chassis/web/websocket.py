@@ -20,6 +20,8 @@ from .response import ResponseWriter, nothing
 
 # Close codes (RFC 6455, 7.4.1).
 _NORMAL, _POLICY_VIOLATION, _INTERNAL_ERROR = 1000, 1008, 1011
+# The maximum size of the reason in a close frame (RFC 6455, 5.5).
+_MAX_REASON_BYTES = 123
 
 
 class WebSocketMiddleware(ChassisMiddleware):
@@ -81,7 +83,7 @@ class _WebSocketWriter(ResponseWriter):
         if self._is_closed or self.context.status != 101:
             return nothing()
         self._is_closed = True
-        return self._send(message)
+        return self._send({**message, "reason": _short(message.get("reason") or "")})
 
     async def send_error(self, error: BaseException) -> None:
         """Send the response to an exception, or close the connection if the handshake was accepted."""
@@ -94,6 +96,11 @@ class _WebSocketWriter(ResponseWriter):
                 problem_response(self._chassis, error)  # logs and reports it
             code = _INTERNAL_ERROR if is_failure else _POLICY_VIOLATION
             await self._close({"type": "websocket.close", "code": code})
+
+
+def _short(reason: str) -> str:
+    """Return a reason that fits into a close frame. Without a frame, the client would see a broken connection."""
+    return reason.encode(errors="replace")[:_MAX_REASON_BYTES].decode(errors="ignore")
 
 
 async def _send_to_server(scope: Scope, send: Send, message: Message) -> None:
