@@ -435,6 +435,16 @@ def test_backup_verify_overwrites_only_a_database_that_is_named_for_it(
     assert content() == before
 
 
+def test_url_to_verify_backups_in_is_checked_with_the_other_settings(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BACKUP_VERIFY_DATABASE_URL", "hunter2")
+    assert cli.main(program(), ["check"]) == 78
+    said = capsys.readouterr().err
+    assert "BACKUP_VERIFY_DATABASE_URL: is not a URL of this database; use the form " in said
+    assert "hunter2" not in said
+
+
 # -- programs of the database ------------------------------------------------------------------------------------------
 
 

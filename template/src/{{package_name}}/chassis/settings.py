@@ -43,6 +43,7 @@ class BaseChassisSettings(BaseSettings):
         env_file=".env",
         env_ignore_empty=True,
         extra="ignore",
+        allow_inf_nan=False,
         secrets_dir=SECRETS_DIR if SECRETS_DIR.is_dir() else None,
         validate_default=True,
         frozen=True,

@@ -50,6 +50,13 @@ class Settings(database.Settings, ServiceSettings):
         description="Database that `backup --verify` overwrites, with `verify` in its name; by default it creates one.",
     )
 
+    @field_validator("backup_verify_database_url")
+    @classmethod
+    def _is_another_url_of_this_database(cls, value: SecretStr | None) -> SecretStr | None:
+        if value:
+            cls.parse_url(value.get_secret_value())
+        return value
+
     @field_validator("backup_key")
     @classmethod
     def _is_an_age_identity(cls, value: SecretStr | None) -> SecretStr | None:

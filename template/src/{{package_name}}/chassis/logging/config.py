@@ -17,7 +17,15 @@ from pydantic import Field, ValidationInfo, field_validator
 from .. import request_context
 from ..app import Chassis, LogObserver
 from ..formats import redact, to_json, utc_now
-from ..settings import BaseChassisSettings, CommaSeparated, ServiceSettings, is_secret, source_warnings, view
+from ..settings import (
+    BaseChassisSettings,
+    CommaSeparated,
+    ServiceSettings,
+    SettingsError,
+    is_secret,
+    source_warnings,
+    view,
+)
 from . import console
 from .sink import SINK
 
@@ -155,7 +163,11 @@ def configure(settings: BaseChassisSettings, observers: Sequence[LogObserver] = 
         logging.getLogger(name).setLevel(chosen.log_level)
     SINK.close_file()
     if chosen.log_file:
-        SINK.add_file(chosen.log_file, chosen.log_file_max_bytes, chosen.log_file_backups)
+        try:
+            SINK.add_file(chosen.log_file, chosen.log_file_max_bytes, chosen.log_file_backups)
+        except OSError as error:
+            problem = f"cannot be written: {error.strerror}; use another path (got '{chosen.log_file}')"
+            raise SettingsError([f"LOG_FILE: {problem}"]) from error
 
 
 def install(chassis: Chassis) -> None:

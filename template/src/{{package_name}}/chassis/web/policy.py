@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -21,6 +22,8 @@ from .proxies import TrustedProxies
 HEAD_TOO_LARGE = "chassis.head_too_large"
 
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+# A host name, with `*.` for its subdomains, or an address. An item with a scheme or a port would match no request.
+_HOST = re.compile(r"\*|(\*\.)?[\w.-]+|\[[\da-f:.]+\]", re.ASCII | re.IGNORECASE)
 _LARGE_BODY_BYTES = 100_000_000
 _VARY = (b"vary", b"Origin")
 # A request that repeats one of these headers is ambiguous: a proxy and the service may each read a different value.
@@ -57,6 +60,9 @@ class HostSettings(BaseChassisSettings):
     def _production_names_its_hosts(cls, value: list[str], info: ValidationInfo) -> list[str]:
         if not value:
             raise ValueError("is empty; list the names that clients use, such as api.example.com")
+        for host in value:
+            if not _HOST.fullmatch(host):
+                raise ValueError(f"{host!r} is not a host name; write it like api.example.com, without scheme and port")
         if in_production(info) and ("*" in value or value == list(_LOCAL_HOSTS)):
             raise ValueError("must name the hosts that clients use in production, such as api.example.com")
         return value
