@@ -189,5 +189,6 @@ def test_domain_has_every_file_of_the_example_and_passes_the_linter(
     for path, text in new.items():
         compile(text, path, "exec")
         assert not re.search(r"note", path + text, re.IGNORECASE)
+        assert not re.search(r"\b(\w+_)?an?[ _]customer", text), "`make domain NAME=orders` would write `a order`"
     errors = new["src/my_service/customer_subscription_changes/errors.py"]
     assert 'default_detail = "There is no customer subscription change with this id."' in errors

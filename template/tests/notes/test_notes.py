@@ -163,7 +163,7 @@ def test_bulk_with_taken_titles_names_them_by_position_and_creates_none(client: 
     assert titles(client.get(NOTES)) == ["Books"]
 
 
-def test_bulk_is_not_the_id_of_a_note(client: httpx.Client) -> None:
+def test_bulk_is_not_an_id(client: httpx.Client) -> None:
     response = client.patch(f"{NOTES}/bulk", json={})
     assert response.status_code == 405
     assert "POST" in response.headers["allow"]
@@ -273,7 +273,7 @@ def test_page_has_twenty_notes_by_default(client: httpx.Client) -> None:
 # -- health ------------------------------------------------------------------------------------------------------------
 
 
-def test_days_without_a_note_degrade_health(migrated: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_days_degrade_health(migrated: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Days before the first note do not count. The service stays ready."""
     monkeypatch.setenv("HEALTH_CHECK_CACHE_SECONDS", "0.01")
     app = module("main").create_app()

@@ -25,6 +25,6 @@ class Note(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now, index=True)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now, onupdate=utc_now)
 
-    # If two requests change a note at the same time, the second one gets 409.
+    # If two requests change the same note at once, the second one gets 409.
     # It does not undo the first one.
     __mapper_args__ = {"version_id_col": updated_at, "version_id_generator": False}  # noqa: RUF012
