@@ -241,9 +241,36 @@ def test_load_test_in_which_requests_are_rejected_measures_the_others(
             )
     sent = ok + slow + rejected
     environment = SimpleNamespace(
-        stats=SimpleNamespace(total=SimpleNamespace(num_requests=sent, fail_ratio=rejected / sent)),
+        stats=SimpleNamespace(
+            total=SimpleNamespace(num_requests=sent, num_failures=rejected, fail_ratio=rejected / sent)
+        ),
         parsed_options=SimpleNamespace(most_per_minute=None),
     )
     tool["evaluate"](environment)
     printed = [re.sub(" +", " ", line.partition(":")[0]) for line in capsys.readouterr().out.splitlines()]
     assert (printed[1:], environment.process_exit_code) == (verdicts, code)
+
+
+@pytest.mark.parametrize(
+    ("failed", "most_per_minute", "verdict"),
+    [(1, 80, "met"), (2, 80, "MISSED"), (1, None, "MISSED")],
+)
+def test_load_test_with_a_limited_rate_tolerates_one_failure(
+    monitoring: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    failed: int,
+    most_per_minute: int | None,
+    verdict: str,
+) -> None:
+    """It sends 110 requests, and one failure of the network alone must not roll production back."""
+    monkeypatch.setitem(sys.modules, "locust", SimpleNamespace(events=Events()))
+    tool = runpy.run_path(str(monitoring.parent / "tools/load_test.py"))
+    for _ in range(110 - failed):
+        tool["record"](response_time=20, exception=None, response=SimpleNamespace(status_code=200))
+    total = SimpleNamespace(num_requests=110, num_failures=failed, fail_ratio=failed / 110)
+    options = SimpleNamespace(most_per_minute=most_per_minute)
+    environment = SimpleNamespace(stats=SimpleNamespace(total=total), parsed_options=options)
+    tool["evaluate"](environment)
+    assert capsys.readouterr().out.split()[0] == verdict
+    assert environment.process_exit_code == (verdict == "MISSED")

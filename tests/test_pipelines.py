@@ -218,6 +218,7 @@ def test_github_deploys_to_staging_and_then_the_same_images_to_production(
     assert production["needs"] == "compose-staging"
     assert production["with"]["release"] == "${{ needs.compose-staging.outputs.release }}"
     assert github.workflow("chassis-deploy")["jobs"]["deploy"]["environment"] == "${{ inputs.environment }}"
+    assert production["secrets"]["LOAD_CREDENTIALS"] == "${{ secrets.LOAD_CREDENTIALS }}"
     outputs = run(github, tools, staging["with"])
     calls = tools.called()
     identity = "https://github.com/Acme/Orders/.github/workflows/chassis-release.yml@refs/tags/v0.1.0"

@@ -25,7 +25,7 @@ NO_SETTINGS = {
     "VERIFY_IDENTITY",
 }
 # The values that a pipeline needs to deploy.
-NO_SETTINGS |= {"DEPLOY_URL"} | {
+NO_SETTINGS |= {"DEPLOY_URL", "LOAD_CREDENTIALS"} | {
     name for row in metadata("deployment").values() for name in [*row.get("variables", []), *row.get("secrets", [])]
 }
 WHOSE = ("yours", "chassis")

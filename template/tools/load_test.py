@@ -56,11 +56,13 @@ def evaluate(environment: Any, **_: Any) -> None:
         return
     succeeded = 100 * (1 - total.fail_ratio)
     availability, latency = slo["availability"]["objective"], slo["latency"]
+    # A test with a limited rate sends too few requests to tell one failure from an objective that is missed.
+    tolerated = 1 if environment.parsed_options.most_per_minute else 0
     duration_ms = percentile(latency["objective"])
     threshold_ms = latency["threshold_seconds"] * 1000
     results = {
         f"availability: {succeeded:.2f} % of {total.num_requests} requests succeeded, objective {availability} %": (
-            succeeded >= availability
+            succeeded >= availability or total.num_failures <= tolerated
         ),
         f"latency: {latency['objective']} % of these within {duration_ms:.0f} ms, objective {threshold_ms:.0f} ms": (
             duration_ms <= threshold_ms

@@ -1,4 +1,4 @@
-"""The behaviour of one client in the load test of `make load`. COFFEE_API_KEY is a key with both scopes."""
+"""One client in the load test of `make load`. LOAD_CREDENTIALS is a key with both scopes."""
 
 import os
 
@@ -11,7 +11,7 @@ class Reader(HttpUser):
     wait_time = between(0.1, 0.5)
 
     def on_start(self) -> None:
-        self.client.headers["X-API-Key"] = os.environ["COFFEE_API_KEY"]
+        self.client.headers["X-API-Key"] = os.environ["LOAD_CREDENTIALS"]
 
     @task(9)
     def read_today(self) -> None:

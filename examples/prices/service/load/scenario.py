@@ -1,4 +1,4 @@
-"""The behaviour of one client in the load test of `make load`. PRICES_TOKEN is an access token for `prices:read`."""
+"""One client in the load test of `make load`. LOAD_CREDENTIALS is an access token for `prices:read`."""
 
 import os
 
@@ -11,7 +11,7 @@ class Reader(HttpUser):
     wait_time = between(0.1, 0.5)
 
     def on_start(self) -> None:
-        self.client.headers["Authorization"] = f"Bearer {os.environ['PRICES_TOKEN']}"
+        self.client.headers["Authorization"] = f"Bearer {os.environ['LOAD_CREDENTIALS']}"
 
     @task
     def list_prices(self) -> None:
