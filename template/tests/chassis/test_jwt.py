@@ -219,6 +219,8 @@ def test_invalid_token_is_rejected(service: Service) -> None:
         "endless": token_of(exp=10**30),
         "no subject": token_of(sub=None),
         "empty subject": token_of(sub=""),
+        "NUL in the subject": token_of(sub="alice\0"),
+        "lone surrogate in the subject": token_of(sub="alice\ud800"),
         "other payload": f"{header}.{payload[:-2]}AA.{signature}",
         "too long": token_of(padding="x" * 8192),
         "one part": header,

@@ -180,8 +180,9 @@ class TokenAuthenticator:
             issuer=self._issuer,
             leeway=self._leeway,
         )
-        if not claims["sub"]:
-            raise jwt.InvalidTokenError("the subject is empty")
+        # It becomes the `user_id` of logs and keys. Control characters and lone surrogates cannot be stored everywhere.
+        if not claims["sub"] or not claims["sub"].isprintable():
+            raise jwt.InvalidTokenError("the subject is empty or not printable")
         name = claims.get("name")
         expires_at = datetime.fromtimestamp(claims["exp"], UTC)
         return Principal(claims["sub"], "jwt", scopes_of(claims), name if isinstance(name, str) else "", expires_at)
