@@ -224,6 +224,22 @@ def test_channel_that_is_back_sends_all_that_is_due(
     assert (look(sender), unfinished(), breaker.state) == (BATCH, early, "closed")
 
 
+def test_message_that_waits_for_an_open_circuit_is_not_logged_again(
+    replica: Open, upstream: Upstream, clock: Clock, logs: Logs
+) -> None:
+    """Otherwise an outage would write an entry for each message that waits, again and again."""
+    upstream.respond(status(503))
+    sender = replica(started=False)
+    for number in range(BATCH):
+        sender.in_unit_of_work(Message(f"Deal {number}", "Tea"))
+    look(sender)
+    assert [entry["state"] for entry in logs("circuit_changed")] == ["open"]
+    called = len(upstream.received)
+    clock.advance(seconds=LONG_SECONDS)
+    assert (look(sender), len(upstream.received), unfinished()) == (BATCH, called, BATCH)
+    assert len(logs("notification_postponed")) == called
+
+
 def test_replicas_share_the_messages(replica: Open, upstream: Upstream) -> None:
     """Each message is sent by one replica, even if all replicas read the table at once."""
     senders = [replica(started=False) for _ in range(2)]
