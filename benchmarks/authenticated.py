@@ -17,7 +17,7 @@ from servers import environment, running
 from serving import Case, measure_in_turns
 
 FEATURES = ["rate-limit", "api-keys", "jwt"]
-# The two cases that the others are compared with: the first route of the application that is measured, and the last.
+# The others are compared with the mean of these two cases: the first and the last route of the measured application.
 FIRST, LAST = "first", "last"
 LABELS = {
     FIRST: "without credentials",

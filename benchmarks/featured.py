@@ -11,8 +11,9 @@ from load import UNIQUE
 from servers import PATIENCE_SECONDS, running, sink
 from serving import NOTE, Case, measure_in_turns
 
-# The features of the service that is measured. The first case of each request is what its others are compared with.
+# The features of the measured service.
 FEATURES = ["idempotency", "notifications", "validators"]
+# Cases of the same request are compared with the first of them.
 LABELS = {
     "nothing": "in a service without features",
     "nothing again": "in a service without features, second process",
@@ -27,7 +28,7 @@ LABELS = {
     "silent": "without a notification",
     "notified": "with a notification",
 }
-# The cases that have their own processes, so that the other cases do not influence them.
+# Each of these cases has its own process, so that the other cases do not influence it.
 IDLE = ["nothing", "nothing again", "unused", "unused again"]
 NOTES = "/api/v1/notes"
 REPEATED = NOTE | {"title": "A repeated row"}
@@ -45,7 +46,7 @@ def measure(framework: str, service: Path, without: Path, rounds: int, scale: fl
     measured = _cases(service, scale)
     with ExitStack() as stack:
         url = stack.enter_context(sink())["OTEL_EXPORTER_OTLP_ENDPOINT"]
-        # No response is dropped before it is repeated.
+        # The service must not drop the stored response before the request is repeated.
         variables = {"DISCORD_WEBHOOK_URL": f"{url}/webhook", "IDEMPOTENCY_MAX_BYTES": "1000000000"}
         server = stack.enter_context(running(framework, "featured", service, variables))
         servers = dict.fromkeys(LABELS, server)

@@ -16,7 +16,7 @@ import uvloop
 
 CONNECTIONS = 16
 SECONDS = 300
-# Each request has another value in this place of its header and of its body.
+# Each request replaces this text, in its header and in its body, with a unique value.
 UNIQUE = "{unique}"
 
 
@@ -71,7 +71,7 @@ def _request(path: str, header: str, body: str) -> bytes:
 
 
 async def load(port: int, path: str, count: int, headers: Sequence[str], body: str) -> None:
-    """Send `count` requests over `CONNECTIONS` connections, POST if there is a body."""
+    """Send `count` requests over `CONNECTIONS` connections: POST if there is a body, otherwise GET."""
     queue = (_request(path, header, body) for header in islice(cycle(headers), count))
     loop = asyncio.get_running_loop()
     ends: list[asyncio.Future[None]] = [loop.create_future() for _ in range(CONNECTIONS)]
@@ -88,7 +88,7 @@ if __name__ == "__main__":
     parser.add_argument("path")
     parser.add_argument("count", type=int)
     parser.add_argument("--headers", type=Path, help="a file with one header per line; the requests use them in turn")
-    parser.add_argument("--body", default="", help=f"JSON to send with POST; each request replaces {UNIQUE}")
+    parser.add_argument("--body", default="", help=f"JSON to POST; each request replaces {UNIQUE} with a unique value")
     given = parser.parse_args()
     lines = given.headers.read_text().splitlines() if given.headers else ["Accept: */*"]
     uvloop.run(load(given.port, given.path, given.count, lines, given.body))

@@ -52,7 +52,7 @@ class Case:
     requests: int
     # One header per line; the requests use them in turn.
     headers: Path | None = None
-    # The JSON that is sent with POST.
+    # JSON to send with POST. If it is empty, the requests are GET.
     body: str = ""
     samples_us: list[float] = field(default_factory=list)
 
@@ -114,7 +114,7 @@ def measure_in_turns(
 ) -> None:
     """Warm up every case, then measure each once per round, in a new random order.
 
-    `settle` waits for the work that a server does after its responses, which counts too.
+    `settle` waits until a server has finished the work that follows its responses. This work counts too.
     """
     for case in measured:
         _sample(servers[case.variant], case, settle)

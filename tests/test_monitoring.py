@@ -263,7 +263,7 @@ def test_load_test_with_a_limited_rate_tolerates_one_failure(
     most_per_minute: int | None,
     verdict: str,
 ) -> None:
-    """It sends 110 requests, and one failure of the network alone must not roll production back."""
+    """Such a test sends about 110 requests. A single network failure must not roll back production."""
     monkeypatch.setitem(sys.modules, "locust", SimpleNamespace(events=Events()))
     tool = runpy.run_path(str(monitoring.parent / "tools/load_test.py"))
     for _ in range(110 - failed):

@@ -282,7 +282,7 @@ def test_make_load_compares_a_service_with_its_objectives(stack: Path, package: 
     with serve(stack, package, tmp_path, {"RATE_LIMIT_ENABLED": "false"}) as live:
         done = targets.make(stack, "load", f"URL={live.url}", "RUN_TIME=20s")
     assert re.search(r"^met    availability: 100.00 % of \d+ requests succeeded", done.stdout, re.MULTILINE), done
-    # A busy machine may be too slow for the other objective.
+    # A busy machine may be too slow for the objective for latency.
     assert ("MISSED latency: 95 % of these within" in done.stdout) == bool(done.returncode), done
     done = targets.make(stack, "load", f"URL={live.url}", "RUN_TIME=3s")
     assert done.returncode == 2
@@ -295,7 +295,7 @@ def test_make_load_compares_a_service_with_its_objectives(stack: Path, package: 
 def test_load_profile_read_writes_nothing_and_stays_below_the_rate_limit(
     stack: Path, package: str, tmp_path: Path
 ) -> None:
-    """Without a pause after each request, the clients would exceed the default limit. The other classes write often."""
+    """Without pauses, the users would exceed the rate limit. If another class ran, it would create notes."""
     service = copy_of(stack, tmp_path / "copy")
     scenario = service / "load/scenario.py"
     often = scenario.read_text(encoding="utf-8").replace("@task(1)", "@task(1000)")
@@ -307,12 +307,12 @@ def test_load_profile_read_writes_nothing_and_stays_below_the_rate_limit(
     assert re.search(r"^met    availability: 100.00 % of \d+ requests succeeded", done.stdout, re.MULTILINE), done
     assert "429" not in done.stdout
     assert notes.json()["items"] == []
-    # A busy machine may be too slow for the other objective.
+    # A busy machine may be too slow for the objective for latency.
     assert ("MISSED latency: 95 % of these within" in done.stdout) == bool(done.returncode), done
 
 
 @pytest.mark.only_stacks("fastapi-sqlite")
-def test_load_profile_read_without_a_reader_or_its_tasks_says_so(stack: Path, tmp_path: Path) -> None:
+def test_load_profile_read_without_a_reader_or_a_task_says_so(stack: Path, tmp_path: Path) -> None:
     """The scenarios of releases before 0.7.0 have no such class. A class without tasks would send nothing."""
     service = copy_of(stack, tmp_path / "copy")
     scenario = service / "load/scenario.py"
@@ -360,7 +360,7 @@ def test_make_format_and_settings_docs_change_nothing_of_a_fresh_render(stack: P
 
 
 @pytest.mark.only_stacks("fastapi-sqlite")
-def test_make_format_reports_no_fault_that_it_repairs(stack: Path, package: str, tmp_path: Path) -> None:
+def test_make_format_prints_no_violation_that_it_fixes(stack: Path, package: str, tmp_path: Path) -> None:
     service = copy_of(stack, tmp_path / "copy")
     (service / ".venv").symlink_to(stack / ".venv")
     names = ", ".join(f'"{name}"' for name in range(40))

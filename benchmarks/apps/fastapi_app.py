@@ -81,7 +81,8 @@ def rendered() -> FastAPI:
 def private() -> FastAPI:
     """Return the rendered service with a route that requires a scope, and one with a dependency that does nothing.
 
-    FastAPI compares a path with one route after the other, so `/hello` is before these routes, and `/last` after them.
+    A router may compare a path with one route after the other. `/hello` is therefore before these routes, and `/last`
+    after them.
     """
     from my_service.chassis.authentication.fastapi import require_scope  # the other services lack it
 

@@ -64,7 +64,7 @@ def rendered() -> Flask:
 
 
 def private() -> Flask:
-    """Return the rendered service with a route that requires a scope, and one after it that does not."""
+    """Return the rendered service with a route that requires a scope, and after it one that does not."""
     from my_service.chassis.authentication.flask import require_scope  # the other services lack it
 
     app = rendered()

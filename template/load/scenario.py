@@ -6,7 +6,7 @@ from locust import HttpUser, between, task
 
 
 class Reader(HttpUser):
-    """Only lists notes: the pipeline runs this class in production. It keeps its connection."""
+    """Only lists notes, so `PROFILE=read` can run this class in production. It keeps its connection."""
 
     wait_time = between(0.1, 0.5)
 
@@ -17,7 +17,7 @@ class Reader(HttpUser):
 
 
 class Writer(Reader):
-    """Also creates a note, with one of eight requests."""
+    """Lists notes, and creates a note with one of eight requests. It keeps its connection."""
 
     weight = 2
 
@@ -27,7 +27,7 @@ class Writer(Reader):
 
 
 class NewConnections(Writer):
-    """Sends the same requests as a writer, and opens a connection for each of them."""
+    """Sends the same requests as `Writer`, and opens a connection for each of them."""
 
     def on_start(self) -> None:
         self.client.headers["Connection"] = "close"

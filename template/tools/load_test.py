@@ -21,13 +21,13 @@ durations_ms: list[float] = []
 
 @events.init_command_line_parser.add_listener
 def add_options(parser: Any, **_: Any) -> None:
-    """Add the option that keeps a test below the rate limit."""
-    parser.add_argument("--most-per-minute", type=int, help="The most requests that all clients send in a minute")
+    """Add the option that keeps a load test below the rate limit."""
+    parser.add_argument("--most-per-minute", type=int, help="Maximum requests per minute of all users together")
 
 
 @events.init.add_listener
 def prepare(environment: Any, **_: Any) -> None:
-    """Reject classes without tasks. If the rate is limited, let each client wait after each of its requests."""
+    """Reject classes without tasks. With `--most-per-minute`, make each user pause after each request."""
     if empty := [client.__name__ for client in environment.user_classes if not client.tasks]:
         sys.exit(f"load/scenario.py: {', '.join(empty)} has no task. Decorate a method with @task.")
     options = environment.parsed_options
@@ -56,7 +56,7 @@ def evaluate(environment: Any, **_: Any) -> None:
         return
     succeeded = 100 * (1 - total.fail_ratio)
     availability, latency = slo["availability"]["objective"], slo["latency"]
-    # A test with a limited rate sends too few requests to tell one failure from an objective that is missed.
+    # With `--most-per-minute`, a test sends so few requests that a single failure would miss the objective.
     tolerated = 1 if environment.parsed_options.most_per_minute else 0
     duration_ms = percentile(latency["objective"])
     threshold_ms = latency["threshold_seconds"] * 1000
@@ -72,7 +72,7 @@ def evaluate(environment: Any, **_: Any) -> None:
     if share:
         most_per_minute = environment.parsed_options.most_per_minute
         remedy = (
-            f"Check which limit is below {most_per_minute} requests per minute, and who else has this client's address."
+            f"Check which limit is below {most_per_minute} requests per minute, and who shares this client's address."
             if most_per_minute
             else "Set RATE_LIMIT_ENABLED=false in the service under test."
         )

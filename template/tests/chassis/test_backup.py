@@ -435,7 +435,7 @@ def test_backup_verify_overwrites_only_a_database_that_is_named_for_it(
     assert content() == before
 
 
-def test_url_to_verify_backups_in_is_checked_with_the_other_settings(
+def test_check_with_an_invalid_backup_verify_database_url_names_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("BACKUP_VERIFY_DATABASE_URL", "hunter2")

@@ -75,7 +75,7 @@ def test_routes_of_starlette_are_logged_with_their_template(logs: Logs, folder: 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 def test_number_in_a_path_with_too_many_digits_for_python_is_not_found(method: str) -> None:
-    """Python does not convert text with more than 4,300 digits to a number, or 640 if it is configured so."""
+    """Python refuses to convert more than 4,300 digits to an integer. This limit can be lowered to 640."""
     app = create_app(settings_for_tests(), module("chassis.features").FEATURES, {})
     for known in ("GET", "DELETE"):
         app.add_api_route("/numbers/{number:int}", lambda number: number, methods=[known])

@@ -24,7 +24,7 @@ PATHS = [
 
 
 class Compared(Route):
-    """A route that records the paths with which it is compared."""
+    """A route that records the paths that the router compares with it."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path, lambda _request: PlainTextResponse("compared"))
@@ -40,9 +40,9 @@ def new_app() -> FastAPI:
 
 
 def add_routes(app: FastAPI) -> None:
-    """Add routes of every kind, of which several begin alike."""
+    """Add routes of every kind. Some of them share a prefix."""
 
-    async def answer(request: Request) -> dict[str, Any]:
+    async def respond(request: Request) -> dict[str, Any]:
         return {"path": request.url.path, "parameters": request.path_params}
 
     async def links(request: Request) -> list[str]:
@@ -52,20 +52,20 @@ def add_routes(app: FastAPI) -> None:
         await PlainTextResponse(f"mounted {scope['path']}")(scope, receive, send)
 
     orders = APIRouter(prefix="/orders")
-    orders.add_api_route("", answer)
-    orders.add_api_route("", answer, methods=["POST"])
-    orders.add_api_route("/{order}", answer, name="an_order")
-    orders.add_api_route("/{order}/items", answer)
+    orders.add_api_route("", respond)
+    orders.add_api_route("", respond, methods=["POST"])
+    orders.add_api_route("/{order}", respond, name="an_order")
+    orders.add_api_route("/{order}/items", respond)
     outer = APIRouter()
     outer.include_router(orders)
-    outer.add_api_route("/{kind}/{number:int}", answer)
-    outer.add_api_route("/orders-old", answer)
-    app.add_api_route("/plain", answer, name="plain")
-    app.add_api_route("/slash/", answer)
+    outer.add_api_route("/{kind}/{number:int}", respond)
+    outer.add_api_route("/orders-old", respond)
+    app.add_api_route("/plain", respond, name="plain")
+    app.add_api_route("/slash/", respond)
     app.add_api_route("/links", links)
     app.mount("/mounted", mounted)
     app.include_router(outer)
-    app.add_api_route("/x/{rest:path}", answer)
+    app.add_api_route("/x/{rest:path}", respond)
     app.router.routes.append(Host("other.test", Starlette(routes=[Route("/plain", PlainTextResponse("other"))])))
 
 
@@ -76,8 +76,8 @@ def test_request_reaches_the_same_route_as_without_the_shortlist(method: str) ->
     add_routes(full)
     full.router.middleware_stack = full.router.app
 
-    def answers(of: FastAPI) -> list[tuple[int, str | None, str | None, object]]:
-        with open_client(of) as client:
+    def responses_of(served: FastAPI) -> list[tuple[int, str | None, str | None, object]]:
+        with open_client(served) as client:
             responses = [client.request(method, path) for path in PATHS]
             responses.append(client.request(method, "/plain", headers={"host": "other.test"}))
         return [
@@ -85,10 +85,10 @@ def test_request_reaches_the_same_route_as_without_the_shortlist(method: str) ->
             for one in responses
         ]
 
-    assert answers(app) == answers(full)
+    assert responses_of(app) == responses_of(full)
 
 
-def test_path_is_not_compared_with_routes_that_begin_otherwise() -> None:
+def test_path_is_not_compared_with_routes_of_another_prefix() -> None:
     app, near, far = new_app(), Compared("/orders/{order}/items"), Compared("/customers/{customer}")
     app.router.routes += [near, far]
     with open_client(app) as client:

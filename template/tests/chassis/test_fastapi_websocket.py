@@ -335,8 +335,8 @@ def test_handler_that_ends_the_connection_is_not_a_failure(server: Process, way:
 @pytest.mark.parametrize(("way", "reason"), [
     ("close", "my reason"), ("close-long", "é" * 61), ("close-surrogate", "a?b"),
 ])  # fmt: skip
-def test_reason_to_close_fits_into_the_close_frame(server: Process, way: str, reason: str) -> None:
-    """The frame has up to 123 bytes of valid UTF-8."""
+def test_close_reason_is_shortened_to_the_close_frame(server: Process, way: str, reason: str) -> None:
+    """A close frame has room for a reason of 123 bytes, which must be valid UTF-8."""
     with opened(server, f"/api/sockets/fails/{way}") as connection:
         assert closed(connection) == (4321, reason)
 

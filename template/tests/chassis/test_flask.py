@@ -39,7 +39,7 @@ def test_before_request_hook_of_flask_that_aborts_is_a_problem() -> None:
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 def test_number_in_a_path_with_too_many_digits_for_python_is_not_found(method: str) -> None:
-    """Python does not convert text with more than 4,300 digits to a number, or 640 if it is configured so."""
+    """Python refuses to convert more than 4,300 digits to an integer. This limit can be lowered to 640."""
     app = create_app(settings_for_tests(), FEATURES, {})
     for known in ("GET", "DELETE"):
         app.add_url_rule("/numbers/<int:number>", known, lambda number: str(number), methods=[known])

@@ -249,8 +249,8 @@ def test_entries_of_all_origins_have_one_form(running: Process) -> None:
     assert running.stderr == ""
 
 
-def test_garbage_collection_leaves_out_the_objects_of_the_start(running: Process) -> None:
-    # The modules of the service and its libraries alone are more objects than this.
+def test_garbage_collection_excludes_the_objects_of_the_start(running: Process) -> None:
+    # The modules of the service and its libraries alone have more objects than this.
     assert running.get("/api/here/frozen").json() > 10_000
 
 

@@ -382,7 +382,7 @@ def test_log_file_gets_a_copy_and_is_rotated(start: Start, logs: Logs, folder: P
     assert newest == logs("counted")[-1]
 
 
-def test_log_file_that_cannot_be_written_is_a_problem_of_the_settings(start: Start, folder: Path) -> None:
+def test_log_file_that_cannot_be_written_is_a_settings_error(start: Start, folder: Path) -> None:
     (folder / "file").touch()
     with pytest.raises(module("chassis.settings").SettingsError, match=r"^LOG_FILE: cannot be written: "):
         start(log_file=folder / "file" / "service.log")

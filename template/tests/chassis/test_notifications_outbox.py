@@ -227,7 +227,7 @@ def test_channel_that_is_back_sends_all_that_is_due(
 def test_message_that_waits_for_an_open_circuit_is_not_logged_again(
     replica: Open, upstream: Upstream, clock: Clock, logs: Logs
 ) -> None:
-    """Otherwise an outage would write an entry for each message that waits, again and again."""
+    """Otherwise each waiting message would write an entry at every attempt during an outage."""
     upstream.respond(status(503))
     sender = replica(started=False)
     for number in range(BATCH):

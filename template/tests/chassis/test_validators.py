@@ -165,7 +165,7 @@ def test_long_run_of_combining_characters_is_rejected_before_it_is_sorted() -> N
 
 
 def test_every_control_character_is_rejected() -> None:
-    """Those that reorder text too: embeddings, overrides and isolates."""
+    """Embeddings, overrides and isolates, which reorder text, are rejected too."""
     reordering = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
     forbidden = [
         character

@@ -1,4 +1,4 @@
-"""One client in the load test of `make load`. LOAD_CREDENTIALS is a key with both scopes."""
+"""The clients in the load test of `make load`. LOAD_CREDENTIALS is an API key with both scopes."""
 
 import os
 
@@ -19,7 +19,7 @@ class Reader(HttpUser):
 
 
 class Writer(Reader):
-    """Also adds a cup, with one of ten requests."""
+    """Reads the list of today, and adds a cup with one of ten requests."""
 
     @task(1)
     def drink(self) -> None:

@@ -6,7 +6,7 @@ UNKNOWN = 2**53 - 1
 
 
 class Reader(HttpUser):
-    """Requests a plan that does not exist, because production may have none."""
+    """Requests a plan that does not exist, because production may have no plan yet."""
 
     wait_time = between(0.1, 0.5)
 

@@ -180,7 +180,7 @@ class TokenAuthenticator:
             issuer=self._issuer,
             leeway=self._leeway,
         )
-        # It becomes the `user_id` of logs and keys. Control characters and lone surrogates cannot be stored everywhere.
+        # Logs and stored keys contain the subject. Not every store accepts control characters and lone surrogates.
         if not claims["sub"] or not claims["sub"].isprintable():
             raise jwt.InvalidTokenError("the subject is empty or not printable")
         name = claims.get("name")

@@ -26,7 +26,7 @@ from .webhooks import Discord, Slack, Twilio
 log = structlog.get_logger(__name__)
 
 NAMES = ("email", "discord", "slack", "sms")
-# The error of a message for which its channel was not called.
+# The error of an attempt in which the channel was not called.
 CIRCUIT_IS_OPEN = "the circuit is open"
 # The longest pause before the first retry, which doubles with each further one, and the longest of all.
 _WAIT_INITIAL_SECONDS, _WAIT_MAX_SECONDS = 1.0, 300.0

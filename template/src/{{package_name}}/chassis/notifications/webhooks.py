@@ -13,7 +13,7 @@ from ..instrumentation import Operation, OperationObserver, observed
 from . import DeliveryError, Message
 
 _MAX_RETRY_AFTER_SECONDS = 3600.0
-# How much of a response is read, and for how long. Above that, the next message opens another connection.
+# Limits on reading the body of a response. Above them, the next message opens a new connection.
 _MAX_BODY_BYTES, _BODY_SECONDS = 100_000, 1.0
 # The limits of the services, in characters.
 _MAX_DISCORD, _MAX_SLACK, _MAX_SMS = 2000, 4000, 1600
@@ -58,7 +58,7 @@ class HttpChannel:
 
 
 async def _discard_body(response: httpx.Response) -> None:
-    """Read the body to its end, so that the next message uses the same connection. The status alone is the result."""
+    """Read the body, so that the next message reuses the connection. Only the status decides the result."""
     with suppress(httpx.HTTPError, TimeoutError):
         async with asyncio.timeout(_BODY_SECONDS):
             async for _ in response.aiter_raw():

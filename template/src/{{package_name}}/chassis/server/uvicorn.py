@@ -97,7 +97,7 @@ class DrainingServer(uvicorn.Server):
         """Open the resources, keep them open until the server has stopped, and close them in the same task."""
         try:
             async with self._middleware.lifespan():
-                gc.freeze()  # a collection of all objects of the start would block the event loop for about 100 ms
+                gc.freeze()  # a collection that examines these objects blocks the event loop for about 100 ms
                 await self._is_over.wait()
         except Exception as error:
             if self._lifecycle.started:

@@ -15,7 +15,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 _MAX_EMAIL_CHARACTERS = 254  # RFC 5321, 4.5.3.1.3
 _IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 # Control characters, lone surrogates, separators of lines and paragraphs, and characters that reorder the text around
-# them, so that a reader sees another text than a program does.
+# them. A reordered text looks different to a reader than to a program.
 _FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 # Normalization sorts a run of combining characters in quadratic time (UAX 15, "Stream-Safe Text Format").
 _MAX_COMBINING = 30

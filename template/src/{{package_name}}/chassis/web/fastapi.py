@@ -1,8 +1,8 @@
 """The FastAPI adapter: installs a chassis in a FastAPI application, with problem responses and the API documents.
 
 FastAPI's route contexts (`effective_route_context`, `effective_route_contexts`, and `starlette_route` in them) are not
-documented API: only this file uses them, because a nested router's route does not know its whole path otherwise. The
-same is true of `app` and `middleware_stack` of a router. This is why pyproject.toml has an upper bound for fastapi.
+documented API: only this file uses them, because a nested router's route does not know its whole path otherwise. `app`
+and `middleware_stack` of a router are not documented either. This is why pyproject.toml has an upper bound for fastapi.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 
 class _Integer(IntegerConvertor):
-    """The converter of `{name:int}`. Python may refuse to convert a number with more digits, which would be a 500."""
+    """The converter of `{name:int}`, for up to 640 digits. Python may refuse to convert more, which would be a 500."""
 
     regex = "[0-9]{1,640}"
 
@@ -222,9 +222,9 @@ class _Shortlist:
     """Lets a router try only the routes that can serve a path.
 
     FastAPI compares the path with the routes one by one, and twice with those of the included router that serves it.
-    Here, a request reaches a copy of the router with only those routes and included routers whose literal text before
-    the first parameter begins the path. There is at most one copy for each such text. Routes that are added to an
-    included router after the first request are not found.
+    The prefix of a route is its path before the first parameter. Here, a request reaches a copy of the router, which
+    has only the routes and included routers with a prefix of the requested path. Each prefix has at most one copy.
+    A route that is added to an included router after the first request may not be found.
     """
 
     def __init__(self, router: APIRouter) -> None:
@@ -238,7 +238,7 @@ class _Shortlist:
         if len(self._prefixes) != len(self._router.routes):
             self._prefixes = [tuple(set(map(_prefix, _leaves(route)))) for route in self._router.routes]
             self._copies.clear()
-        # The router also tries the path with a slash at its end, to redirect.
+        # The router also tries the path with a trailing slash, to redirect.
         path = f"{route_path(scope)}/"
         chosen = tuple([path.startswith(prefixes) for prefixes in self._prefixes])
         router = self._copies.get(chosen) or self._copy(chosen)
@@ -264,7 +264,7 @@ def _leaves(route: Any) -> Iterator[Any]:
 
 
 def _prefix(route: Any) -> str:
-    """Return the path of a route up to its first parameter; nothing for a route without a path, such as a host."""
+    """Return the path of a route up to its first parameter. It is empty for a route without a path, such as `Host`."""
     return getattr(route, "path", "").partition("{")[0]
 
 

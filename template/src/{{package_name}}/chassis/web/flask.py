@@ -31,13 +31,13 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class _Integer(IntegerConverter):
-    """The converter of `<int:name>`. Python may refuse to convert a number with more digits."""
+    """The converter of `<int:name>`, for up to 640 digits. Python may refuse to convert more."""
 
     regex = "[0-9]{1,640}"
 
 
 def install(app: Flask, settings: BaseChassisSettings, features: Sequence[Feature]) -> Chassis:
-    """Install the features in an application, before its routes, and put the middleware around it."""
+    """Install the features in an application that has no routes yet, and put the middleware around it."""
     chassis = build(settings, features)
     chassis.error_translators.append(_translate)
     chassis.routes = _RouteTable(app)

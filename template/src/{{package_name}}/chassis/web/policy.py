@@ -22,7 +22,7 @@ from .proxies import TrustedProxies
 HEAD_TOO_LARGE = "chassis.head_too_large"
 
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
-# A host name, with `*.` for its subdomains, or an address. An item with a scheme or a port would match no request.
+# `*`, a host name, `*.` before a name for its subdomains, or an address. A scheme or a port would match no request.
 _HOST = re.compile(r"\*|(\*\.)?[\w.-]+|\[[\da-f:.]+\]", re.ASCII | re.IGNORECASE)
 _LARGE_BODY_BYTES = 100_000_000
 _VARY = (b"vary", b"Origin")
@@ -62,7 +62,7 @@ class HostSettings(BaseChassisSettings):
             raise ValueError("is empty; list the names that clients use, such as api.example.com")
         for host in value:
             if not _HOST.fullmatch(host):
-                raise ValueError(f"{host!r} is not a host name; write it like api.example.com, without scheme and port")
+                raise ValueError(f"{host!r} is not a host name; use the form api.example.com, without scheme or port")
         if in_production(info) and ("*" in value or value == list(_LOCAL_HOSTS)):
             raise ValueError("must name the hosts that clients use in production, such as api.example.com")
         return value

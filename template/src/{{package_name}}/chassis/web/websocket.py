@@ -99,7 +99,7 @@ class _WebSocketWriter(ResponseWriter):
 
 
 def _short(reason: str) -> str:
-    """Return a reason that fits into a close frame. Without a frame, the client would see a broken connection."""
+    """Fit a reason into a close frame: at most 123 bytes of UTF-8. Otherwise the connection would break off."""
     return reason.encode(errors="replace")[:_MAX_REASON_BYTES].decode(errors="ignore")
 
 

@@ -174,7 +174,7 @@ class Dispatcher:
             self.notifier.failed(name, error, claimed.attempts, claimed.id)
             await self._store(partial(finish, claimed=claimed, now=now, error=error.error))
         else:
-            if error.error != CIRCUIT_IS_OPEN:  # `circuit_changed` is logged once, instead of an entry per message
+            if error.error != CIRCUIT_IS_OPEN:  # `circuit_changed` is logged once for all messages
                 log.warning(
                     "notification_postponed",
                     channel=name,
