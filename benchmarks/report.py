@@ -27,7 +27,7 @@ ratios apply to other machines. The microseconds apply to this machine.
 - The figure is **CPU time per request**: user and system time of the server's processes, read from the kernel before
   and after a fixed number of requests. The load generator runs in another process, whose time does not count.
 - The load is {connections} keep-alive connections over loopback. Each sends its next request as soon as a response is
-  complete. A response other than 200 ends the run.
+  complete. A response other than 2xx ends the run.
 - The bare application has the same routes, handlers, driver and SQLAlchemy session, but no access log, ids, additional
   headers or limits. Bare FastAPI runs on uvicorn. Bare Flask runs on gunicorn with as many threads as the service has
   (`SERVER_THREADS`). It also runs on uvicorn behind the *bridge*, the part of the chassis that calls Flask in threads,
@@ -47,8 +47,8 @@ AUTHENTICATING = """
 ## Cost of credentials
 
 CPU time of `hello` in a service with the features `rate-limit`, `api-keys` and `jwt`. The handler requires a scope. The
-ratios compare it with the same handler without authentication, in the same process. The service remembers the tokens
-that it has verified.
+ratios compare it with the mean of two routes that require none, because FastAPI tries one route after the other: one is
+before the route that is measured, and one is after it. The service remembers the tokens that it has verified.
 """
 USING = """
 ## Cost of features
