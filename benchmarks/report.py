@@ -47,8 +47,8 @@ AUTHENTICATING = """
 ## Cost of credentials
 
 CPU time of `hello` in a service with the features `rate-limit`, `api-keys` and `jwt`. The handler requires a scope. The
-ratios compare it with the mean of two routes that require none, because FastAPI tries one route after the other: one is
-before the route that is measured, and one is after it. The service remembers the tokens that it has verified.
+ratios compare it with the mean of two routes that require none: one was added to the application before the measured
+route, and one after it. The service remembers the tokens that it has verified.
 """
 USING = """
 ## Cost of features

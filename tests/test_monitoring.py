@@ -210,6 +210,21 @@ class Events:
         return listener
 
 
+@pytest.fixture
+def load_test(monitoring: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The functions of tools/load_test.py."""
+    monkeypatch.setitem(sys.modules, "locust", SimpleNamespace(events=Events()))
+    return runpy.run_path(str(monitoring.parent / "tools/load_test.py"))
+
+
+def ended(sent: int, failed: int, most_per_minute: int | None = None) -> SimpleNamespace:
+    """The environment of Locust at the end of a load test."""
+    return SimpleNamespace(
+        stats=SimpleNamespace(total=SimpleNamespace(num_requests=sent, num_failures=failed, fail_ratio=failed / sent)),
+        parsed_options=SimpleNamespace(most_per_minute=most_per_minute),
+    )
+
+
 @pytest.mark.parametrize(
     ("ok", "slow", "rejected", "verdicts", "code"),
     [
@@ -221,8 +236,7 @@ class Events:
     ],
 )
 def test_load_test_in_which_requests_are_rejected_measures_the_others(
-    monitoring: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    load_test: dict[str, Any],
     capsys: pytest.CaptureFixture[str],
     ok: int,
     slow: int,
@@ -231,22 +245,14 @@ def test_load_test_in_which_requests_are_rejected_measures_the_others(
     code: int,
 ) -> None:
     """A response with 429 is fast, and must not improve the latency. More than 1 % of them fail the test."""
-    monkeypatch.setitem(sys.modules, "locust", SimpleNamespace(events=Events()))
-    tool = runpy.run_path(str(monitoring.parent / "tools/load_test.py"))
     for count, duration, status in ((ok, 20, 200), (slow, 900, 200), (rejected, 1, 429)):
         error = None if status == 200 else RuntimeError("Too Many Requests")
         for _ in range(count):
-            tool["record"](
+            load_test["record"](
                 name="/", response_time=duration, exception=error, response=SimpleNamespace(status_code=status)
             )
-    sent = ok + slow + rejected
-    environment = SimpleNamespace(
-        stats=SimpleNamespace(
-            total=SimpleNamespace(num_requests=sent, num_failures=rejected, fail_ratio=rejected / sent)
-        ),
-        parsed_options=SimpleNamespace(most_per_minute=None),
-    )
-    tool["evaluate"](environment)
+    environment = ended(ok + slow + rejected, rejected)
+    load_test["evaluate"](environment)
     printed = [re.sub(" +", " ", line.partition(":")[0]) for line in capsys.readouterr().out.splitlines()]
     assert (printed[1:], environment.process_exit_code) == (verdicts, code)
 
@@ -256,21 +262,16 @@ def test_load_test_in_which_requests_are_rejected_measures_the_others(
     [(1, 80, "met"), (2, 80, "MISSED"), (1, None, "MISSED")],
 )
 def test_load_test_with_a_limited_rate_tolerates_one_failure(
-    monitoring: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    load_test: dict[str, Any],
     capsys: pytest.CaptureFixture[str],
     failed: int,
     most_per_minute: int | None,
     verdict: str,
 ) -> None:
     """Such a test sends about 110 requests. A single network failure must not roll back production."""
-    monkeypatch.setitem(sys.modules, "locust", SimpleNamespace(events=Events()))
-    tool = runpy.run_path(str(monitoring.parent / "tools/load_test.py"))
     for _ in range(110 - failed):
-        tool["record"](response_time=20, exception=None, response=SimpleNamespace(status_code=200))
-    total = SimpleNamespace(num_requests=110, num_failures=failed, fail_ratio=failed / 110)
-    options = SimpleNamespace(most_per_minute=most_per_minute)
-    environment = SimpleNamespace(stats=SimpleNamespace(total=total), parsed_options=options)
-    tool["evaluate"](environment)
+        load_test["record"](response_time=20, exception=None, response=SimpleNamespace(status_code=200))
+    environment = ended(110, failed, most_per_minute)
+    load_test["evaluate"](environment)
     assert capsys.readouterr().out.split()[0] == verdict
     assert environment.process_exit_code == (verdict == "MISSED")

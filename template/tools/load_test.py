@@ -57,7 +57,8 @@ def evaluate(environment: Any, **_: Any) -> None:
     succeeded = 100 * (1 - total.fail_ratio)
     availability, latency = slo["availability"]["objective"], slo["latency"]
     # With `--most-per-minute`, a test sends so few requests that a single failure would miss the objective.
-    tolerated = 1 if environment.parsed_options.most_per_minute else 0
+    most_per_minute = environment.parsed_options.most_per_minute
+    tolerated = 1 if most_per_minute else 0
     duration_ms = percentile(latency["objective"])
     threshold_ms = latency["threshold_seconds"] * 1000
     results = {
@@ -70,7 +71,6 @@ def evaluate(environment: Any, **_: Any) -> None:
     }
     share = statuses[429] / total.num_requests
     if share:
-        most_per_minute = environment.parsed_options.most_per_minute
         remedy = (
             f"Check which limit is below {most_per_minute} requests per minute, and who shares this client's address."
             if most_per_minute
