@@ -64,6 +64,22 @@ async def tick(websocket: WebSocket) -> None:
         await asyncio.sleep(0.01)
 
 
+@router.websocket("/reads/{kind}")
+async def read(websocket: WebSocket, kind: str) -> None:
+    """Read one message."""
+    await websocket.accept()
+    if kind == "binary":
+        await websocket.receive_json("binary")
+    elif kind == "stored":
+        await websocket.receive_text()
+        json.loads("{")
+    elif kind == "iterated":
+        async for _ in websocket.iter_json():
+            pass
+    else:
+        await getattr(websocket, f"receive_{kind}")()
+
+
 @router.websocket("/fails/{way}")
 async def fail(websocket: WebSocket, way: str) -> None:
     if not way.startswith("early-"):
@@ -75,8 +91,12 @@ async def fail(websocket: WebSocket, way: str) -> None:
         raise SystemExit
     if way == "not-found":
         raise errors.NotFoundError()
+    if way == "bad-request":
+        raise errors.BadRequestError()
     if way == "unauthenticated":
         raise HTTPException(401)
+    if way == "close-reserved":
+        await websocket.close(1005)
     if way == "close":
         await websocket.close(4321, "my reason")
     if way == "close-long":
@@ -300,7 +320,7 @@ def test_deadline_is_for_the_handshake_and_not_for_the_connection(server: Proces
 
 
 @pytest.mark.parametrize(("way", "cause"), [
-    ("crash", "RuntimeError"), ("exit", "RuntimeError"),
+    ("crash", "RuntimeError"), ("exit", "RuntimeError"), ("close-reserved", "ProtocolError"),
     ("early-crash", "RuntimeError"), ("early-header", "ValueError"),
 ])  # fmt: skip
 def test_handler_that_fails_is_reported_once(server: Process, way: str, cause: str) -> None:
@@ -322,7 +342,7 @@ def test_handler_that_fails_is_reported_once(server: Process, way: str, cause: s
 
 
 @pytest.mark.parametrize(("way", "code"), [
-    ("not-found", 1008), ("unauthenticated", 1008), ("return", 1000), ("close", 4321),
+    ("not-found", 1008), ("unauthenticated", 1008), ("bad-request", 1007), ("return", 1000), ("close", 4321),
 ])  # fmt: skip
 def test_handler_that_ends_the_connection_is_not_a_failure(server: Process, way: str, code: int) -> None:
     with opened(server, f"/api/sockets/fails/{way}", X_Request_ID=way) as connection:
@@ -330,6 +350,31 @@ def test_handler_that_ends_the_connection_is_not_a_failure(server: Process, way:
     server.finished(way)
     assert of_request(server, "request_failed", way) == []
     assert [entry["error"] for entry in of_request(server, "observed", way)] == [None]
+
+
+@pytest.mark.parametrize(("kind", "message"), [
+    ("json", "{"), ("json", "[" * 5000), ("json", "1" * 5000), ("json", b"{}"), ("iterated", ""),
+    ("binary", b"\xff"), ("binary", "{}"), ("text", b"tea"), ("bytes", "tea"),
+], ids=lambda value: repr(value)[:8])  # fmt: skip
+def test_malformed_message_closes_the_connection_with_1007(
+    server: Process, kind: str, message: str | bytes, request: pytest.FixtureRequest
+) -> None:
+    """It is a fault of the client: it is neither logged nor reported, and the status of the response stays 101."""
+    request_id = f"malformed-{abs(hash(request.node.name))}"
+    with opened(server, f"/api/sockets/reads/{kind}", X_Request_ID=request_id) as connection:
+        connection.send(message)
+        assert closed(connection) == (1007, "")
+    assert server.finished(request_id)["http.response.status_code"] == 101
+    assert of_request(server, "request_failed", request_id) == []
+    assert of_request(server, "reported", request_id) == []
+
+
+def test_malformed_data_of_the_service_is_a_failure(server: Process) -> None:
+    with opened(server, "/api/sockets/reads/stored", X_Request_ID="stored") as connection:
+        connection.send("tea")
+        assert closed(connection)[0] == 1011
+    server.finished("stored")
+    assert len(of_request(server, "request_failed", "stored")) == 1
 
 
 @pytest.mark.parametrize(("way", "reason"), [

@@ -13,6 +13,7 @@ import hashlib
 import re
 from collections.abc import Awaitable, Coroutine, Iterator, Sequence
 from itertools import compress
+from traceback import walk_tb
 from typing import Any
 
 from anyio.to_thread import current_default_thread_limiter
@@ -24,7 +25,7 @@ from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.routing import Match
-from starlette.websockets import WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from .. import errors
 from ..app import ASGIApp, Chassis, Feature, Receive, Scope, Send, attach, build, chassis_of
@@ -37,6 +38,8 @@ from .websocket import WebSocketMiddleware
 # The key in the scope of a HEAD request for the scope of the GET request that the application sees instead.
 _GET_SCOPE = "chassis.get"
 _INVALID_PARAMETERS = "Some parameters are invalid."
+# Starlette's methods that read a message. They raise if it is not JSON, or binary where text was expected.
+_READERS = {WebSocket.receive_bytes.__code__, WebSocket.receive_json.__code__, WebSocket.receive_text.__code__}
 _METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 
@@ -174,6 +177,9 @@ def _translate(error: BaseException) -> errors.ServiceError | None:
         return errors.BadRequestError("The request ended early.")
     if isinstance(error, WebSocketRequestValidationError):
         return invalid_input(errors.BadRequestError, _INVALID_PARAMETERS, error.errors(), skip=1)
+    if isinstance(error, (KeyError, ValueError, RecursionError)):
+        is_of_reader = any(frame.f_code in _READERS for frame, _ in walk_tb(error.__traceback__))
+        return errors.BadRequestError("The message is malformed.") if is_of_reader else None
     if not isinstance(error, HTTPException):
         return None
     # The framework's own description of a status is not written for callers.

@@ -16,10 +16,10 @@ from .headers import RawHeaders
 from .middleware import ChassisMiddleware
 from .policy import Request, RequestHeaders
 from .problems import problem_response
-from .response import ResponseWriter, nothing
+from .response import ResponseWriter
 
 # Close codes (RFC 6455, 7.4.1).
-_NORMAL, _POLICY_VIOLATION, _INTERNAL_ERROR = 1000, 1008, 1011
+_NORMAL, _INVALID_PAYLOAD, _POLICY_VIOLATION, _INTERNAL_ERROR = 1000, 1007, 1008, 1011
 # The maximum size of the reason in a close frame (RFC 6455, 5.5).
 _MAX_REASON_BYTES = 123
 
@@ -75,15 +75,14 @@ class _WebSocketWriter(ResponseWriter):
             return super().send({**message, "type": "http.response.start", "status": 101})
         return super().send({**message, "type": kind.removeprefix("websocket.")})
 
-    def _close(self, message: Message) -> Awaitable[None]:
+    async def _close(self, message: Message) -> None:
         """Close the connection, or reject a handshake that has no response yet."""
         if not self.context.status:
             is_routed = self.context.route is not None
-            return self.replace(errors.PermissionDeniedError() if is_routed else errors.NotFoundError())
-        if self._is_closed or self.context.status != 101:
-            return nothing()
-        self._is_closed = True
-        return self._send({**message, "reason": _short(message.get("reason") or "")})
+            await self.replace(errors.PermissionDeniedError() if is_routed else errors.NotFoundError())
+        elif self.context.status == 101 and not self._is_closed:
+            await self._send({**message, "reason": _short(message.get("reason") or "")})
+            self._is_closed = True  # not if the server rejects the code: `send_error` then closes with another
 
     async def send_error(self, error: BaseException) -> None:
         """Send the response to an exception, or close the connection if the handshake was accepted."""
@@ -91,10 +90,11 @@ class _WebSocketWriter(ResponseWriter):
             if self.context.status != 101:
                 await super().send_error(error)
                 return
-            is_failure = self._chassis.to_service_error(error).status >= 500
-            if is_failure:
+            status = self._chassis.to_service_error(error).status
+            code = _INVALID_PAYLOAD if status == 400 else _POLICY_VIOLATION
+            if status >= 500:
                 problem_response(self._chassis, error)  # logs and reports it
-            code = _INTERNAL_ERROR if is_failure else _POLICY_VIOLATION
+                code = _INTERNAL_ERROR
             await self._close({"type": "websocket.close", "code": code})
 
 
