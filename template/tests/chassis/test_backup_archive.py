@@ -69,9 +69,11 @@ def test_newest_backup_is_measured(crew: Path) -> None:
 
 
 def test_backup_into_an_unwritable_folder_fails(crew: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The sentence names the setting to change."""
     crew.write_text("in the way")
     assert cli.main(program(), ["backup"]) == 1
-    assert capsys.readouterr().err.startswith("The backup failed: ")
+    problem = "BACKUP_DIRECTORY: cannot be written: File exists; use another path (got 'backups')"
+    assert capsys.readouterr().err == f"The backup failed: {problem}\n"
 
 
 @pytest.mark.parametrize(
@@ -179,7 +181,7 @@ def test_restore_rejects_a_backup_of_another_service(
 
 
 def test_restore_of_a_missing_file_names_it(rejection: Callable[..., str]) -> None:
-    assert "none.tar.gz does not exist, neither here nor in backups" in rejection(Path("none.tar.gz"))
+    assert "none.tar.gz does not exist here or in BACKUP_DIRECTORY (backups)" in rejection(Path("none.tar.gz"))
 
 
 @pytest.mark.parametrize("make_one", [os.mkdir, os.mkfifo], ids=["folder", "pipe"])

@@ -457,6 +457,19 @@ def test_migrate_check_of_a_missing_file_does_not_create_it(
     assert not file.parent.exists()
 
 
+@pytest.mark.skipif(not hasattr(backend, "path_of"), reason="the database is a server")
+@pytest.mark.parametrize("command", ["migrate", "serve"])
+def test_folder_that_cannot_be_created_is_a_settings_error(
+    migrations: Path, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    way = migrations.parent / "way"
+    way.touch()
+    monkeypatch.setenv("DATABASE_URL", f"{backend.Settings.url_schemes[0]}:///{way}/test.db")
+    assert cli.main(program(), [command]) == 78
+    problem = f"DATABASE_URL: the folder cannot be created: File exists; use another path (got '{way}/test.db')"
+    assert problem in capsys.readouterr().err
+
+
 def test_migrate_to_an_unknown_revision_fails_with_a_sentence(
     migrations: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

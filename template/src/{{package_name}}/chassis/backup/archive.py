@@ -229,9 +229,13 @@ def found(directory: Path, service: str) -> list[tuple[datetime, Path]]:
 @contextmanager
 def work_folder(directory: Path, service: str) -> Iterator[Path]:
     """Create a folder for unencrypted data that only this user can read, and delete it afterwards."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder = directory / f".{_plain(service)}-{secrets.token_hex(8)}.part"
-    folder.mkdir(mode=0o700)
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700)
+    except OSError as error:
+        problem = f"cannot be written: {error.strerror}; use another path (got '{directory}')"
+        raise BackupError(f"BACKUP_DIRECTORY: {problem}") from error
     try:
         yield folder
     finally:

@@ -155,7 +155,7 @@ def _restore(program: Program, options: argparse.Namespace, backup: DatabaseBack
         from .restore import restore
 
         if not path.exists():
-            raise BackupError(f"{path} does not exist, neither here nor in {settings.backup_directory}")
+            raise BackupError(f"{path} does not exist here or in BACKUP_DIRECTORY ({settings.backup_directory})")
         began = time.monotonic()
         restore(path, settings, backup, replace=options.replace)
         seconds = time.monotonic() - began

@@ -15,6 +15,7 @@ from typing import IO, Any
 from sqlalchemy import URL, Engine
 
 from ..instrumentation import Measurement
+from ..settings import SettingsError
 from .backend import DiskFullError, ReadOnlyError, wait_for_lock
 
 # The space that a database needs to continue: a few pages and their entries in its log.
@@ -65,8 +66,12 @@ def measure(engine: Engine) -> Iterator[Measurement]:
 def prepare(url: URL) -> None:
     """Create the folder of the file."""
     path = path_of(url)
-    if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        problem = f"the folder cannot be created: {error.strerror}; use another path (got '{path}')"
+        raise SettingsError([f"DATABASE_URL: {problem}"]) from error
 
 
 def url_problem(_error: Exception) -> None:
