@@ -19,7 +19,7 @@ PACKAGE = "template/src/{{package_name}}"
 # Python that knows what was chosen. Everything else is plain and runs where it lies, unrendered.
 TEMPLATED_PYTHON = {f"{PACKAGE}/{name}.py.jinja" for name in ("__init__", "__main__", "settings", "chassis/features")}
 # Derived properties that a condition may ask about, in addition to the questions.
-DERIVED = {"containers", "handlers", "key_store", "migration", "replicas", "storage", "store"}
+DERIVED = {"before_run", "containers", "handlers", "key_store", "migration", "replicas", "storage", "store"}
 # A template may ask whether one of these was chosen, for a passage about that value alone.
 NAMED_IN_TEMPLATES = {"deployment", "ci", "features", "monitoring"}
 # No value of these has its own files, except the text of a license.

@@ -289,6 +289,20 @@ def test_the_shell_of_workflows_is_clean(tool: Callable[[str], str], distinct: P
     assert not LINTERS["shellcheck"].lint(tool, tmp_path, files)
 
 
+@pytest.mark.parametrize(("answers", "said"), [
+    ({"database": "sqlite"}, "make run"),
+    ({"database": "postgresql", "deployment": ["compose"]},
+     "make services, or a server of yours in .env, then make run"),
+    ({"database": "postgresql", "deployment": []}, "a server of yours in .env, then make run"),
+    ({"database": "sqlite", "cache": "redis", "deployment": []}, "a server of yours in .env, then make run"),
+], ids=["file", "containers", "server", "Redis"])  # fmt: skip
+def test_make_setup_says_what_make_run_needs(
+    answers: dict[str, Any], said: str, renderer: Renderer, tmp_path: Path
+) -> None:
+    makefile = renderer(tmp_path, answers).files()["Makefile"].decode()
+    assert f'"Installed. Next: {said}"' in makefile
+
+
 @pytest.mark.parametrize("answers", [AWKWARD, AWKWARD | SHORT | {"ci": "none"}], ids=["long", "short"])
 def test_awkward_answers_break_nothing(
     answers: dict[str, str], renderer: Renderer, tool: Callable[[str], str], tmp_path: Path
