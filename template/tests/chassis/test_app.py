@@ -59,6 +59,14 @@ def test_resources_open_in_order_and_close_in_reverse_order(logs: Logs) -> None:
     assert logs()[-1]["event"] == "service_stopped"
 
 
+def test_features_are_logged_by_their_modules(logs: Logs) -> None:
+    """Modules and objects have the same kind of name."""
+    create_app(settings_for_tests(), (*FEATURES, Pool("pool", [])), {})
+    *installed, own = logs("features_installed")[0]["features"]
+    assert [module(f"chassis.{name}").__name__.partition("chassis.")[2] for name in installed] == installed
+    assert own == __name__.partition("chassis.")[2]
+
+
 def test_root_path_of_the_server_is_not_part_of_the_path(logs: Logs) -> None:
     """The path of an ASGI request contains the root path. Probes, routes and limits use the path without it."""
     asgi = app_module.asgi_app(create_app(settings_for_tests(), FEATURES, {}))

@@ -203,7 +203,7 @@ def build(settings: BaseChassisSettings, features: Sequence[Feature]) -> Chassis
 
 
 def _name(feature: object) -> str:
-    return getattr(feature, "__name__", type(feature).__name__).rpartition("chassis.")[2]
+    return getattr(feature, "__name__", type(feature).__module__).rpartition("chassis.")[2]
 
 
 def attach(app: Any, chassis: Chassis) -> None:
