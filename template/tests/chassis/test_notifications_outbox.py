@@ -240,6 +240,21 @@ def test_message_that_waits_for_an_open_circuit_is_not_logged_again(
     assert len(logs("notification_postponed")) == called
 
 
+def test_channel_that_was_called_is_logged_whatever_its_error_says(
+    replica: Open, logs: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A channel may call a service through another circuit, which is open."""
+
+    async def send(message: Any, delivery_id: str) -> None:
+        raise notifications.DeliveryError("unavailable", "the circuit is open")
+
+    sender = replica(started=False)
+    notifier = sender.chassis.get(module("chassis.notifications.notifier").Notifier)
+    monkeypatch.setattr(notifier.channels["discord"], "send", send)
+    sender.in_unit_of_work(DEAL)
+    assert (look(sender), len(logs("notification_postponed"))) == (1, 1)
+
+
 def test_replicas_share_the_messages(replica: Open, upstream: Upstream) -> None:
     """Each message is sent by one replica, even if all replicas read the table at once."""
     senders = [replica(started=False) for _ in range(2)]

@@ -213,6 +213,7 @@ class DeliveryError(Exception):
             settings. `rejected`: no retry helps, because of the message or its recipient.
         error: A phrase without secrets and addresses.
         retry_after_seconds: How long the channel asks to wait.
+        was_called: False if the circuit of the channel is open.
     """
 
     def __init__(
@@ -220,11 +221,14 @@ class DeliveryError(Exception):
         kind: Literal["unavailable", "misconfigured", "rejected"],
         error: str,
         retry_after_seconds: float = 0.0,
+        *,
+        was_called: bool = True,
     ) -> None:
         super().__init__(error)
         self.kind = kind
         self.error = error
         self.retry_after_seconds = retry_after_seconds
+        self.was_called = was_called
 
 
 class Channel(Protocol):

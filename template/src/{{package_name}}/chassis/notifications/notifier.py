@@ -26,8 +26,6 @@ from .webhooks import Discord, Slack, Twilio
 log = structlog.get_logger(__name__)
 
 NAMES = ("email", "discord", "slack", "sms")
-# The error of an attempt in which the channel was not called.
-CIRCUIT_IS_OPEN = "the circuit is open"
 # The longest pause before the first retry, which doubles with each further one, and the longest of all.
 _WAIT_INITIAL_SECONDS, _WAIT_MAX_SECONDS = 1.0, 300.0
 # How many keys of sent messages this process remembers.
@@ -232,7 +230,7 @@ class Notifier:
             with check.breaker.guard():
                 await self._try(self.channels[name], message, delivery_id)
         except CircuitOpenError as error:
-            return DeliveryError("unavailable", CIRCUIT_IS_OPEN, error.retry_after_seconds)
+            return DeliveryError("unavailable", "the circuit is open", error.retry_after_seconds, was_called=False)
         except DeliveryError as error:
             check.last_error = error if _is_failure_of_the_channel(error) else None
             _MESSAGES.add(channel=name, result=error.kind)

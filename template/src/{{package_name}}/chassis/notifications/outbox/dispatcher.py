@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from ...app import Chassis
 from .. import Message, Result
 from .. import Settings as ChannelSettings
-from ..notifier import CIRCUIT_IS_OPEN, Notifier, delivery_id_of, pause_before_retry
+from ..notifier import Notifier, delivery_id_of, pause_before_retry
 from . import BATCH, Claimed, OutboxMessage, Settings, claim, clean_up, finish, postpone, utc_now, whole_seconds
 
 # Calls a function with a session in one unit of work.
@@ -174,7 +174,7 @@ class Dispatcher:
             self.notifier.failed(name, error, claimed.attempts, claimed.id)
             await self._store(partial(finish, claimed=claimed, now=now, error=error.error))
         else:
-            if error.error != CIRCUIT_IS_OPEN:  # `circuit_changed` is logged once for all messages
+            if error.was_called:  # `circuit_changed` is logged once for all messages
                 log.warning(
                     "notification_postponed",
                     channel=name,
