@@ -14,7 +14,6 @@ import io
 import json
 import os
 import re
-import secrets
 import shutil
 import tarfile
 import zlib
@@ -23,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pyrage  # type: ignore[import-untyped]
 from pydantic import TypeAdapter
@@ -229,17 +229,14 @@ def found(directory: Path, service: str) -> list[tuple[datetime, Path]]:
 @contextmanager
 def work_folder(directory: Path, service: str) -> Iterator[Path]:
     """Create a folder for unencrypted data that only this user can read, and delete it afterwards."""
-    folder = directory / f".{_plain(service)}-{secrets.token_hex(8)}.part"
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700)
+        folder = TemporaryDirectory(".part", f".{_plain(service)}-", directory, ignore_cleanup_errors=True)
     except OSError as error:
         problem = f"cannot be written: {error.strerror}; use another path (got '{directory}')"
         raise BackupError(f"BACKUP_DIRECTORY: {problem}") from error
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with folder as name:
+        yield Path(name)
 
 
 def publish(part: Path, directory: Path, service: str, moment: datetime, *, is_encrypted: bool) -> Path:

@@ -165,25 +165,21 @@ class Dispatcher:
                 raise result
         return len(results)
 
-    async def _send(self, name: str, claimed: Claimed) -> None:
-        error = await self.notifier.attempt(name, claimed.message, claimed.id)
+    async def _send(self, name: str, one: Claimed) -> None:
+        error = await self.notifier.attempt(name, one.message, one.id)
         now = self._clock()
         if error is None:
-            await self._store(partial(finish, claimed=claimed, now=now, error=None))
-        elif error.kind == "rejected" or now - claimed.created_at >= self._give_up:
-            self.notifier.failed(name, error, claimed.attempts, claimed.id)
-            await self._store(partial(finish, claimed=claimed, now=now, error=error.error))
+            await self._store(partial(finish, claimed=one, now=now, error=None))
+        elif error.kind == "rejected" or now - one.created_at >= self._give_up:
+            self.notifier.failed(name, error, one.attempts, one.id)
+            await self._store(partial(finish, claimed=one, now=now, error=error.error))
         else:
             if error.was_called:  # `circuit_changed` is logged once for all messages
                 log.warning(
-                    "notification_postponed",
-                    channel=name,
-                    error=error.error,
-                    attempts=claimed.attempts,
-                    delivery_id=claimed.id,
+                    "notification_postponed", channel=name, error=error.error, attempts=one.attempts, delivery_id=one.id
                 )
-            due_at = now + timedelta(seconds=pause_before_retry(claimed.attempts, error))
-            await self._store(partial(postpone, claimed=claimed, due_at=due_at, error=error.error))
+            due_at = now + timedelta(seconds=pause_before_retry(one.attempts, error))
+            await self._store(partial(postpone, claimed=one, due_at=due_at, error=error.error))
 
     async def _store(self, work: Callable[[Session], None]) -> None:
         """Store the result of an attempt. If that fails, the message is sent again, so retry for a while."""
