@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 from servers import environment, running
-from serving import Case, measure_in_turns
+from serving import Case, Effort, measure_in_turns
 
 FEATURES = ["rate-limit", "api-keys", "jwt"]
 # The others are compared with the mean of these two cases: the first and the last route of the measured application.
@@ -38,12 +39,12 @@ class Quiet(SimpleHTTPRequestHandler):
         pass
 
 
-def measure(framework: str, service: Path, rounds: int, scale: float) -> list[Case]:
+def measure(framework: str, service: Path, effort: Effort) -> list[Case]:
     """Measure every case once per round. All have the same handler behind the same middleware.
 
     A measurement takes a second or more, so that it contains the readings of the stored keys.
     """
-    many, few = int(6000 * scale), int(DISTINCT_TOKENS * scale)
+    many, few = effort.requests(6000), effort.requests(DISTINCT_TOKENS)
     measured = [
         Case(
             "hello",
@@ -59,7 +60,7 @@ def measure(framework: str, service: Path, rounds: int, scale: float) -> list[Ca
         _identity_provider(service, few) as url,
         running(framework, "private", service, {"JWT_JWKS_URL": url}) as server,
     ):
-        measure_in_turns(dict.fromkeys(LABELS, server), measured, -(-rounds // 3))
+        measure_in_turns(dict.fromkeys(LABELS, server), measured, replace(effort, rounds=-(-effort.rounds // 3)))
     return measured
 
 

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from load import UNIQUE
-from servers import PATIENCE_SECONDS, running, sink
-from serving import NOTE, Case, measure_in_turns
+from servers import PATIENCE_SECONDS, running, running_all, sink
+from serving import NOTE, Case, Effort, measure_in_turns
 
 # The features of the measured service.
 FEATURES = ["idempotency", "notifications", "validators"]
@@ -41,27 +41,26 @@ BODY = {
 }
 
 
-def measure(framework: str, service: Path, without: Path, rounds: int, scale: float) -> list[Case]:
+def measure(framework: str, service: Path, without: Path, effort: Effort) -> list[Case]:
     """Measure every case once per round. `without` is a service without features."""
-    measured = _cases(service, scale)
+    measured = _cases(service, effort)
     with ExitStack() as stack:
         url = stack.enter_context(sink())["OTEL_EXPORTER_OTLP_ENDPOINT"]
         # The service must not drop the stored response before the request is repeated.
         variables = {"DISCORD_WEBHOOK_URL": f"{url}/webhook", "IDEMPOTENCY_MAX_BYTES": "1000000000"}
         server = stack.enter_context(running(framework, "featured", service, variables))
-        servers = dict.fromkeys(LABELS, server)
-        for variant in IDLE:
-            rendered = service if variant.startswith("unused") else without
-            servers[variant] = stack.enter_context(running(framework, "rendered", rendered, {}))
+        idle = {variant: ("rendered", service if variant.startswith("unused") else without) for variant in IDLE}
+        idle_servers = stack.enter_context(running_all(framework, idle, {}, shared=effort.quick))
+        servers = dict.fromkeys(LABELS, server) | idle_servers
         (service / "key.headers").write_text(f"Idempotency-Key: {UNIQUE}")
         (service / "repeated.headers").write_text("Idempotency-Key: repeated")
         server.post(NOTES, REPEATED, {"Idempotency-Key": "repeated"})
-        measure_in_turns(servers, measured, rounds, partial(_wait_for_outbox, service / "data/service.db"))
+        measure_in_turns(servers, measured, effort, partial(_wait_for_outbox, service / "data/service.db"))
     return measured
 
 
-def _cases(service: Path, scale: float) -> list[Case]:
-    hello, note, few = int(2000 * scale), json.dumps(NOTE | {"title": UNIQUE}), int(400 * scale)
+def _cases(service: Path, effort: Effort) -> list[Case]:
+    hello, note, few = effort.requests(2000), json.dumps(NOTE | {"title": UNIQUE}), effort.requests(400)
     body = json.dumps(BODY)
     return [
         *(Case("hello", variant, "/hello", hello) for variant in IDLE),

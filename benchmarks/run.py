@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=45, help="rounds of requests (default 45)")
     parser.add_argument("--quick", action="store_true", help="one service of each framework, few requests, no file")
     options = parser.parse_args()
-    rounds, scale = (1, 0.05) if options.quick else (options.rounds, 1.0)
+    effort = serving.Effort(1 if options.quick else options.rounds, options.quick)
     few = 1 if options.quick else RENDERS
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as name:
@@ -64,15 +64,15 @@ def main() -> None:
                 variant: service(name, variant, serving.FEATURES, chosen)
                 for variant, chosen in list(MONITORED.items())[-1 if options.quick else 0 :]
             }
-            served[name] = serving.measure(name, services[f"{name}, {MANY}"], monitored, rounds, scale)
+            served[name] = serving.measure(name, services[f"{name}, {MANY}"], monitored, effort)
             private = service(name, "authenticated", authenticated.FEATURES, [])
-            credentials[name] = authenticated.measure(name, private, rounds, scale)
+            credentials[name] = authenticated.measure(name, private, effort)
             using, without = (service(name, label, chosen, []) for label, chosen in FEATURED.items())
-            used[name] = featured.measure(name, using, without, rounds, scale)
+            used[name] = featured.measure(name, using, without, effort)
         started = {
             label: starts.measure(path, few) for label, path in list(services.items())[: 1 if options.quick else None]
         }
-    page = report.markdown(served, credentials, used, started, renders.measure(few), rounds, load)
+    page = report.markdown(served, credentials, used, started, renders.measure(few), effort.rounds, load)
     print(page)
     if not options.quick:
         report.DOCUMENT.write_text(page)

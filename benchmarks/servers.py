@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
@@ -70,6 +70,26 @@ def running(framework: str, variant: str, service: Path, variables: Mapping[str,
             process.send_signal(signal.SIGINT)
             process.wait(PATIENCE_SECONDS)
             reader.wait(PATIENCE_SECONDS)
+
+
+@contextmanager
+def running_all(
+    framework: str, apps: Mapping[str, tuple[str, Path]], variables: Mapping[str, str], *, shared: bool
+) -> Iterator[dict[str, Server]]:
+    """Run each of `apps`: a variant of `apps/<framework>_app.py`, and the folder of a rendered service.
+
+    If they are shared, equal ones are the same process. Otherwise each has its own, so that their figures differ only
+    by chance.
+    """
+    servers: dict[str, Server] = {}
+    started: dict[object, Server] = {}
+    with ExitStack() as stack:
+        for name, app in apps.items():
+            key = app if shared else name
+            if key not in started:
+                started[key] = stack.enter_context(running(framework, *app, variables))
+            servers[name] = started[key]
+        yield servers
 
 
 def environment(service: Path, port: int = 0) -> dict[str, str]:

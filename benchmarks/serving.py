@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cpu import cpu_ns, family
-from servers import Server, running, sink
+from servers import Server, running_all, sink
 
 LOAD = Path(__file__).with_name("load.py")
 NOTE_PATH = "/api/v1/notes/1"
@@ -40,6 +40,18 @@ MONITORED = {
     "opentelemetry": "rendered service with OpenTelemetry, 10 % sampled",
     "monitored": "rendered service with all three",
 }
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much to measure. A quick run shows that everything works, and its figures mean nothing."""
+
+    rounds: int
+    quick: bool = False
+
+    def requests(self, count: int) -> int:
+        """Return how many of `count` requests to send."""
+        return count // 20 if self.quick else count
 
 
 @dataclass
@@ -75,9 +87,9 @@ def references(measured: Sequence[Case], path: str, variant: str) -> list[Case]:
     return [case for case in measured if case.path == path and case.variant in (variant, f"{variant} again")]
 
 
-def cases(framework: str, monitored: Iterable[str], scale: float) -> list[Case]:
+def cases(framework: str, monitored: Iterable[str], effort: Effort) -> list[Case]:
     """Return the cases to measure. The distance between `bare` and `bare again` is the noise of the run."""
-    hello, row = int(2000 * scale), int(500 * scale)
+    hello, row = effort.requests(2000), effort.requests(500)
     bare = ["bare", "bare again", *list(REFERENCES[framework])[1:]]
     return [
         *(Case("hello", variant, "/hello", hello) for variant in [*bare, *EXTRAS[framework], "rendered", *monitored]),
@@ -86,39 +98,38 @@ def cases(framework: str, monitored: Iterable[str], scale: float) -> list[Case]:
     ]
 
 
-def measure(framework: str, service: Path, monitored: Mapping[str, Path], rounds: int, scale: float) -> list[Case]:
+def measure(framework: str, service: Path, monitored: Mapping[str, Path], effort: Effort) -> list[Case]:
     """Measure every case once per round, in a new order each round, with all servers running side by side.
 
     The services with monitoring use the database of the other one.
     """
-    measured = cases(framework, monitored, scale)
+    measured = cases(framework, monitored, effort)
+    apps = {
+        variant: ("rendered" if variant in monitored else variant.partition(" ")[0], monitored.get(variant, service))
+        for variant in sorted({case.variant for case in measured})
+    }
     with ExitStack() as stack:
         variables = stack.enter_context(sink()) | {"DATABASE_URL": f"sqlite:///{service}/data/service.db"}
-
-        def start(variant: str) -> Server:
-            app = "rendered" if variant in monitored else variant.partition(" ")[0]
-            return stack.enter_context(running(framework, app, monitored.get(variant, service), variables))
-
-        servers = {variant: start(variant) for variant in sorted({case.variant for case in measured})}
+        servers = stack.enter_context(running_all(framework, apps, variables, shared=effort.quick))
         servers["rendered"].post("/api/v1/notes", NOTE)
         _compare(servers, measured)
-        measure_in_turns(servers, measured, rounds)
+        measure_in_turns(servers, measured, effort)
     return measured
 
 
 def measure_in_turns(
     servers: Mapping[str, Server],
     measured: Sequence[Case],
-    rounds: int,
+    effort: Effort,
     settle: Callable[[], None] = lambda: None,
 ) -> None:
     """Warm up every case, then measure each once per round, in a new random order.
 
     `settle` waits until a server has finished the work that follows its responses. This work counts too.
     """
-    for case in measured:
+    for case in measured if not effort.quick else ():
         _sample(servers[case.variant], case, settle)
-    for _ in range(rounds):
+    for _ in range(effort.rounds):
         for case in random.sample(measured, len(measured)):
             case.samples_us.append(_sample(servers[case.variant], case, settle))
 
