@@ -20,7 +20,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.util import greenlet_spawn
 
-from ..package import PACKAGE, ROOT, environment, module
+from ..package import CHASSIS, PACKAGE, ROOT, environment, module
 from .conftest import Start, measured
 from .process import PATIENCE_SECONDS, serving, until
 from .sql import backend, engine, rows, run
@@ -198,6 +198,7 @@ def test_wait_for_the_writer_ends_at_the_deadline_of_its_request(
     assert rows(READ) == [11]
 
 
+@pytest.mark.skipif(not (CHASSIS / "database/asyncio.py").is_file(), reason="handlers run in threads")
 def test_exception_of_a_statement_is_not_reported_by_the_event_loop_as_well() -> None:
     """The caller may get the exception, or may have been cancelled while it waited."""
     reported: list[Any] = []
