@@ -22,6 +22,8 @@ from ..servers import mysql as server
 from .conftest import Start
 from .process import until
 from .sql import backend, engine, run
+from .sql_server import TABLE
+from .test_errors import assert_is_problem
 from .unit_of_work import Database, in_request
 
 IS_ASYNC = find_spec(f"{PACKAGE}.chassis.database.asyncio") is not None
@@ -73,6 +75,32 @@ def test_read_only_server_makes_the_service_unready(start: Start) -> None:
             assert check["error"] == "the database is read-only"
             cursor.execute("SET GLOBAL read_only = 0")
             until(lambda: client.get("/health/ready").status_code == 200)
+    finally:
+        here.remove()
+
+
+def test_connection_to_a_server_that_became_read_only_is_replaced(start: Start) -> None:
+    """After a failover, a new connection may reach the new primary. A service that is not ready only sends pings."""
+    chassis: list[Any] = []
+    behaviours = {
+        "number": lambda: in_request(chassis[0], "SELECT CONNECTION_ID()"),
+        "write": lambda: in_request(chassis[0], "INSERT INTO written (number) VALUES (1)"),
+    }
+    here, url = server.start()
+    try:
+        run(TABLE, database_url=url)()
+        with server.connect(make_url(url)) as connection, connection.cursor() as cursor:
+            cursor.execute("CREATE USER writer@'%'")
+            cursor.execute("GRANT SELECT, INSERT ON *.* TO writer@'%'")
+            there = make_url(url).set(username="writer").render_as_string()
+            client = start(behaviours, install=chassis.append, database_url=there, health_check_cache_seconds=0.01)
+            numbers = [client.get("/api/here/number").text]
+            cursor.execute("SET GLOBAL read_only = 1")
+            assert_is_problem(client.get("/api/here/write"), 503, "UNAVAILABLE")
+            numbers.append(client.get("/api/here/number").text)
+            until(lambda: client.get("/health/ready").status_code == 503)
+            numbers.append(client.get("/api/here/number").text)
+        assert len(set(numbers)) == 3
     finally:
         here.remove()
 

@@ -40,6 +40,22 @@ def test_read_only_database_makes_the_service_unready(start: Start) -> None:
     until(lambda: client.get("/health/ready").status_code == 200)
 
 
+def test_read_only_connection_is_replaced(start: Start) -> None:
+    """After a failover, a new connection may reach the new primary. A service that is not ready only sends pings."""
+    chassis: list[Any] = []
+    behaviours = {
+        "demote": lambda: in_request(chassis[0], "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"),
+        "write": lambda: in_request(chassis[0], "CREATE TABLE written (number INTEGER)"),
+    }
+    client = start(behaviours, install=chassis.append, health_check_cache_seconds=0.01)
+    assert client.get("/api/here/demote").status_code == 200
+    assert_is_problem(client.get("/api/here/write"), 503, "UNAVAILABLE")
+    assert client.get("/api/here/write").status_code == 200
+    assert client.get("/api/here/demote").status_code == 200
+    until(lambda: client.get("/health/ready").status_code == 503)
+    until(lambda: client.get("/health/ready").status_code == 200)
+
+
 def test_standby_is_unready_and_rejects_writes_until_it_is_promoted(
     start: Start, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,6 +19,26 @@ from .sql import run
 from .test_errors import assert_is_problem
 from .unit_of_work import in_request
 
+# Slow enough that each of several requests at once needs its own connection.
+COUNT = (
+    "WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 300000) "
+    "SELECT (SELECT count(*) FROM n) + (SELECT count(*) FROM things)"
+)
+
+
+@pytest.fixture
+def statuses(start: Start, folder: Path) -> Callable[[], set[int]]:
+    """Start an application, and return a function that sends it eight requests at once and returns their statuses."""
+    run("CREATE TABLE things (name TEXT)")()
+    chassis: list[Any] = []
+    client = start({"count": lambda: in_request(chassis[0], COUNT)}, install=chassis.append)
+
+    def send() -> set[int]:
+        with ThreadPoolExecutor(8) as pool:
+            return {response.status_code for response in pool.map(lambda _: client.get("/api/here/count"), range(8))}
+
+    return send
+
 
 def test_space_on_the_disk_of_the_file_is_measured(start: Start) -> None:
     chassis: list[Any] = []
@@ -63,27 +83,43 @@ def test_unreadable_file_makes_the_service_unready(start: Start, folder: Path, f
     assert file.exists() == (fate == "overwritten")
 
 
-def test_lost_file_is_not_replaced_by_an_empty_one(start: Start, folder: Path) -> None:
+def test_lost_file_is_not_replaced_by_an_empty_one(statuses: Callable[[], set[int]], folder: Path) -> None:
     """Requests that need a new connection get 503. All succeed once the file is back."""
-    run("CREATE TABLE things (name TEXT)")()
-    # Slow enough that each of several requests at once needs its own connection.
-    count = (
-        "WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 300000) "
-        "SELECT (SELECT count(*) FROM n) + (SELECT count(*) FROM things)"
-    )
-    chassis: list[Any] = []
-    client = start({"count": lambda: in_request(chassis[0], count)}, install=chassis.append)
     file = folder / "test.db"
-
-    def statuses() -> set[int]:
-        with ThreadPoolExecutor(8) as pool:
-            return {response.status_code for response in pool.map(lambda _: client.get("/api/here/count"), range(8))}
-
     file.rename(folder / "elsewhere")
     assert 503 in statuses() <= {200, 503}
     assert not file.exists()
     (folder / "elsewhere").rename(file)
     assert statuses() == {200}
+
+
+@pytest.mark.parametrize("is_moved", [True, False], ids=["moved back", "written again"])
+def test_overwritten_file_serves_every_request_once_it_is_restored(
+    statuses: Callable[[], set[int]], folder: Path, is_moved: bool
+) -> None:
+    """A connection that has read the overwritten file does not notice the restored one."""
+    assert statuses() == {200}
+    run("PRAGMA wal_checkpoint(TRUNCATE)")()
+    file, copy = folder / "test.db", folder / "copy"
+    copy.write_bytes(file.read_bytes())
+    file.write_bytes(b"no database" * 1000)
+    assert statuses() == {503}
+    if is_moved:
+        copy.replace(file)
+    else:
+        file.write_bytes(copy.read_bytes())
+    assert statuses() == {200}
+
+
+def test_connection_that_was_opened_read_only_is_replaced(start: Start, folder: Path) -> None:
+    """SQLite opens a file without write permission for reading only."""
+    run("CREATE TABLE things (name TEXT)")()
+    chassis: list[Any] = []
+    insert = {"insert": lambda: in_request(chassis[0], "INSERT INTO things (name) VALUES ('one')")}
+    with listening(Engine, "connect", lambda opened, _: opened.execute("PRAGMA query_only = ON").close()):
+        client = start(insert, install=chassis.append)
+    assert_is_problem(client.get("/api/here/insert"), 503, "UNAVAILABLE")
+    assert client.get("/api/here/insert").status_code == 200
 
 
 def test_file_with_its_maximum_of_pages_makes_the_service_unready_until_rows_are_deleted(

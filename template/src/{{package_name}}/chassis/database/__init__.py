@@ -44,7 +44,7 @@ class Settings(BaseChassisSettings):
             url = make_url(text)
         except (ArgumentError, ValueError):  # their texts may contain a part of the password
             raise cls.invalid_url() from None
-        if url.get_backend_name() not in cls.url_schemes:
+        if url.get_backend_name() not in cls.url_schemes or (url.database or "").startswith("file:"):
             raise cls.invalid_url()
         return url
 

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, event
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, event
 
 from ..health.checks import CheckFailedError
 from ..instrumentation import Measurement
@@ -61,6 +61,14 @@ def connect_with(engine: Engine, connect: Callable[..., Any]) -> None:
             return connect(*arguments, **options)
         options["async_creator_fn"] = connect
         return None
+
+
+def reconnect_after(engine: Engine, is_lasting: Callable[[Any], bool]) -> None:
+    """Replace all connections of the pool after an exception of the driver that would recur on them."""
+
+    @event.listens_for(engine, "handle_error")
+    def _(failed: ExceptionContext) -> None:
+        failed.is_disconnect |= is_lasting(failed.original_exception)
 
 
 SettingsT = TypeVar("SettingsT", bound=DatabaseSettings)

@@ -24,7 +24,7 @@ from sqlalchemy import URL, Connection, DateTime, Engine, text
 from sqlalchemy.ext.compiler import compiles
 
 from . import pool
-from .backend import MigrationError, ReadOnlyError, connect_with, wait_for_lock
+from .backend import MigrationError, ReadOnlyError, connect_with, reconnect_after, wait_for_lock
 from .disk_space import require_disk_space
 
 ASYNC_DRIVER = "mysql+aiomysql"
@@ -35,6 +35,7 @@ measure = pool.measure
 # https://mariadb.com/kb/en/mariadb-error-code-reference/; codes from 2000 on come from the client.
 _DUPLICATE = (1062, 1586)
 _DISK_FULL = (1021, 1114)
+_READ_ONLY = (1290, 1836)  # as a replica is
 _NO_PRIVILEGE = (1044, 1142, 1143, 1227, 1370)
 # Creates a file of 64 KB or more in the folder of the database. A server has no statement that needs less.
 _SPACE_TABLE = f"disk_space_{token_hex(4)}"
@@ -43,7 +44,7 @@ _TRANSIENT = frozenset({
     1040, 1203, 1226,  # too many connections
     1053, 1077, 1129, 1158, 1159, 1160, 1161, 1317, 1927, 3169,  # shutting down, connection lost or killed
     1205, 1213,  # lock wait, deadlock
-    1290, 1836,  # read-only, as a standby is
+    *_READ_ONLY,
     *_DISK_FULL,
     1969, 3024,  # the statement took too long: MariaDB, MySQL
     2002, 2003, 2006, 2013, 2014, 2055, 4031,  # unreachable, connection lost
@@ -165,6 +166,8 @@ def set_up(engine: Engine, settings: Settings) -> None:
             return await _connect_async(settings, *arguments, **options)
 
     connect_with(engine, connect_async if engine.dialect.is_async else connect)
+    # After a failover, a new connection may reach the new primary.
+    reconnect_after(engine, _has_code(_READ_ONLY))
 
 
 def _connect(settings: Settings, *arguments: Any, **options: Any) -> Any:
@@ -283,12 +286,13 @@ def migration_lock(engine: Engine, timeout_seconds: float) -> Iterator[None]:
 def ping(connection: Connection) -> None:
     """Raise an exception if the server does not accept writes, as a replica does."""
     if connection.scalar(text("SELECT @@global.read_only")):
+        connection.invalidate()
         raise ReadOnlyError
+    require_disk_space(connection, _has_code(_DISK_FULL), *_SPACE_PROBE, is_forbidden=_has_code(_NO_PRIVILEGE))
 
-    def has_code(codes: Sequence[int]) -> Callable[[Any], bool]:
-        return lambda error: bool(error.args) and error.args[0] in codes
 
-    require_disk_space(connection, has_code(_DISK_FULL), *_SPACE_PROBE, is_forbidden=has_code(_NO_PRIVILEGE))
+def _has_code(codes: Sequence[int]) -> Callable[[Any], bool]:
+    return lambda error: bool(error.args) and error.args[0] in codes
 
 
 def is_transient(error: Exception) -> bool:

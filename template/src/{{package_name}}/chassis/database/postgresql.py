@@ -18,7 +18,7 @@ from sqlalchemy import URL, Engine, event, text
 from sqlalchemy import Connection as SqlConnection
 
 from . import pool
-from .backend import ReadOnlyError, connect_with, wait_for_lock
+from .backend import ReadOnlyError, connect_with, reconnect_after, wait_for_lock
 from .disk_space import require_disk_space
 
 # psycopg logs warnings for errors that it also raises.
@@ -37,7 +37,8 @@ _DISK_FULL = "53100"
 _UNIQUE_VIOLATION, _EXCLUSION_VIOLATION = "23505", "23P01"
 # https://www.postgresql.org/docs/current/errcodes-appendix.html: whole classes first, then single codes.
 _TRANSIENT_CLASSES = ("08", "53", "57")  # connection exception, insufficient resources, operator intervention
-_TRANSIENT = ("40001", "40P01", "55P03", "25006")  # serialization, deadlock, lock not available, read-only (standby)
+_READ_ONLY = "25006"  # as a standby is
+_TRANSIENT = ("40001", "40P01", "55P03", _READ_ONLY)  # serialization, deadlock, lock not available
 
 # Remedies for a wrong URL or user, by the text of the error, because errors of a connection have no code.
 _REMEDIES = {
@@ -213,6 +214,8 @@ def set_up(engine: Engine, settings: Settings) -> None:
         return connection
 
     connect_with(engine, connect_async if engine.dialect.is_async else connect)
+    # After a failover, a new connection may reach the new primary.
+    reconnect_after(engine, lambda error: getattr(error, "sqlstate", None) == _READ_ONLY)
     if is_pooled(engine.url):
         _configure_each_transaction(engine, _parameters_of(engine.url) | _timeouts(settings))
 
@@ -264,6 +267,7 @@ def migration_lock(engine: Engine, timeout_seconds: float) -> Iterator[None]:
 def ping(connection: SqlConnection) -> None:
     """Raise an exception if the server does not accept writes, as a standby does, or a primary with a full disk."""
     if connection.scalar(text("SELECT current_setting('transaction_read_only')")) == "on":
+        connection.invalidate()
         raise ReadOnlyError
     require_disk_space(connection, lambda error: getattr(error, "sqlstate", None) == _DISK_FULL, *_SPACE_PROBE)
 

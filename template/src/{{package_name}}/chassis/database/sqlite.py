@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import suppress
 from typing import Any, ClassVar
 from urllib.parse import quote
@@ -13,7 +14,7 @@ from sqlalchemy.ext.compiler import compiles
 
 from . import Settings as DatabaseSettings
 from . import file
-from .backend import ReadOnlyError
+from .backend import ReadOnlyError, reconnect_after
 
 ASYNC_DRIVER = "sqlite+aiosqlite"
 SYNC_DRIVER = "sqlite+pysqlite"
@@ -27,9 +28,10 @@ url_problem = file.url_problem
 # How long a writer waits for another one.
 _BUSY_TIMEOUT_SECONDS = 5
 _TRANSIENT = (
-    "database is locked", "database table is locked", "unable to open database file", "disk i/o error",
-    "database or disk is full", "attempt to write a readonly database",
+    "database is locked", "database table is locked", "unable to open database file", "database or disk is full",
 )  # fmt: skip
+# The file was damaged, replaced or read-only when the connection was opened. The connection does not notice a repair.
+_LASTING = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _PAGES = ("page_size", "page_count", "freelist_count", "max_page_count")
 
 
@@ -65,18 +67,19 @@ def set_up(engine: Engine, _settings: Settings) -> None:
     """Create the folder, and the file if it does not exist, because connections do not create it."""
     file.prepare(engine.url)
     path = file.path_of(engine.url)
-    if path and not str(path).startswith("file:"):
+    if path:
         with suppress(OSError):  # the first connection reports the problem instead
             path.touch()
     event.listen(engine, "do_connect", _open_existing_file)
     event.listen(engine, "connect", _configure)
+    # The low byte of an extended code is the kind of error.
+    reconnect_after(engine, lambda error: getattr(error, "sqlite_errorcode", 0) & 0xFF in _LASTING)
 
 
 def _open_existing_file(_dialect: Any, _record: Any, arguments: list[Any], _options: Any) -> None:
     """Open only an existing file. Otherwise the next connection would replace a lost file by an empty one."""
-    database = arguments[0]
-    if not database.startswith((":memory:", "file:")):
-        arguments[0] = f"file:{quote(database)}?mode=rw"
+    if not arguments[0].startswith(":memory:"):
+        arguments[0] = f"file:{quote(arguments[0])}?mode=rw"
 
 
 def _configure(connection: Any, _record: Any) -> None:
