@@ -117,7 +117,9 @@ def test_several_newest_migrations_are_refused(service: Path, refusal: Callable[
     first = service / "migrations/versions/0001_notes.py"
     other = first.read_text(encoding="utf-8").replace('"0001"', '"0002"')
     (first.parent / "0002_other.py").write_text(other, encoding="utf-8")
-    assert refusal(service, "orders").startswith("There are several newest migrations, 0001, 0002; run python -m")
+    found = refusal(service, "orders")
+    assert found.startswith("There are several newest migrations, 0001, 0002; run `")
+    assert found.endswith(' -m my_service migrate merge "merge"` first.')
 
 
 def test_main_without_a_list_of_domains_is_refused(service: Path, refusal: Callable[..., str]) -> None:

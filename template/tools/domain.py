@@ -142,7 +142,7 @@ def _migration(text: str, name: str) -> tuple[Path, str]:
 
     heads = ScriptDirectory(str(ROOT / MIGRATIONS.parent)).get_heads()
     if len(heads) > 1:
-        merge = f'python -m {PACKAGE.name} migrate merge "merge"'
+        merge = f'`{sys.orig_argv[0]} -m {PACKAGE.name} migrate merge "merge"`'
         raise RefusedError(f"There are several newest migrations, {', '.join(sorted(heads))}; run {merge} first.")
     revision = rev_id()
     text = text.replace('revision = "0001"', f'revision = "{revision}"')

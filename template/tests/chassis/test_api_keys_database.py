@@ -162,7 +162,7 @@ def test_migrate_creates_the_table_and_check_agrees(migrated: None) -> None:
 def test_command_without_a_database_fails_with_a_sentence(capsys: Captured) -> None:
     """The table is not there yet."""
     assert cli.main(program(), ["api-keys", "list"]) == 1
-    assert "run migrate" in capsys.readouterr().err
+    assert "migrate`" in capsys.readouterr().err
 
 
 def test_last_use_is_written_before_the_database_is_closed(start: Start, migrated: None, capsys: Captured) -> None:

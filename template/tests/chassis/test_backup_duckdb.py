@@ -139,7 +139,9 @@ def test_backup_that_the_service_cannot_make_fails_with_its_reason(
 ) -> None:
     client = start()
     assert cli.main(program(), ["backup"]) == 1
-    assert capsys.readouterr().err.endswith("The backup failed: the database has no schema yet; run migrate\n")
+    error = capsys.readouterr().err
+    assert "The backup failed: the database has no schema yet; run `" in error
+    assert error.endswith(" migrate`\n")
     assert client.get("/health/ready").status_code == 200
 
 

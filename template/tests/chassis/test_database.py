@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +26,7 @@ from sqlalchemy.orm import DeclarativeBase, Session, mapped_column
 from sqlalchemy.orm.exc import StaleDataError
 
 from .. import servers
-from ..package import ROOT, module, program
+from ..package import PACKAGE, ROOT, module, program
 from .conftest import Logs, Start, measured, settings_for_tests
 from .process import PATIENCE_SECONDS, serving, until
 from .sql import backend, connection, engine, rows, run, server, tables
@@ -37,6 +39,8 @@ errors = module("chassis.errors")
 request_context = module("chassis.request_context")
 
 INSERT_VALUE = "INSERT INTO things (name) VALUES (:value)"
+# The command that works where the tests run, in a virtual environment.
+MIGRATE = f"{sys.orig_argv[0]} -m {PACKAGE} migrate"
 INSERT_ONE = "INSERT INTO things (name) VALUES ('one')"
 
 
@@ -391,11 +395,12 @@ def test_killed_service_loses_no_acknowledged_write(folder: Path) -> None:
     assert rows("SELECT count(*) FROM written") == [51]
 
 
-def test_url_of_another_database_is_rejected(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("url", ["oracle://scott:tiger@host/db", "{scheme}:///file:data/test?mode=ro&uri=true"])
+def test_url_of_another_kind_is_rejected(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str
 ) -> None:
-    """The error shows an example of a valid URL."""
-    monkeypatch.setenv("DATABASE_URL", "oracle://scott:tiger@host/db")
+    """The error shows an example of a valid URL. SQLAlchemy would also accept a `file:` URI as the name of a file."""
+    monkeypatch.setenv("DATABASE_URL", url.format(scheme=backend.Settings.url_schemes[0]))
     assert cli.main(program(), ["check"]) == 78
     assert (
         f"DATABASE_URL: is not a URL of this database; use the form {backend.Settings.url_example}"
@@ -453,7 +458,7 @@ def test_migrate_check_of_a_missing_file_does_not_create_it(
     file = folder / "sub" / "test.db"
     monkeypatch.setenv("DATABASE_URL", f"{backend.Settings.url_schemes[0]}:///{file}")
     assert cli.main(program(), ["migrate", "check"]) == 1
-    assert f"the database {file} does not exist; run migrate" in capsys.readouterr().err
+    assert f"the database {file} does not exist; run `{MIGRATE}`" in capsys.readouterr().err
     assert not file.parent.exists()
 
 
@@ -478,6 +483,23 @@ def test_migrate_to_an_unknown_revision_fails_with_a_sentence(
     error = capsys.readouterr().err
     assert "0815" in error
     assert "Traceback" not in error
+
+
+def test_migration_that_the_database_rejects_is_named_in_one_sentence(
+    migrations: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An error of its Python code has a traceback, as everywhere."""
+    revision = migrations / "versions" / "0001_things.py"
+    source = revision.read_text()
+    revision.write_text(source.replace("    time.sleep(0.1)", "    op.execute('DROP TABLE nowhere')"))
+    assert cli.main(program(), ["migrate"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"The migration was not run: {revision}, line 6: ")
+    assert "nowhere" in error
+    assert error.count("\n") == 1
+    revision.write_text(source.replace("    time.sleep(0.1)", "    raise LookupError"))
+    with pytest.raises(LookupError):
+        cli.main(program(), ["migrate"])
 
 
 def test_migrate_without_the_folder_of_migrations_fails(capsys: pytest.CaptureFixture[str]) -> None:
@@ -514,20 +536,21 @@ def test_migrate_check_names_the_revisions_and_the_remedy(migrations: Path, caps
     capsys.readouterr()
     begin = "The schema is not the newest: "
     assert cli.main(program(), ["migrate", "check"]) == 1
-    sentence = f"{begin}the database has no revision, and the newest revision is 0001; run migrate\n"
+    sentence = f"{begin}the database has no revision, the newest is 0001; run `{MIGRATE}`\n"
     assert capsys.readouterr().err == sentence
     cli.main(program(), ["migrate"])
     run("CREATE TABLE spatial_ref_sys (id INTEGER PRIMARY KEY)")()
     assert cli.main(program(), ["migrate", "check"]) == 1
     error = capsys.readouterr().err
-    assert error.startswith(f"{begin}models and migrations differ; write a revision with `migrate revision MESSAGE`: ")
+    remedy = f"write a revision with `{MIGRATE} revision MESSAGE`"
+    assert error.startswith(f"{begin}models and migrations differ; {remedy}: ")
     assert error.count("\n") == 1
     assert "remove_table things" in error
     assert "Table(" not in error, "only names are shown"
     assert "spatial_ref_sys" not in error, "migrations/env.py ignores this table of an extension"
 
 
-def test_migrate_revision_without_differences_says_that_it_is_empty(
+def test_migrate_revision_without_differences_says_that_it_is_empty_and_passes_lint(
     migrated: None, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A domain that `main.py` does not list would otherwise go unnoticed."""
@@ -536,7 +559,10 @@ def test_migrate_revision_without_differences_says_that_it_is_empty(
     assert cli.main(program(), ["migrate", "revision", "more"]) == 0
     assert "so the revision is empty" in capsys.readouterr().err
     (written,) = (folder / "migrations/versions").glob("*_more.py")
-    assert "op." not in written.read_text(encoding="utf-8")
+    source = written.read_bytes()
+    assert b"op." not in source
+    lint = [sys.executable, "-m", "ruff", "check", "--quiet", "--stdin-filename", written.relative_to(folder), "-"]
+    subprocess.run(lint, cwd=ROOT, input=source, check=True, timeout=PATIENCE_SECONDS)
 
 
 def test_migrate_with_two_newest_revisions_asks_for_a_merge(
@@ -546,7 +572,7 @@ def test_migrate_with_two_newest_revisions_asks_for_a_merge(
     for name in ("0002a", "0002b"):
         source = f"revision, down_revision, branch_labels, depends_on = '{name}', '0001', None, None\n"
         (migrations / "versions" / f"{name}.py").write_text(f"{source}def upgrade(): pass\ndef downgrade(): pass\n")
-    remedy = "there are several newest revisions, 0002a, 0002b; join them with `migrate merge MESSAGE`"
+    remedy = f"there are several newest revisions, 0002a, 0002b; join them with `{MIGRATE} merge MESSAGE`"
     for action in ([], ["check"], ["revision", "more"]):
         assert cli.main(program(), ["migrate", *action]) == 1
         assert remedy in capsys.readouterr().err
@@ -554,6 +580,8 @@ def test_migrate_with_two_newest_revisions_asks_for_a_merge(
     assert cli.main(program(), ["migrate", "history"]) == 0
     assert "0002b (head)" in capsys.readouterr().out
     assert cli.main(program(), ["migrate", "merge", "join"]) == 0
+    assert cli.main(program(), ["migrate", "merge", "again"]) == 1
+    assert "written: the revisions have no branches, so there is nothing to merge\n" in capsys.readouterr().err
     assert cli.main(program(), ["migrate"]) == 0
     capsys.readouterr()
     assert cli.main(program(), ["migrate", "current"]) == 0

@@ -182,7 +182,7 @@ def add_commands(subparsers: Any, backend: DatabaseBackend[SettingsT]) -> None:
         engine = open_engine(settings, backend)
         try:
             if not inspect(engine).has_table(StoredKey.__tablename__):
-                raise MaintenanceError("the database has no table api_keys; run migrate")
+                raise MaintenanceError(f"the database has no table api_keys; run `{maintenance.MIGRATE}`")
             with Session(engine) as session:
                 yield session
         finally:

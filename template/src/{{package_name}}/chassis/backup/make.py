@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlalchemy import Connection, make_url
 
 from ..database.connection import url_for
-from ..database.maintenance import maintenance_connection, require_database
+from ..database.maintenance import MIGRATE, maintenance_connection, require_database
 from . import BackupError, DatabaseBackup, Settings, archive
 from .restore import key_of, restore, revision_of, table_names
 
@@ -69,7 +69,7 @@ def _manifest(settings: Settings, backup: DatabaseBackup, connection: Connection
     )
     connection.rollback()
     if not manifest.revision:
-        raise BackupError("the database has no schema yet; run migrate")
+        raise BackupError(f"the database has no schema yet; run `{MIGRATE}`")
     return manifest
 
 

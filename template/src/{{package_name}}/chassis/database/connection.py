@@ -44,11 +44,7 @@ def engine_options(settings: SettingsT, backend: DatabaseBackend[SettingsT]) -> 
 
 @contextmanager
 def as_settings_error(backend: DatabaseBackend[Any]) -> Iterator[None]:
-    """Raise a `SettingsError` for an error that a retry does not fix, such as a wrong password.
-
-    Raises:
-        SettingsError: The database rejects `DATABASE_URL` or its user.
-    """
+    """Raise a `SettingsError` if the database rejects `DATABASE_URL` or its user, which a retry does not fix."""
     try:
         yield
     except DBAPIError as error:

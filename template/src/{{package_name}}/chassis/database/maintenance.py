@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from traceback import extract_tb
 from typing import Any
 
 from sqlalchemy import Connection
@@ -16,6 +17,9 @@ from . import Settings as DatabaseSettings
 from .backend import DatabaseBackend, MaintenanceError, SettingsT
 from .connection import as_settings_error, is_unavailable, open_engine, url_for
 
+# The command that migrates, with the interpreter that runs this one, such as `.venv/bin/python -m orders migrate`.
+MIGRATE = f"{sys.orig_argv[0]} -m {__name__.partition('.')[0]} migrate"
+
 
 @contextmanager
 def maintenance_connection(
@@ -23,11 +27,7 @@ def maintenance_connection(
 ) -> Iterator[Connection]:
     """Connect under the migration lock, so that the schema does not change in the meantime.
 
-    Args:
-        settings: The settings of the backend.
-        backend: The database.
-        statement_timeout_seconds: The timeout of each statement. A new index on a large table takes longer than a
-            request may.
+    Each statement has `statement_timeout_seconds`. A new index on a large table takes longer than a request may.
     """
     settings = settings.model_copy(update={"database_statement_timeout_seconds": statement_timeout_seconds})
     engine = open_engine(settings, backend)
@@ -40,15 +40,11 @@ def maintenance_connection(
 
 
 def require_database(settings: DatabaseSettings, backend: DatabaseBackend[Any]) -> None:
-    """Refuse to work on a database in a file that does not exist, because connecting would create it.
-
-    Raises:
-        MaintenanceError: The file does not exist.
-    """
+    """Raise a `MaintenanceError` if the file of the database does not exist, because connecting would create it."""
     path_of = getattr(backend, "path_of", None)
     path = path_of(url_for(settings, backend.SYNC_DRIVER)) if path_of else None
     if path and not path.exists():
-        raise MaintenanceError(f"the database {path} does not exist; run migrate")
+        raise MaintenanceError(f"the database {path} does not exist; run `{MIGRATE}`")
 
 
 def run(work: Callable[[], None], failure: str, backend: DatabaseBackend[Any]) -> int:
@@ -68,8 +64,11 @@ def run(work: Callable[[], None], failure: str, backend: DatabaseBackend[Any]) -
         print(f"{failure}: {error}", file=sys.stderr)
         return 1
     except DBAPIError as error:
-        if not is_unavailable(error, backend):
+        unavailable = is_unavailable(error, backend)
+        frames = [frame for frame in extract_tb(error.__traceback__) if "/migrations/versions/" in frame.filename]
+        if not (unavailable or frames):
             raise
-        print(f"{failure}: the database is unavailable: {error.orig}", file=sys.stderr)
-        return EX_UNAVAILABLE
+        place = "the database is unavailable" if unavailable else f"{frames[-1].filename}, line {frames[-1].lineno}"
+        print(f"{failure}: {place}: {' '.join(str(error.orig).split())}", file=sys.stderr)
+        return EX_UNAVAILABLE if unavailable else 1
     return 0

@@ -85,9 +85,8 @@ def _open_existing_file(_dialect: Any, _record: Any, arguments: list[Any], _opti
 def _configure(connection: Any, _record: Any) -> None:
     """Let readers and a writer work at the same time (WAL), and enforce foreign keys, which are off by default."""
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("PRAGMA synchronous = NORMAL")
-    cursor.execute("PRAGMA foreign_keys = ON")
+    for setting in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
+        cursor.execute(f"PRAGMA {setting}")
     cursor.close()
 
 
