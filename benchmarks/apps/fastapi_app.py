@@ -84,7 +84,8 @@ def private() -> FastAPI:
     A router may compare a path with one route after the other. `/hello` is therefore before these routes, and `/last`
     after them.
     """
-    from my_service.chassis.authentication.fastapi import require_scope  # the other services lack it
+    # The other services lack it.
+    from my_service.chassis.authentication.fastapi import ScopedRoute, require_scope
 
     app = rendered()
 
@@ -94,6 +95,8 @@ def private() -> FastAPI:
     @app.get("/dependent", dependencies=[Depends(nothing)])
     async def dependent() -> dict[str, str]:
         return {"message": "hello"}
+
+    app.router.route_class = ScopedRoute
 
     @app.get("/private", dependencies=[require_scope("read")])
     async def hello() -> dict[str, str]:

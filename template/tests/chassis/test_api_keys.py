@@ -71,6 +71,22 @@ def test_invalid_key_gets_401(client: httpx.Client) -> None:
         assert response.headers["www-authenticate"] == 'Bearer error="invalid_token"'
 
 
+def test_key_that_was_accepted_is_rejected_once_it_has_expired_or_is_replaced(start: Start) -> None:
+    """The service remembers keys that it has checked, but no longer than they are valid."""
+    now = [NOW]
+    keys = api_keys.KeyAuthenticator([stored(KEY), stored(OLD_KEY, days=2)], lambda: now[0])
+    client = start(install=lambda chassis: chassis.authenticators.__setitem__(slice(None), [keys]))
+
+    def statuses() -> list[int]:
+        return [client.get(PATH, headers=bearer(key)).status_code for key in (KEY, OLD_KEY)]
+
+    assert statuses() == [200, 200]
+    now[0] += timedelta(days=1)
+    assert statuses() == [401, 200]
+    keys.replace([])
+    assert statuses() == [401, 401]
+
+
 def test_key_with_the_same_id_and_another_hash_is_rejected(start: Start) -> None:
     """The id only finds the key. The whole hash is compared."""
     digest = api_keys.digest_of(KEY)

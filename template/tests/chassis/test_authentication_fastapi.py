@@ -8,17 +8,45 @@ from typing import Any
 import pytest
 
 from .conftest import Start
-from .test_authentication import PATH, install
+from .test_authentication import PATH, bearer, install
 
 
-def test_openapi_document_has_the_scheme_and_the_scopes(start: Start) -> None:
-    """The scheme gives `/docs` its button Authorize."""
+@pytest.mark.parametrize(
+    ("path", "more"), [(PATH, set()), (f"{PATH}-by-dependencies", set()), (f"{PATH}-twice", {"notes:admin"})]
+)
+def test_openapi_document_has_the_scheme_and_the_scopes(start: Start, path: str, more: set[str]) -> None:
+    """The scheme gives `/docs` its button Authorize. An operation requires all of its scopes."""
     document = start(install=install).get("/openapi.json").json()
     scheme = document["components"]["securitySchemes"]["bearer"]
     assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
-    operations = document["paths"][PATH]
-    assert set(operations["post"]["security"][0]["bearer"]) == {"notes:read", "notes:write"}
+    operations = document["paths"][path]
+    assert [set(required["bearer"]) for required in operations["get"]["security"]] == [{"notes:read", *more}]
+    assert [set(required["bearer"]) for required in operations["post"]["security"]] == [
+        {"notes:read", "notes:write", *more}
+    ]
     assert "security" not in document["paths"]["/api/things"]["post"]
+
+
+@pytest.mark.parametrize("path", [PATH, f"{PATH}-by-dependencies"])
+def test_scopes_do_not_depend_on_the_class_of_the_route(start: Start, path: str) -> None:
+    client = start(install=install)
+    headers = [bearer(token) for token in ("invented", "guest", "reader", "writer")]
+    assert [client.get(path, headers=one).status_code for one in headers] == [401, 403, 200, 200]
+    assert [client.post(path, headers=one).status_code for one in headers] == [401, 403, 403, 200]
+
+
+def test_scopes_of_an_included_router_are_required_as_well(start: Start) -> None:
+    response = start(install=install).get(f"{PATH}-twice", headers=bearer("writer"))
+    assert response.headers["www-authenticate"] == 'Bearer error="insufficient_scope", scope="notes:admin"'
+
+
+def test_body_of_a_request_without_credentials_is_not_read(start: Start) -> None:
+    """The caller learns nothing about the body that the route expects."""
+    client = start(install=install)
+    malformed = {"content": b"{", "headers": {"content-type": "application/json"}}
+    assert client.post(PATH, **malformed).status_code == 401
+    malformed["headers"] |= bearer("writer")
+    assert client.post(PATH, **malformed).status_code == 400
 
 
 def handshake(start: Start, *headers: tuple[str, str]) -> list[dict[str, Any]]:

@@ -129,11 +129,11 @@ class Chassis:
 
     def authenticate(self, context: RequestContext, headers: Mapping[str, str]) -> Awaitable[None] | None:
         """Let the authenticators look for credentials in the headers of a request, once."""
-        pending = None
         for authenticator in self.authenticators:
-            if context.principal is None and context.authentication_error is None and pending is None:
-                pending = authenticator(context, headers)
-        return pending
+            pending = authenticator(context, headers)
+            if pending is not None or context.principal is not None or context.authentication_error is not None:
+                return pending
+        return None
 
     def to_service_error(self, cause: BaseException) -> errors.ServiceError:
         """Translate an exception into the error that the caller gets, with the translators of the features."""
@@ -185,8 +185,8 @@ async def _open(stack: AsyncExitStack, lifespan: Lifespan) -> None:
 class Feature(Protocol):
     """The interface of a feature, which is a module or an object. Add your own to `FEATURES` in `main.py`.
 
-    A feature may also have `add_commands(commands)`, which adds commands to `python -m <package>`, and
-    `deploy_checks()`, which returns checks for `deploy-check`.
+    A feature may also have `add_commands(commands)`, which adds commands to `python -m <package>`, `deploy_checks()`,
+    which returns checks for `deploy-check`, and with FastAPI `document(app)`, which adds to the OpenAPI document.
     """
 
     def install(self, chassis: Chassis) -> None: ...

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, FastAPI, HTTPException, Request, Response, WebSocket
 from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.routing import BaseRoute
 
@@ -49,7 +50,11 @@ def _routes() -> Sequence[BaseRoute]:
     if (CHASSIS / "rate_limit").is_dir():
         api.include_router(_limited())
     if (CHASSIS / "authentication").is_dir():
-        api.include_router(_protected())
+        scopes = module("chassis.authentication.fastapi")
+        may_administer = [scopes.require_scope("notes:admin")]
+        api.include_router(_protected("/protected", scopes.ScopedRoute))
+        api.include_router(_protected("/protected-by-dependencies", APIRoute))
+        api.include_router(_protected("/protected-twice", scopes.ScopedRoute), dependencies=may_administer)
     outer = APIRouter()
     outer.include_router(api)
     return outer.routes
@@ -175,19 +180,19 @@ def _limited() -> APIRouter:
     return router
 
 
-def _protected() -> APIRouter:
+def _protected(prefix: str, route_class: type[APIRoute]) -> APIRouter:
     """Add routes that require scopes: all of them `notes:read`, and one `notes:write` as well."""
     require_scope = module("chassis.authentication.fastapi").require_scope
     current = module("chassis.request_context").current
     authenticated = require_scope()
-    router = APIRouter(prefix="/protected", dependencies=[require_scope("notes:read")])
+    router = APIRouter(prefix=prefix, route_class=route_class, dependencies=[require_scope("notes:read")])
 
     @router.get("")
     async def read(caller: Any = authenticated) -> str:
         return str(caller.id)
 
     @router.post("", dependencies=[require_scope("notes:write")])
-    async def write() -> str:
+    async def write(thing: Thing | None = None) -> str:
         return str(current().principal.id)
 
     @router.websocket("/socket")

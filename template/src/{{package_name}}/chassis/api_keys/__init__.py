@@ -11,17 +11,17 @@ import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
 from hashlib import sha256
 from hmac import compare_digest
 
-from ..authentication import accept, bearer_token, reject
+from ..authentication import accept, bearer_token, fingerprint, reject
 from ..request_context import Principal, RequestContext
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 SCOPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 _ID_LENGTH = 12
 _MAX_KEY_LENGTH = 256
+_NOBODY = None, datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class ApiKey:
         """The start of the hash, which identifies the key in `list` and `revoke`."""
         return self.digest[:_ID_LENGTH]
 
-    @cached_property
+    @property
     def principal(self) -> Principal:
         return Principal(self.name, "api-key", self.scopes, self.name, self.expires_at)
 
@@ -77,19 +77,30 @@ class KeyAuthenticator:
     def replace(self, keys: Iterable[ApiKey]) -> None:
         """Accept these keys from now on, and no others."""
         self._keys = {key.id: key for key in keys}
+        # The callers whose keys were checked, by the fingerprint of the key, and when to check it again.
+        self._callers: dict[bytes, tuple[Principal, datetime]] = {}
 
     def __call__(self, context: RequestContext, headers: Mapping[str, str]) -> Awaitable[None] | None:
         presented = presented_key(headers)
         if presented is not None:
-            self.check(context, presented)
+            self.check(context, presented, self._clock())
         return None
 
-    def check(self, context: RequestContext, presented: str) -> ApiKey | None:
+    def check(self, context: RequestContext, presented: str, now: datetime) -> None:
         """Accept or reject a request with a key. The comparison takes the same time wherever the hashes differ."""
-        digest = digest_of(presented) if len(presented) <= _MAX_KEY_LENGTH else ""
-        key = self._keys.get(digest[:_ID_LENGTH])
-        if key is None or not compare_digest(key.digest, digest) or key.expires_at <= self._clock():
-            reject(context, "The API key is not valid, or it has expired.")
-            return None
-        accept(context, key.principal)
-        return key
+        presented = presented if len(presented) <= _MAX_KEY_LENGTH else ""
+        known_as = fingerprint(presented)
+        caller, until = self._callers.get(known_as, _NOBODY)
+        if caller is None or until <= now:
+            digest = digest_of(presented)
+            key = self._keys.get(digest[:_ID_LENGTH])
+            if key is None or not compare_digest(key.digest, digest) or key.expires_at <= now:
+                reject(context, "The API key is not valid, or it has expired.")
+                return
+            caller = key.principal
+            self._callers[known_as] = caller, self.used(key, now)
+        accept(context, caller)
+
+    def used(self, key: ApiKey, now: datetime) -> datetime:
+        """Note that a key is used, and return the time at which it must be checked again."""
+        return key.expires_at

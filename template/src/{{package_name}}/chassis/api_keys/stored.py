@@ -100,7 +100,7 @@ class StoredKeyAuthenticator(KeyAuthenticator):
         self._chassis = chassis
         self._transact = transact
         self._cache = timedelta(seconds=chassis.settings_as(Settings).api_keys_cache_seconds)
-        self._read_at: datetime | None = None
+        self._read_at = self._stale_at = utc_now()
         self._problem: Exception | None = None
         self._reading: asyncio.Task[None] | None = None
         self._writing: set[asyncio.Task[None]] = set()
@@ -109,10 +109,11 @@ class StoredKeyAuthenticator(KeyAuthenticator):
         presented = presented_key(headers)
         if presented is None:
             return None
-        # A clock that was set back makes the age negative.
-        if self._read_at is None or not timedelta(0) <= self._clock() - self._read_at < self._cache:
+        now = self._clock()
+        # A clock that was set back may be before the last read.
+        if not self._read_at <= now < self._stale_at:
             return self._read_and_check(context, presented)
-        self.check(context, presented)
+        self.check(context, presented, now)
         return None
 
     async def _read_and_check(self, context: RequestContext, presented: str) -> None:
@@ -121,7 +122,7 @@ class StoredKeyAuthenticator(KeyAuthenticator):
         # One read serves all requests that wait for it, even if one of them reaches its deadline.
         await asyncio.shield(self._reading)
         if self._problem is None:
-            self.check(context, presented)
+            self.check(context, presented, self._clock())
         else:
             context.authentication_error = self._chassis.to_service_error(self._problem)
             context.authentication_error.__cause__ = self._problem
@@ -130,21 +131,18 @@ class StoredKeyAuthenticator(KeyAuthenticator):
         began = self._clock()
         try:
             self.replace(await self._transact(read_keys))
-            self._read_at, self._problem = began, None
+            self._read_at, self._stale_at, self._problem = began, began + self._cache, None
         except Exception as error:
             self._problem = error
 
-    def check(self, context: RequestContext, presented: str) -> ApiKey | None:
-        key = super().check(context, presented)
-        if key is not None:
-            now = self._clock()
-            used = self._used.get(key.id, key.last_used_at)
-            if used is None or now - used >= _USE_INTERVAL:
-                self._used[key.id] = now
-                task = self._start(self._write_use(key, now))
-                self._writing.add(task)
-                task.add_done_callback(self._writing.discard)
-        return key
+    def used(self, key: ApiKey, now: datetime) -> datetime:
+        last = self._used.get(key.id, key.last_used_at)
+        if last is None or now - last >= _USE_INTERVAL:
+            last = self._used[key.id] = now
+            task = self._start(self._write_use(key, now))
+            self._writing.add(task)
+            task.add_done_callback(self._writing.discard)
+        return min(key.expires_at, last + _USE_INTERVAL)
 
     def replace(self, keys: Iterable[ApiKey]) -> None:
         super().replace(keys)

@@ -7,6 +7,7 @@ need them, with `require_scope` from `fastapi.py` or `flask.py` in this package.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 
 from .. import request_context
 from ..app import BeforeRequest, Chassis
@@ -34,6 +35,11 @@ def bearer_token(headers: Mapping[str, str]) -> str | None:
         return None
     offered = (name.strip() for name in protocols.split(","))
     return next((name.removeprefix(_SUBPROTOCOL) for name in offered if name.startswith(_SUBPROTOCOL)), None)
+
+
+def fingerprint(credentials: str) -> bytes:
+    """Return a hash that identifies checked credentials in memory. In a service it takes less time than SHA-256."""
+    return blake2b(credentials.encode(), digest_size=32).digest()
 
 
 def accept(context: RequestContext, principal: Principal) -> None:

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine, Sequence
+from itertools import chain
 from typing import Any
 
-from fastapi import Security
+from fastapi import FastAPI, Request, Response, Security
+from fastapi.encoders import jsonable_encoder
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer, SecurityScopes
 
+from ..app import Chassis
 from ..request_context import Principal
 from . import authorize
 
+_SCHEME = "bearer"
+
 
 class _Bearer(HTTPBearer):
-    """Describes the credentials in the OpenAPI document. The middleware has checked them already.
-
-    One dependency describes and authorizes, because each dependency costs FastAPI as much time as the check of a key.
-    """
+    """Describes the credentials in the OpenAPI document. The middleware has checked them already."""
 
     async def __call__(self, required: SecurityScopes) -> Principal:  # type: ignore[override]  # WebSockets have no request
         return authorize(*required.scopes)
 
 
-_bearer = _Bearer(scheme_name="bearer", description="An API key or an access token.")
+_bearer = _Bearer(scheme_name=_SCHEME, description="An API key or an access token.")
 
 
 def require_scope(*scopes: str) -> Any:
@@ -31,3 +35,54 @@ def require_scope(*scopes: str) -> Any:
     `caller: Annotated[Principal, require_scope("notes:write")]`.
     """
     return Security(_bearer, scopes=scopes)
+
+
+class ScopedRoute(APIRoute):
+    """A route that requires the scopes in its `dependencies` before FastAPI reads the body and calls dependencies.
+
+    It is the `route_class` of a router. A dependency would take FastAPI longer than the check of the credentials.
+    """
+
+    def __init__(
+        self, path: str, endpoint: Callable[..., Any], *, dependencies: Sequence[Any] | None = None, **options: Any
+    ) -> None:
+        required = [item for item in dependencies or () if item.dependency is _bearer]
+        others = [item for item in dependencies or () if item.dependency is not _bearer]
+        self._scopes = tuple(dict.fromkeys(scope for item in required for scope in item.scopes)) if required else None
+        if self._scopes is not None:
+            security = {"security": [{_SCHEME: list(self._scopes)}]}
+            options["openapi_extra"] = security | (options.get("openapi_extra") or {})
+        super().__init__(path, endpoint, dependencies=others, **options)
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle, scopes = super().get_route_handler(), self._scopes
+        if scopes is None:
+            return handle
+
+        async def authorized(request: Request) -> Response:
+            authorize(*scopes)
+            return await handle(request)
+
+        return authorized
+
+
+def install(_chassis: Chassis) -> None:
+    """Do nothing: the middleware checks the credentials."""
+
+
+def document(app: FastAPI) -> None:
+    """Add the scheme of the credentials to the OpenAPI document, and let an operation require all of its scopes."""
+    build_document = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        built = build_document()
+        scheme = jsonable_encoder(_bearer.model, exclude_none=True)
+        built.setdefault("components", {}).setdefault("securitySchemes", {})[_SCHEME] = scheme
+        for operation in (operation for path in built["paths"].values() for operation in path.values()):
+            lists = [required[_SCHEME] for required in operation.get("security", ()) if _SCHEME in required]
+            if len(lists) > 1:
+                others = [required for required in operation["security"] if _SCHEME not in required]
+                operation["security"] = [*others, {_SCHEME: list(dict.fromkeys(chain(*lists)))}]
+        return built
+
+    app.openapi = openapi  # type: ignore[method-assign]  # https://fastapi.tiangolo.com/how-to/extending-openapi/

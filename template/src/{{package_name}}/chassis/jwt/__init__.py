@@ -9,7 +9,6 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from hashlib import sha256
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,7 +16,7 @@ import jwt
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from ..app import Chassis
-from ..authentication import accept, add_authenticator, bearer_token, reject
+from ..authentication import accept, add_authenticator, bearer_token, fingerprint, reject
 from ..errors import UnavailableError
 from ..request_context import Principal, RequestContext
 from ..settings import BaseChassisSettings, CommaSeparated, in_production
@@ -130,7 +129,7 @@ class TokenAuthenticator:
         if self._verified_with != self._keys.version:
             self._verified.clear()
             self._verified_with = self._keys.version
-        digest = sha256(token.encode()).digest()
+        digest = fingerprint(token)
         principal = self._verified.get(digest)
         if principal is None or self._is_expired(principal) or not self._keys.usable:
             return self._check(context, token, digest)

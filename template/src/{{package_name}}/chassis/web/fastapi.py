@@ -103,6 +103,9 @@ def install(app: FastAPI, settings: BaseChassisSettings, features: Sequence[Feat
     # Starlette's debug pages show tracebacks to the caller; the log has them.
     app.debug = False
     _document_problems(app)
+    for feature in features:
+        if document := getattr(feature, "document", None):
+            document(app)
     for endpoint in chassis.endpoints:
         app.add_api_route(endpoint.path, endpoint.handler, methods=["POST"])
     _respond_with_problems(app, chassis, routes)
@@ -296,8 +299,7 @@ class _HeadAsGet:
         is_head = scope["type"] == "http" and scope["method"] == "HEAD"
         if is_head and self._routes.resolve("HEAD", route_path(scope)) is None:
             # A copy: the server needs the method of the original.
-            get_scope = {**scope, "method": "GET"}
-            scope[_GET_SCOPE] = get_scope
+            scope[_GET_SCOPE] = get_scope = {**scope, "method": "GET"}
             return self._app(get_scope, receive, send)
         return self._app(scope, receive, send)
 
