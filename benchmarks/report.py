@@ -10,7 +10,7 @@ import featured
 from authenticated import FIRST, LABELS, LAST
 from load import CONNECTIONS
 from renders import Time
-from serving import EXTRAS, FEATURES, MONITORED, REFERENCES, Case, references
+from serving import EXTRAS, FEATURES, MONITORED, REFERENCES, STARTS, Case, references
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "performance.md"
 PACKAGES = ("fastapi", "starlette", "uvicorn", "flask", "gunicorn", "sqlalchemy", "pydantic", "orjson", "copier")
@@ -36,7 +36,8 @@ ratios apply to other machines. The microseconds apply to this machine.
   The same function as in `python -m <package> serve` serves it, with the routes of the benchmark added. It writes one
   JSON log entry per request into a pipe. The services with monitoring report to a server on the same machine, which
   accepts everything. Nothing reads their metrics.
-- All servers run at once. Every case is measured once per round, in a new random order, for {rounds} rounds. Each round
+- All servers run at once. They are started {starts} times, because chance effects on one process change its CPU time by
+  up to a tenth. Every case is measured once per round, in a new random order, for {rounds} rounds in total. Each round
   has a ratio, and the tables show the median. The bare application runs as two processes, and a ratio compares a case
   with the mean of the two. The difference between the two is the noise of the run.
 """
@@ -109,7 +110,12 @@ def markdown(
     }
     return "".join(
         [
-            METHOD.format(connections=CONNECTIONS, features=", ".join(f"`{name}`" for name in FEATURES), rounds=rounds),
+            METHOD.format(
+                connections=CONNECTIONS,
+                features=", ".join(f"`{name}`" for name in FEATURES),
+                rounds=rounds,
+                starts=STARTS,
+            ),
             *(_serving_table(framework, cases) for framework, cases in served.items()),
             LAYERS,
             AUTHENTICATING,

@@ -13,6 +13,8 @@ from cpu import cpu_ns, family
 from servers import Server, running_all, sink
 
 LOAD = Path(__file__).with_name("load.py")
+# How often the servers are started again.
+STARTS = 5
 NOTE_PATH = "/api/v1/notes/1"
 NOTE = {"title": "A row", "body": "The text that a request reads.", "tag": "benchmark"}
 # The features of the rendered services that are compared with bare applications.
@@ -89,7 +91,8 @@ def references(measured: Sequence[Case], path: str, variant: str) -> list[Case]:
 
 def cases(framework: str, monitored: Iterable[str], effort: Effort) -> list[Case]:
     """Return the cases to measure. The distance between `bare` and `bare again` is the noise of the run."""
-    hello, row = effort.requests(2000), effort.requests(500)
+    # A measurement takes about a second, because Sentry's traces are limited per second.
+    hello, row = effort.requests(6000), effort.requests(1000)
     bare = ["bare", "bare again", *list(REFERENCES[framework])[1:]]
     return [
         *(Case("hello", variant, "/hello", hello) for variant in [*bare, *EXTRAS[framework], "rendered", *monitored]),
@@ -101,19 +104,22 @@ def cases(framework: str, monitored: Iterable[str], effort: Effort) -> list[Case
 def measure(framework: str, service: Path, monitored: Mapping[str, Path], effort: Effort) -> list[Case]:
     """Measure every case once per round, in a new order each round, with all servers running side by side.
 
-    The services with monitoring use the database of the other one.
+    The services with monitoring use the database of the other one. Every variant runs in several processes after one
+    another, because chance effects on one process, such as its place in memory, change its CPU time by up to a tenth.
     """
     measured = cases(framework, monitored, effort)
     apps = {
         variant: ("rendered" if variant in monitored else variant.partition(" ")[0], monitored.get(variant, service))
         for variant in sorted({case.variant for case in measured})
     }
-    with ExitStack() as stack:
-        variables = stack.enter_context(sink()) | {"DATABASE_URL": f"sqlite:///{service}/data/service.db"}
-        servers = stack.enter_context(running_all(framework, apps, variables, shared=effort.quick))
-        servers["rendered"].post("/api/v1/notes", NOTE)
-        _compare(servers, measured)
-        measure_in_turns(servers, measured, effort)
+    starts = 1 if effort.quick else STARTS
+    for _ in range(starts):
+        with ExitStack() as stack:
+            variables = stack.enter_context(sink()) | {"DATABASE_URL": f"sqlite:///{service}/data/service.db"}
+            servers = stack.enter_context(running_all(framework, apps, variables, shared=effort.quick))
+            servers["rendered"].post("/api/v1/notes", NOTE)
+            _compare(servers, measured)
+            measure_in_turns(servers, measured, Effort(-(-effort.rounds // starts), effort.quick))
     return measured
 
 

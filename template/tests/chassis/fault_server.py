@@ -88,6 +88,12 @@ def stream_slowly() -> Iterator[bytes]:
     yield b"last"
 
 
+def stream_late() -> Iterator[bytes]:
+    """Stream nothing until the test creates a file."""
+    wait()
+    yield b"late"
+
+
 def stream_and_fail() -> Iterator[bytes]:
     yield b"half of the "
     raise RuntimeError("the other half is secret")
@@ -152,7 +158,7 @@ def create_app() -> Any:
     behaviours = {
         "crash": crash, "log-everywhere": log_everywhere, "wait": wait, "past-deadline": wait_past_deadline,
         "nap": lambda: time.sleep(0.02), "echo": echo, "endless": stream.endless, "produced": stream.produced,
-        "slowly": stream_slowly, "half": stream_and_fail, "exit": stream_and_exit, "leave": leave,
+        "slowly": stream_slowly, "late": stream_late, "half": stream_and_fail, "exit": stream_and_exit, "leave": leave,
         "nothing": stream_nothing, "mark": mark, "frozen": gc.get_freeze_count,
         "wait-in-a-thread": wait_in_a_thread, "ignore-cancellation": ignore_cancellation,  # for FastAPI
     }  # fmt: skip

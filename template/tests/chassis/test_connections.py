@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import select
 import socket
+import struct
 import sys
 import time
 from collections.abc import Iterator
@@ -56,6 +57,44 @@ def send_endlessly(process: Process, first: bytes, repeated: bytes) -> bytes:
         except OSError:
             pass  # the service has closed the connection
         return read_all(connection)
+
+
+# -- responses ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts the packets of a connection")
+def test_small_response_is_one_packet(running: Process) -> None:
+    """The head does not travel alone. `tcpi_data_segs_in` in the kernel's tcp_info counts what has arrived (tcp(7))."""
+    with running.connect() as connection:
+        connection.sendall(KEPT)
+        read_response(connection)
+        (packets,) = struct.unpack_from("I", connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192), 152)
+    assert packets == 1
+
+
+@pytest.mark.parametrize(
+    ("request_head", "status"),
+    [
+        (KEPT, b"200"),
+        (KEPT.replace(b"GET", b"HEAD"), b"200"),
+        (KEPT.replace(b"things/7", b"things/framed/by-us"), b"200"),
+        (KEPT.replace(b"things/7", b"large/200000"), b"200"),
+        (KEPT.replace(b"api/things/7", b"nowhere"), b"404"),
+        (START_LINE + b"X-Long: " + b"a" * 70_000, b"431"),
+        (CHUNKED.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n0\r\n\r\n"), b"200"),
+    ],
+    ids=["get", "head", "own-header", "large", "error", "rejected-head", "continue"],
+)
+def test_every_response_has_each_security_header_once(running: Process, request_head: bytes, status: bytes) -> None:
+    with running.connect() as connection:
+        connection.sendall(request_head)
+        received = b""
+        while b"\r\n\r\n" not in received.partition(b"HTTP/1.1 " + status)[2]:
+            received += connection.recv(65_536)
+    head = received.partition(b"HTTP/1.1 " + status)[2].partition(b"\r\n\r\n")[0].decode()
+    names = [line.partition(":")[0] for line in head.split("\r\n")[1:]]
+    assert sorted(set(names)) == sorted(names)
+    assert module("chassis.web.headers").HEADERS.keys() <= set(names)
 
 
 # -- request heads -----------------------------------------------------------------------------------------------------

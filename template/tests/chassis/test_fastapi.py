@@ -20,8 +20,16 @@ from ..package import module
 from .application import Thing, create_app
 from .conftest import FAULTS, Logs, Start, settings_for_tests
 from .in_process import open_client
-from .process import PATIENCE_SECONDS, serving, until
+from .process import PATIENCE_SECONDS, Process, serving, until
 from .test_errors import assert_is_problem
+
+
+def test_head_of_a_stream_does_not_wait_for_its_first_part(running: Process) -> None:
+    """A client of server-sent events knows at once that it is connected."""
+    with running.connect() as connection:
+        connection.sendall(b"GET /api/stream/late HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        received = connection.recv(65_536)
+    assert (received[:12], received[-4:]) == (b"HTTP/1.1 200", b"\r\n\r\n")
 
 
 def test_openapi_document_has_no_health_endpoints(start: Start) -> None:

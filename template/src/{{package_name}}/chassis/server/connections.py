@@ -26,6 +26,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ..app import Scope
 from ..instrumentation import Measurement
+from ..web.headers import HEADER_LINES
 from ..web.policy import HEAD_TOO_LARGE
 
 log = structlog.get_logger(__name__)
@@ -35,6 +36,8 @@ _SWEEP_SECONDS = 0.5
 _MAX_HEADERS = 200
 # httptools cannot parse a longer URL.
 _MAX_URL_BYTES = 65_535
+# A larger part of a body is not copied behind its head.
+_MAX_JOINED_BYTES = 65_536
 # The library websockets parses a handshake again, with its own limits: 128 headers, and 8192 bytes per line.
 _MAX_HANDSHAKE_HEADERS = 128
 _MAX_HANDSHAKE_LINE_BYTES = 8000
@@ -240,6 +243,10 @@ class LimitedConnection(HttpToolsProtocol):
         self._note_progress()
         self.limits.idle.pop(self, None)
         super().on_headers_complete()
+        if self.cycle is not None:  # else a WebSocket
+            output = _Output(self.transport)
+            self.cycle.transport = cast(Any, output)
+            cast(Scope, self.scope)[HEADER_LINES] = output.lines
 
     def _pass_on_body(self) -> None:
         if self._body:
@@ -308,20 +315,42 @@ class LimitedConnection(HttpToolsProtocol):
         self.parser.feed_data(b"GET / HTTP/1.1\r\n\r\n")
         # OpenTelemetry's method for requests whose method is not known.
         cast(Scope, self.scope).update(method="_OTHER", path="")
-        self.cycle.transport = cast(Any, _HalfClosed(self.transport))
+        # Only the sending side is closed, because closing with unread data would reset the connection, and the client
+        # would not receive its response. If the client continues to send, the head timeout closes the connection.
+        cast(_Output, self.cycle.transport).end = self.transport.write_eof
 
 
-class _HalfClosed:
-    """A transport whose `close` ends only the sending side, so that the client receives its response.
-
-    Closing with unread data would reset the connection. If the client continues to send, the head timeout closes it.
-    """
+class _Output:
+    """Writes one response. The head and the first part of the body are one write, which saves a packet."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
+        self._head: bytes | None = None
+        # The middleware adds header lines here, just before uvicorn writes the head.
+        self.lines: list[bytes] = []
+        self.is_closing = transport.is_closing
+        self.end = transport.close
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, "write_eof" if name == "close" else name)
+    def write(self, data: bytes) -> None:
+        if self.lines:
+            data = data[:-2] + self.lines.pop() + b"\r\n"  # before the empty line that ends the head
+        if self._head is None:
+            self._head = data
+            asyncio.get_running_loop().call_soon(self._flush)  # the body may come later
+        elif len(data) > _MAX_JOINED_BYTES:
+            self._flush()
+            self._transport.write(data)
+        else:
+            head, self._head = self._head, b""
+            self._transport.write(head + data)
+
+    def close(self) -> None:
+        self._flush()
+        self.end()
+
+    def _flush(self) -> None:
+        if self._head:
+            self.write(b"")
 
 
 def _unread_bytes(transport: asyncio.Transport) -> int:

@@ -24,7 +24,7 @@ from ..logging.access_log import AccessLog
 from ..request_context import RequestContext
 from ..settings import ServiceSettings, SettingsError
 from .conditional import not_modified
-from .headers import ResponseHeaders
+from .headers import HEADER_LINES, ResponseHeaders
 from .policy import Request, RequestPolicy
 from .problems import RawResponse
 from .response import RequestBody, ResponseWriter
@@ -80,8 +80,8 @@ class ChassisMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             request = self._policy.begin(scope)
-            headers, cors = self._response_headers, request.cors_headers
-            writer = ResponseWriter(self.chassis, request.context, headers, cors, send, self._end)
+            headers, cors, lines = self._response_headers, request.cors_headers, scope.get(HEADER_LINES)
+            writer = ResponseWriter(self.chassis, request.context, headers, cors, send, self._end, lines)
             await self._serve_request(self._app, scope, receive, request, writer)
         elif scope["type"] == "lifespan":
             await self._serve_lifespan(receive, send)

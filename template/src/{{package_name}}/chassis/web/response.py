@@ -34,6 +34,7 @@ class ResponseWriter:
     _cors: RawHeaders
     _send: Send
     _on_end: Callable[[RequestContext], None]
+    _lines: list[bytes] | None = None
     _is_replaced: bool = False
     timeout: TimeoutHandle | None = None
     # The error that replaces the application's response, because the request body was invalid.
@@ -59,7 +60,7 @@ class ResponseWriter:
             self.timeout.stop()
             self.timeout = None
         self.context.status = message["status"]
-        message["headers"] = headers + self._headers.missing(self.context, self._cors, present)
+        message["headers"] = headers + self._headers.missing(self.context, self._cors, present, self._lines)
         return self._send(message)
 
     async def send_response(self, response: RawResponse) -> None:
