@@ -36,10 +36,10 @@ ratios apply to other machines. The microseconds apply to this machine.
   The same function as in `python -m <package> serve` serves it, with the routes of the benchmark added. It writes one
   JSON log entry per request into a pipe. The services with monitoring report to a server on the same machine, which
   accepts everything. Nothing reads their metrics.
-- All servers run at once. They are started {starts} times, because chance effects on one process change its CPU time by
-  up to a tenth. Every case is measured once per round, in a new random order, for {rounds} rounds in total. Each round
-  has a ratio, and the tables show the median. The bare application runs as two processes, and a ratio compares a case
-  with the mean of the two. The difference between the two is the noise of the run.
+- All servers run at once. They are started {starts} times, because the CPU time of a process differs by up to a tenth
+  from one start to the next. Every case is measured once per round, in a new random order, for {rounds} rounds in
+  total. Each round has a ratio, and the tables show the median. The bare application runs as two processes, and a ratio
+  compares a case with the mean of the two. The difference between the two is the noise of the run.
 """
 LAYERS = """
 The example's layers are the route `GET /api/v1/notes/{id}` with its router, service and repository.

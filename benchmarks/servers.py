@@ -76,10 +76,10 @@ def running(framework: str, variant: str, service: Path, variables: Mapping[str,
 def running_all(
     framework: str, apps: Mapping[str, tuple[str, Path]], variables: Mapping[str, str], *, shared: bool
 ) -> Iterator[dict[str, Server]]:
-    """Run each of `apps`: a variant of `apps/<framework>_app.py`, and the folder of a rendered service.
+    """Run a server for each of `apps`: a variant of `apps/<framework>_app.py`, and the folder of a rendered service.
 
-    If they are shared, equal ones are the same process. Otherwise each has its own, so that their figures differ only
-    by chance.
+    With `shared`, equal apps share one process. Otherwise each app has its own process, so that the difference between
+    the figures of equal apps shows the noise.
     """
     servers: dict[str, Server] = {}
     started: dict[object, Server] = {}

@@ -13,7 +13,7 @@ from cpu import cpu_ns, family
 from servers import Server, running_all, sink
 
 LOAD = Path(__file__).with_name("load.py")
-# How often the servers are started again.
+# How many times a full run starts each server.
 STARTS = 5
 NOTE_PATH = "/api/v1/notes/1"
 NOTE = {"title": "A row", "body": "The text that a request reads.", "tag": "benchmark"}
@@ -46,13 +46,13 @@ MONITORED = {
 
 @dataclass(frozen=True)
 class Effort:
-    """How much to measure. A quick run shows that everything works, and its figures mean nothing."""
+    """How much to measure. A quick run only shows that the benchmark works. Its figures are meaningless."""
 
     rounds: int
     quick: bool = False
 
     def requests(self, count: int) -> int:
-        """Return how many of `count` requests to send."""
+        """Return the number of requests to send: `count`, or a twentieth of it in a quick run."""
         return count // 20 if self.quick else count
 
 
@@ -91,7 +91,8 @@ def references(measured: Sequence[Case], path: str, variant: str) -> list[Case]:
 
 def cases(framework: str, monitored: Iterable[str], effort: Effort) -> list[Case]:
     """Return the cases to measure. The distance between `bare` and `bare again` is the noise of the run."""
-    # A measurement takes about a second, because Sentry's traces are limited per second.
+    # A measurement takes about a second, because the service sends at most ten traces per second to Sentry. In a
+    # shorter measurement, these would be a larger part of the CPU time.
     hello, row = effort.requests(6000), effort.requests(1000)
     bare = ["bare", "bare again", *list(REFERENCES[framework])[1:]]
     return [
@@ -104,8 +105,9 @@ def cases(framework: str, monitored: Iterable[str], effort: Effort) -> list[Case
 def measure(framework: str, service: Path, monitored: Mapping[str, Path], effort: Effort) -> list[Case]:
     """Measure every case once per round, in a new order each round, with all servers running side by side.
 
-    The services with monitoring use the database of the other one. Every variant runs in several processes after one
-    another, because chance effects on one process, such as its place in memory, change its CPU time by up to a tenth.
+    The services with monitoring use the database of the other one. All servers are started `STARTS` times,
+    because the CPU time of a process differs by up to a tenth from one start to the next, for example with its layout
+    in memory.
     """
     measured = cases(framework, monitored, effort)
     apps = {
@@ -129,7 +131,7 @@ def measure_in_turns(
     effort: Effort,
     settle: Callable[[], None] = lambda: None,
 ) -> None:
-    """Warm up every case, then measure each once per round, in a new random order.
+    """Warm up every case, except in a quick run, then measure each once per round, in a new random order.
 
     `settle` waits until a server has finished the work that follows its responses. This work counts too.
     """

@@ -84,7 +84,7 @@ def private() -> FastAPI:
     A router may compare a path with one route after the other. `/hello` is therefore before these routes, and `/last`
     after them.
     """
-    # The other services lack it.
+    # The other rendered services do not have this module.
     from my_service.chassis.authentication.fastapi import ScopedRoute, require_scope
 
     app = rendered()

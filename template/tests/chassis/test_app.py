@@ -60,7 +60,7 @@ def test_resources_open_in_order_and_close_in_reverse_order(logs: Logs) -> None:
 
 
 def test_features_are_logged_by_their_modules(logs: Logs) -> None:
-    """Modules and objects have the same kind of name."""
+    """A feature that is an object has the name of the module of its class."""
     create_app(settings_for_tests(), (*FEATURES, Pool("pool", [])), {})
     *installed, own = logs("features_installed")[0]["features"]
     assert [module(f"chassis.{name}").__name__.partition("chassis.")[2] for name in installed] == installed

@@ -64,7 +64,7 @@ def send_endlessly(process: Process, first: bytes, repeated: bytes) -> bytes:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts the packets of a connection")
 def test_small_response_is_one_packet(running: Process) -> None:
-    """The head does not travel alone. `tcpi_data_segs_in` in the kernel's tcp_info counts what has arrived (tcp(7))."""
+    """Head and body arrive together. `tcpi_data_segs_in` in the kernel's tcp_info counts received packets with data."""
     with running.connect() as connection:
         connection.sendall(KEPT)
         read_response(connection)

@@ -39,7 +39,7 @@ errors = module("chassis.errors")
 request_context = module("chassis.request_context")
 
 INSERT_VALUE = "INSERT INTO things (name) VALUES (:value)"
-# The command that works where the tests run, in a virtual environment.
+# The command that messages name, with the Python interpreter that runs the tests.
 MIGRATE = f"{sys.orig_argv[0]} -m {PACKAGE} migrate"
 INSERT_ONE = "INSERT INTO things (name) VALUES ('one')"
 
@@ -488,7 +488,7 @@ def test_migrate_to_an_unknown_revision_fails_with_a_sentence(
 def test_migration_that_the_database_rejects_is_named_in_one_sentence(
     migrations: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An error of its Python code has a traceback, as everywhere."""
+    """An error in the Python code of a migration still has a traceback."""
     revision = migrations / "versions" / "0001_things.py"
     source = revision.read_text()
     revision.write_text(source.replace("    time.sleep(0.1)", "    op.execute('DROP TABLE nowhere')"))

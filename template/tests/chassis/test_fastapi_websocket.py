@@ -359,7 +359,7 @@ def test_handler_that_ends_the_connection_is_not_a_failure(server: Process, way:
 def test_malformed_message_closes_the_connection_with_1007(
     server: Process, kind: str, message: str | bytes, request: pytest.FixtureRequest
 ) -> None:
-    """It is a fault of the client: it is neither logged nor reported, and the status of the response stays 101."""
+    """The client caused the error: it is neither logged nor reported, and the status of the response stays 101."""
     request_id = f"malformed-{abs(hash(request.node.name))}"
     with opened(server, f"/api/sockets/reads/{kind}", X_Request_ID=request_id) as connection:
         connection.send(message)

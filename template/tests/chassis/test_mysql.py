@@ -80,7 +80,10 @@ def test_read_only_server_makes_the_service_unready(start: Start) -> None:
 
 
 def test_connection_to_a_server_that_became_read_only_is_replaced(start: Start) -> None:
-    """After a failover, a new connection may reach the new primary. A service that is not ready only sends pings."""
+    """After a failover, a new connection may reach the new primary.
+
+    A service that is not ready gets no requests, so the ping of its health check replaces the connection as well.
+    """
     chassis: list[Any] = []
     behaviours = {
         "number": lambda: in_request(chassis[0], "SELECT CONNECTION_ID()"),

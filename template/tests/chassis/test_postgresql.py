@@ -41,7 +41,10 @@ def test_read_only_database_makes_the_service_unready(start: Start) -> None:
 
 
 def test_read_only_connection_is_replaced(start: Start) -> None:
-    """After a failover, a new connection may reach the new primary. A service that is not ready only sends pings."""
+    """After a failover, a new connection may reach the new primary.
+
+    A service that is not ready gets no requests, so the ping of its health check replaces the connection as well.
+    """
     chassis: list[Any] = []
     behaviours = {
         "demote": lambda: in_request(chassis[0], "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"),

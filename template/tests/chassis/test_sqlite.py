@@ -112,7 +112,7 @@ def test_overwritten_file_serves_every_request_once_it_is_restored(
 
 
 def test_connection_that_was_opened_read_only_is_replaced(start: Start, folder: Path) -> None:
-    """SQLite opens a file without write permission for reading only."""
+    """SQLite opens a file without write permission for reading only. `query_only` simulates this."""
     run("CREATE TABLE things (name TEXT)")()
     chassis: list[Any] = []
     insert = {"insert": lambda: in_request(chassis[0], "INSERT INTO things (name) VALUES ('one')")}

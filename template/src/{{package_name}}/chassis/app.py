@@ -186,7 +186,7 @@ class Feature(Protocol):
     """The interface of a feature, which is a module or an object. Add your own to `FEATURES` in `main.py`.
 
     A feature may also have `add_commands(commands)`, which adds commands to `python -m <package>`, `deploy_checks()`,
-    which returns checks for `deploy-check`, and with FastAPI `document(app)`, which adds to the OpenAPI document.
+    which returns checks for `deploy-check`, and `document(app)`, which extends the OpenAPI document of FastAPI.
     """
 
     def install(self, chassis: Chassis) -> None: ...

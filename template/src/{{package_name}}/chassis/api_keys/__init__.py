@@ -77,7 +77,7 @@ class KeyAuthenticator:
     def replace(self, keys: Iterable[ApiKey]) -> None:
         """Accept these keys from now on, and no others."""
         self._keys = {key.id: key for key in keys}
-        # The callers whose keys were checked, by the fingerprint of the key, and when to check it again.
+        # By the fingerprint of a checked key: its caller, and the time at which the key must be checked again.
         self._callers: dict[bytes, tuple[Principal, datetime]] = {}
 
     def __call__(self, context: RequestContext, headers: Mapping[str, str]) -> Awaitable[None] | None:
@@ -102,5 +102,5 @@ class KeyAuthenticator:
         accept(context, caller)
 
     def used(self, key: ApiKey, now: datetime) -> datetime:
-        """Note that a key is used, and return the time at which it must be checked again."""
+        """Return when a key that is used now must be checked again. A subclass can also record the use."""
         return key.expires_at

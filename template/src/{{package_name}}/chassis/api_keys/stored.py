@@ -110,7 +110,7 @@ class StoredKeyAuthenticator(KeyAuthenticator):
         if presented is None:
             return None
         now = self._clock()
-        # A clock that was set back may be before the last read.
+        # If the clock was set back, the last read may be in the future.
         if not self._read_at <= now < self._stale_at:
             return self._read_and_check(context, presented)
         self.check(context, presented, now)

@@ -38,9 +38,10 @@ def require_scope(*scopes: str) -> Any:
 
 
 class ScopedRoute(APIRoute):
-    """A route that requires the scopes in its `dependencies` before FastAPI reads the body and calls dependencies.
+    """A route that checks the scopes in its `dependencies` before FastAPI reads the body and calls other dependencies.
 
-    It is the `route_class` of a router. A dependency would take FastAPI longer than the check of the credentials.
+    Use it as the `route_class` of a router. FastAPI needs more CPU time to call a dependency than the check of the
+    credentials takes.
     """
 
     def __init__(
@@ -67,11 +68,14 @@ class ScopedRoute(APIRoute):
 
 
 def install(_chassis: Chassis) -> None:
-    """Do nothing: the middleware checks the credentials."""
+    """Do nothing, because the middleware checks the credentials. Every feature must have this function."""
 
 
 def document(app: FastAPI) -> None:
-    """Add the scheme of the credentials to the OpenAPI document, and let an operation require all of its scopes."""
+    """Add the security scheme to the OpenAPI document, and merge the scopes of each operation.
+
+    A caller needs all scopes, but the entries of `security` in OpenAPI are alternatives.
+    """
     build_document = app.openapi
 
     def openapi() -> dict[str, Any]:

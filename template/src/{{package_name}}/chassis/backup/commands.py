@@ -159,7 +159,7 @@ def _restore(program: Program, options: argparse.Namespace, backup: DatabaseBack
         began = time.monotonic()
         restore(path, settings, backup, replace=options.replace)
         seconds = time.monotonic() - began
-        print(f"{path}: restored in {seconds:.1f} s. If this release is newer, run `{maintenance.MIGRATE}`.")
+        print(f"{path}: restored in {seconds:.1f} s. If an older release made it, run `{maintenance.MIGRATE}`.")
 
     return _run(work, "Nothing was restored", backup)
 

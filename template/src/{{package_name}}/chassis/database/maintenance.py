@@ -17,7 +17,7 @@ from . import Settings as DatabaseSettings
 from .backend import DatabaseBackend, MaintenanceError, SettingsT
 from .connection import as_settings_error, is_unavailable, open_engine, url_for
 
-# The command that migrates, with the interpreter that runs this one, such as `.venv/bin/python -m orders migrate`.
+# The `migrate` command, with the Python interpreter of this process, such as `.venv/bin/python -m orders migrate`.
 MIGRATE = f"{sys.orig_argv[0]} -m {__name__.partition('.')[0]} migrate"
 
 
@@ -27,7 +27,8 @@ def maintenance_connection(
 ) -> Iterator[Connection]:
     """Connect under the migration lock, so that the schema does not change in the meantime.
 
-    Each statement has `statement_timeout_seconds`. A new index on a large table takes longer than a request may.
+    `statement_timeout_seconds` is the timeout of each statement. A new index on a large table takes longer than a
+    request may.
     """
     settings = settings.model_copy(update={"database_statement_timeout_seconds": statement_timeout_seconds})
     engine = open_engine(settings, backend)

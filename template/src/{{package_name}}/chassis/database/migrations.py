@@ -54,7 +54,7 @@ def add_commands(commands: Any, backend: DatabaseBackend[Any]) -> None:
     add("revision", _revision, _NOT_WRITTEN, new, "message")
     add("check", _check, "The schema is not the newest", "fail if models and database differ")
     add("current", _current, _NOT_READ, "print the revision of the database")
-    add("heads", _FILES["heads"], _NOT_READ, "print the newest revision, or the several ones of unmerged branches")
+    add("heads", _FILES["heads"], _NOT_READ, "print the newest revision, or several if branches are not merged")
     add("history", _FILES["history"], _NOT_READ, "print all revisions")
     add("merge", _FILES["merge"], _NOT_WRITTEN, "write a revision that joins several newest ones", "message")
 

@@ -35,7 +35,7 @@ measure = pool.measure
 # https://mariadb.com/kb/en/mariadb-error-code-reference/; codes from 2000 on come from the client.
 _DUPLICATE = (1062, 1586)
 _DISK_FULL = (1021, 1114)
-_READ_ONLY = (1290, 1836)  # as a replica is
+_READ_ONLY = (1290, 1836)  # for example a replica
 _NO_PRIVILEGE = (1044, 1142, 1143, 1227, 1370)
 # Creates a file of 64 KB or more in the folder of the database. A server has no statement that needs less.
 _SPACE_TABLE = f"disk_space_{token_hex(4)}"

@@ -37,7 +37,7 @@ _DISK_FULL = "53100"
 _UNIQUE_VIOLATION, _EXCLUSION_VIOLATION = "23505", "23P01"
 # https://www.postgresql.org/docs/current/errcodes-appendix.html: whole classes first, then single codes.
 _TRANSIENT_CLASSES = ("08", "53", "57")  # connection exception, insufficient resources, operator intervention
-_READ_ONLY = "25006"  # as a standby is
+_READ_ONLY = "25006"  # for example a standby
 _TRANSIENT = ("40001", "40P01", "55P03", _READ_ONLY)  # serialization, deadlock, lock not available
 
 # Remedies for a wrong URL or user, by the text of the error, because errors of a connection have no code.

@@ -30,7 +30,7 @@ _BUSY_TIMEOUT_SECONDS = 5
 _TRANSIENT = (
     "database is locked", "database table is locked", "unable to open database file", "database or disk is full",
 )  # fmt: skip
-# The file was damaged, replaced or read-only when the connection was opened. The connection does not notice a repair.
+# The file is or was damaged, replaced or read-only. An open connection may fail even after the file is repaired.
 _LASTING = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _PAGES = ("page_size", "page_count", "freelist_count", "max_page_count")
 
@@ -72,7 +72,7 @@ def set_up(engine: Engine, _settings: Settings) -> None:
             path.touch()
     event.listen(engine, "do_connect", _open_existing_file)
     event.listen(engine, "connect", _configure)
-    # The low byte of an extended code is the kind of error.
+    # The low byte of an extended result code is the primary result code.
     reconnect_after(engine, lambda error: getattr(error, "sqlite_errorcode", 0) & 0xFF in _LASTING)
 
 

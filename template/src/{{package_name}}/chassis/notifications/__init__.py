@@ -213,7 +213,7 @@ class DeliveryError(Exception):
             settings. `rejected`: no retry helps, because of the message or its recipient.
         error: A phrase without secrets and addresses.
         retry_after_seconds: How long the channel asks to wait.
-        was_called: False if the circuit of the channel is open.
+        was_called: False if the channel was not called, because its circuit is open.
     """
 
     def __init__(

@@ -36,7 +36,7 @@ _SWEEP_SECONDS = 0.5
 _MAX_HEADERS = 200
 # httptools cannot parse a longer URL.
 _MAX_URL_BYTES = 65_535
-# A larger part of a body is not copied behind its head.
+# A larger first part of a body is sent separately, because joining it with the head would copy it.
 _MAX_JOINED_BYTES = 65_536
 # The library websockets parses a handshake again, with its own limits: 128 headers, and 8192 bytes per line.
 _MAX_HANDSHAKE_HEADERS = 128
@@ -243,7 +243,7 @@ class LimitedConnection(HttpToolsProtocol):
         self._note_progress()
         self.limits.idle.pop(self, None)
         super().on_headers_complete()
-        if self.cycle is not None:  # else a WebSocket
+        if self.cycle is not None:  # None after a WebSocket handshake
             output = _Output(self.transport)
             self.cycle.transport = cast(Any, output)
             cast(Scope, self.scope)[HEADER_LINES] = output.lines
@@ -321,7 +321,7 @@ class LimitedConnection(HttpToolsProtocol):
 
 
 class _Output:
-    """Writes one response. The head and the first part of the body are one write, which saves a packet."""
+    """The transport for one response. It sends the head and the first part of the body together, to save a packet."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport

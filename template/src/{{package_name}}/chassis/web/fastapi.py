@@ -38,7 +38,7 @@ from .websocket import WebSocketMiddleware
 # The key in the scope of a HEAD request for the scope of the GET request that the application sees instead.
 _GET_SCOPE = "chassis.get"
 _INVALID_PARAMETERS = "Some parameters are invalid."
-# Starlette's methods that read a message. They raise if it is not JSON, or binary where text was expected.
+# Starlette's methods that read a message. They raise if it is not JSON, or is text instead of binary or vice versa.
 _READERS = {WebSocket.receive_bytes.__code__, WebSocket.receive_json.__code__, WebSocket.receive_text.__code__}
 _METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 

@@ -33,7 +33,7 @@ HEADERS = {
 # Two years, more than the year that the preload lists of browsers require (https://hstspreload.org).
 HTTPS_HEADERS = {"strict-transport-security": "max-age=63072000; includeSubDomains"}
 
-# The server sets this key in the scope to a list. It sends the header lines that this list gets, without checking them.
+# The key in the scope for a list of header lines. The server adds an empty list, and sends its lines without checks.
 HEADER_LINES = "chassis.header_lines"
 _NEVER_ADDED = frozenset({b"content-length", b"content-type"})
 
@@ -51,7 +51,7 @@ def encoded(headers: Mapping[str, str]) -> RawHeaders:
 def _lines(headers: RawHeaders) -> bytes:
     lines = b"".join(b"%b: %b\r\n" % pair for pair in headers)
     if lines.count(b"\n") > len(headers):
-        raise ValueError("a header in `response_headers` contains a line break")
+        raise ValueError("a header in `response_headers` or `https_response_headers` contains a line break")
     return lines
 
 
@@ -74,7 +74,7 @@ class ResponseHeaders:
             context: The request.
             cors: The CORS headers for its origin.
             present: The lower-case names of the headers that the response has.
-            lines: Gets the headers of every response if the server sends header lines, which takes less time.
+            lines: The server's list of header lines. It gets the headers that every response has, to save time.
         """
         added = [(b"x-request-id", context.request_id.encode())]
         is_https = context.scheme == "https"

@@ -82,7 +82,7 @@ class _WebSocketWriter(ResponseWriter):
             await self.replace(errors.PermissionDeniedError() if is_routed else errors.NotFoundError())
         elif self.context.status == 101 and not self._is_closed:
             await self._send({**message, "reason": _short(message.get("reason") or "")})
-            self._is_closed = True  # not if the server rejects the code: `send_error` then closes with another
+            self._is_closed = True  # not if the server rejects the code: `send_error` then sends 1011
 
     async def send_error(self, error: BaseException) -> None:
         """Send the response to an exception, or close the connection if the handshake was accepted."""
