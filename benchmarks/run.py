@@ -37,7 +37,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=45, help="rounds of requests (default 45)")
     parser.add_argument("--quick", action="store_true", help="one service of each framework, few requests, no file")
     options = parser.parse_args()
-    effort = serving.Effort(1 if options.quick else options.rounds, options.quick)
+    # Each start of the servers has as many rounds.
+    rounds = -(-options.rounds // serving.STARTS) * serving.STARTS
+    effort = serving.Effort(1 if options.quick else rounds, options.quick)
     few = 1 if options.quick else RENDERS
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as name:

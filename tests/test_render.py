@@ -292,9 +292,9 @@ def test_the_shell_of_workflows_is_clean(tool: Callable[[str], str], distinct: P
 @pytest.mark.parametrize(("answers", "said"), [
     ({"database": "sqlite"}, "make run"),
     ({"database": "postgresql", "deployment": ["compose"]},
-     "make services, or a server of yours in .env, then make run"),
-    ({"database": "postgresql", "deployment": []}, "a server of yours in .env, then make run"),
-    ({"database": "sqlite", "cache": "redis", "deployment": []}, "a server of yours in .env, then make run"),
+     "make services, or the URL of your server in .env, then make run"),
+    ({"database": "postgresql", "deployment": []}, "the URL of your server in .env, then make run"),
+    ({"database": "sqlite", "cache": "redis", "deployment": []}, "the URL of your server in .env, then make run"),
 ], ids=["file", "containers", "server", "Redis"])  # fmt: skip
 def test_make_setup_says_what_make_run_needs(
     answers: dict[str, Any], said: str, renderer: Renderer, tmp_path: Path

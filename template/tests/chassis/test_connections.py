@@ -89,12 +89,24 @@ def test_every_response_has_each_security_header_once(running: Process, request_
     with running.connect() as connection:
         connection.sendall(request_head)
         received = b""
-        while b"\r\n\r\n" not in received.partition(b"HTTP/1.1 " + status)[2]:
-            received += connection.recv(65_536)
+        while b"\r\n\r\n" not in received.partition(b"HTTP/1.1 " + status)[2] and (part := connection.recv(65_536)):
+            received += part
     head = received.partition(b"HTTP/1.1 " + status)[2].partition(b"\r\n\r\n")[0].decode()
     names = [line.partition(":")[0] for line in head.split("\r\n")[1:]]
     assert sorted(set(names)) == sorted(names)
     assert module("chassis.web.headers").HEADERS.keys() <= set(names)
+
+
+def test_handshake_behind_an_unfinished_request_is_served_as_a_request(running: Process) -> None:
+    """Otherwise the two responses would mix, and the first one would lose its security headers."""
+    upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    handshake = START_LINE + upgrade + b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    with running.connect() as connection:
+        connection.sendall(KEPT + handshake)
+        received = b""
+        while received.count(b'"thing_id"') < 2 and (part := connection.recv(65_536)):
+            received += part
+    assert received.count(b"HTTP/1.1 200 OK") == received.lower().count(b"\r\nx-frame-options: ") == 2
 
 
 # -- request heads -----------------------------------------------------------------------------------------------------

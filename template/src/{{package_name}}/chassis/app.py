@@ -185,8 +185,8 @@ async def _open(stack: AsyncExitStack, lifespan: Lifespan) -> None:
 class Feature(Protocol):
     """The interface of a feature, which is a module or an object. Add your own to `FEATURES` in `main.py`.
 
-    A feature may also have `add_commands(commands)`, which adds commands to `python -m <package>`, `deploy_checks()`,
-    which returns checks for `deploy-check`, and `document(app)`, which extends the OpenAPI document of FastAPI.
+    A feature may also have `add_commands(commands)`, which adds commands to `python -m <package>`, and
+    `deploy_checks()`, which returns checks for `deploy-check`.
     """
 
     def install(self, chassis: Chassis) -> None: ...

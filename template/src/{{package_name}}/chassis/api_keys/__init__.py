@@ -21,7 +21,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 SCOPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 _ID_LENGTH = 12
 _MAX_KEY_LENGTH = 256
-_NOBODY = None, datetime.min.replace(tzinfo=UTC)
+_UNKNOWN = None, datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def new_key(prefix: str) -> str:
 
 
 def digest_of(key: str) -> str:
-    return sha256(key.encode()).hexdigest()
+    return sha256(key.encode(errors="surrogatepass")).hexdigest()
 
 
 def presented_key(headers: Mapping[str, str]) -> str | None:
@@ -89,8 +89,8 @@ class KeyAuthenticator:
     def check(self, context: RequestContext, presented: str, now: datetime) -> None:
         """Accept or reject a request with a key. The comparison takes the same time wherever the hashes differ."""
         presented = presented if len(presented) <= _MAX_KEY_LENGTH else ""
-        known_as = fingerprint(presented)
-        caller, until = self._callers.get(known_as, _NOBODY)
+        key_fingerprint = fingerprint(presented)
+        caller, until = self._callers.get(key_fingerprint, _UNKNOWN)
         if caller is None or until <= now:
             digest = digest_of(presented)
             key = self._keys.get(digest[:_ID_LENGTH])
@@ -98,9 +98,9 @@ class KeyAuthenticator:
                 reject(context, "The API key is not valid, or it has expired.")
                 return
             caller = key.principal
-            self._callers[known_as] = caller, self.used(key, now)
+            self._callers[key_fingerprint] = caller, self.record_use(key, now)
         accept(context, caller)
 
-    def used(self, key: ApiKey, now: datetime) -> datetime:
+    def record_use(self, key: ApiKey, now: datetime) -> datetime:
         """Return when a key that is used now must be checked again. A subclass can also record the use."""
         return key.expires_at

@@ -135,9 +135,9 @@ class StoredKeyAuthenticator(KeyAuthenticator):
         except Exception as error:
             self._problem = error
 
-    def used(self, key: ApiKey, now: datetime) -> datetime:
+    def record_use(self, key: ApiKey, now: datetime) -> datetime:
         last = self._used.get(key.id, key.last_used_at)
-        if last is None or now - last >= _USE_INTERVAL:
+        if last is None or not timedelta(0) <= now - last < _USE_INTERVAL:
             last = self._used[key.id] = now
             task = self._start(self._write_use(key, now))
             self._writing.add(task)

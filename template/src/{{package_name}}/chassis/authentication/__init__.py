@@ -39,7 +39,7 @@ def bearer_token(headers: Mapping[str, str]) -> str | None:
 
 def fingerprint(credentials: str) -> bytes:
     """Return the BLAKE2b hash under which checked credentials are cached. It takes less CPU time than SHA-256."""
-    return blake2b(credentials.encode(), digest_size=32).digest()
+    return blake2b(credentials.encode(errors="surrogatepass"), digest_size=32).digest()
 
 
 def accept(context: RequestContext, principal: Principal) -> None:

@@ -242,9 +242,10 @@ class LimitedConnection(HttpToolsProtocol):
             self.url = self.url[:_MAX_URL_BYTES]
         self._note_progress()
         self.limits.idle.pop(self, None)
+        previous = self.cycle
         super().on_headers_complete()
-        if self.cycle is not None:  # None after a WebSocket handshake
-            output = _Output(self.transport)
+        if self.cycle is not previous:  # None after a WebSocket handshake
+            output = _ResponseTransport(self.transport)
             self.cycle.transport = cast(Any, output)
             cast(Scope, self.scope)[HEADER_LINES] = output.lines
 
@@ -292,7 +293,8 @@ class LimitedConnection(HttpToolsProtocol):
         if b"upgrade" not in headers:
             return False
         has_body = b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
-        if has_body or self.parser.get_method() != b"GET" or not self._should_upgrade():
+        is_busy = self.cycle is not None and not self.cycle.response_complete
+        if has_body or is_busy or self.parser.get_method() != b"GET" or not self._should_upgrade():
             return True
         # websockets sends no response to a handshake over its limits.
         longest = max(len(self.url), *(len(name) + len(value) for name, value in self.headers))
@@ -317,10 +319,10 @@ class LimitedConnection(HttpToolsProtocol):
         cast(Scope, self.scope).update(method="_OTHER", path="")
         # Only the sending side is closed, because closing with unread data would reset the connection, and the client
         # would not receive its response. If the client continues to send, the head timeout closes the connection.
-        cast(_Output, self.cycle.transport).end = self.transport.write_eof
+        cast(_ResponseTransport, self.cycle.transport).close_transport = self.transport.write_eof
 
 
-class _Output:
+class _ResponseTransport:
     """The transport for one response. It sends the head and the first part of the body together, to save a packet."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
@@ -329,7 +331,7 @@ class _Output:
         # The middleware adds header lines here, just before uvicorn writes the head.
         self.lines: list[bytes] = []
         self.is_closing = transport.is_closing
-        self.end = transport.close
+        self.close_transport = transport.close
 
     def write(self, data: bytes) -> None:
         if self.lines:
@@ -346,7 +348,7 @@ class _Output:
 
     def close(self) -> None:
         self._flush()
-        self.end()
+        self.close_transport()
 
     def _flush(self) -> None:
         if self._head:

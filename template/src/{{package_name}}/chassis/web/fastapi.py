@@ -103,9 +103,6 @@ def install(app: FastAPI, settings: BaseChassisSettings, features: Sequence[Feat
     # Starlette's debug pages show tracebacks to the caller; the log has them.
     app.debug = False
     _document_problems(app)
-    for feature in features:
-        if document := getattr(feature, "document", None):
-            document(app)
     for endpoint in chassis.endpoints:
         app.add_api_route(endpoint.path, endpoint.handler, methods=["POST"])
     _respond_with_problems(app, chassis, routes)

@@ -5,6 +5,7 @@ If a route sets one of these headers, the route's value is sent.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Set
 
 from ..app import Chassis
@@ -35,6 +36,9 @@ HTTPS_HEADERS = {"strict-transport-security": "max-age=63072000; includeSubDomai
 
 # The key in the scope for a list of header lines. The server adds an empty list, and sends its lines without checks.
 HEADER_LINES = "chassis.header_lines"
+# A header's name is a token (RFC 9110, 5.6.2). A value must not hold control characters (5.5); a tab is allowed.
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CONTROL_CHARACTER = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _NEVER_ADDED = frozenset({b"content-length", b"content-type"})
 
 
@@ -48,11 +52,16 @@ def encoded(headers: Mapping[str, str]) -> RawHeaders:
     return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
 
 
+def is_sendable(name: bytes, value: bytes) -> bool:
+    """Tell whether a header has only characters that are allowed in headers."""
+    return bool(_TOKEN.fullmatch(name)) and not _CONTROL_CHARACTER.search(value)
+
+
 def _lines(headers: RawHeaders) -> bytes:
-    lines = b"".join(b"%b: %b\r\n" % pair for pair in headers)
-    if lines.count(b"\n") > len(headers):
-        raise ValueError("a header in `response_headers` or `https_response_headers` contains a line break")
-    return lines
+    for name, value in headers:
+        if not is_sendable(name, value):
+            raise ValueError(f"the header {name!r} in `response_headers` has a character that is not allowed there")
+    return b"".join(b"%b: %b\r\n" % pair for pair in headers)
 
 
 class ResponseHeaders:
@@ -60,7 +69,7 @@ class ResponseHeaders:
 
     def __init__(self, chassis: Chassis) -> None:
         self._lifecycle = chassis.lifecycle
-        self._http = encoded(chassis.response_headers)
+        self._http = encoded({name.lower(): value for name, value in chassis.response_headers.items()})
         self._https = self._http + encoded(chassis.https_response_headers)
         self._http_lines, self._https_lines = _lines(self._http), _lines(self._https)
         self._names = {name for name, _ in self._https}
@@ -78,7 +87,8 @@ class ResponseHeaders:
         """
         added = [(b"x-request-id", context.request_id.encode())]
         is_https = context.scheme == "https"
-        if lines is not None and self._names.isdisjoint(present):
+        # The server reads `Connection`, so it must be in the message.
+        if lines is not None and self._names.isdisjoint({*present, b"connection"}):
             lines.append(self._https_lines if is_https else self._http_lines)
         else:
             added += self._https if is_https else self._http

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from .. import errors
 from ..app import Chassis, Message, Receive, Send
 from ..request_context import RequestContext
-from .headers import RawHeaders, ResponseHeaders, encoded
+from .headers import RawHeaders, ResponseHeaders, encoded, is_sendable
 from .problems import RawResponse, problem_response
 from .timeouts import TimeoutHandle
-
-# A header's name is a token (RFC 9110, 5.6.2). A value must not hold control characters (5.5); a tab is allowed.
-_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_CONTROL_CHARACTER = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 # Frameworks parse and validate a body without a pause. Between two large bodies, other requests are served.
 _LARGE_BODY_BYTES = 65_536
@@ -94,7 +89,7 @@ def _fault(message: Message) -> Exception | None:
     if not 100 <= message["status"] <= 599:
         return ValueError(f"the response status {message['status']} is not a valid status")
     for name, value in headers:
-        if not _TOKEN.fullmatch(name) or _CONTROL_CHARACTER.search(value):
+        if not is_sendable(name, value):
             return ValueError(f"the response header {name!r} holds a character that is not allowed there")
     return None
 
