@@ -25,6 +25,7 @@ class _Bearer(HTTPBearer):
         return authorize(*required.scopes)
 
 
+_including_context = _effective_route_context_var.get
 _bearer = _Bearer(scheme_name="bearer", description="An API key or an access token.")
 
 
@@ -46,7 +47,7 @@ class ScopedRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         # In an included router, FastAPI gives a route a context with the dependencies of all routers around it.
-        included = _effective_route_context_var.get()
+        included = _including_context()
         route: Any = self if included is None or included.original_route is not self else included
         required = [item for item in route.dependencies if item.dependency is _bearer]
         if not required:
