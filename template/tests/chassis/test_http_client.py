@@ -487,7 +487,7 @@ def test_upstream_check_passes_on_the_expected_status(upstream: Upstream) -> Non
 def test_upstream_check_fails_on_another_status(upstream: Upstream) -> None:
     """The phrase contains both statuses and no host."""
     upstream.respond(status(503))
-    with pytest.raises(CheckFailedError, match=r"^answered 503, expected 200$"):
+    with pytest.raises(CheckFailedError, match=r"^responded with 503, expected 200$"):
         check(upstream.url).probe()
 
 

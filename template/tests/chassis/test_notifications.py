@@ -141,9 +141,9 @@ def test_temporary_failure_is_retried_with_pauses(open_sender: Open, upstream: U
 @pytest.mark.parametrize(
     ("code", "reported"),
     [
-        (404, ("error", "the service answered 404; check the settings of this channel")),
-        (401, ("error", "the service answered 401; check the settings of this channel")),
-        (302, ("error", "the service answered 302; check the settings of this channel")),
+        (404, ("error", "the channel responded with 404; check its settings")),
+        (401, ("error", "the channel responded with 401; check its settings")),
+        (302, ("error", "the channel responded with 302; check its settings")),
         (400, ("ok", None)),
         (413, ("ok", None)),
     ],
@@ -154,7 +154,7 @@ def test_permanent_failure_is_not_retried(code: int, reported: Any, open_sender:
     sender = open_sender(discord_webhook_url=upstream.url)
     result = sender.notify(DEAL)["discord"]
     assert (result.status, result.attempts, len(upstream.received)) == ("failed", 1, 1)
-    assert f"answered {code}" in result.error
+    assert f"responded with {code}" in result.error
     assert health(sender, "discord") == reported
 
 
@@ -430,10 +430,10 @@ def test_message_has_a_bounded_size() -> None:
 @pytest.mark.parametrize(
     ("answers", "attempts", "error", "reported"),
     [
-        ({"RCPT": "550 no such user"}, 1, "the server answered 550", ("ok", None)),
-        ({"DATA": "554 spam"}, 1, "the server answered 554", ("ok", None)),
-        ({"DATA": "451 try later"}, 2, "the server answered 451", ("warning", "the server answered 451")),
-        ({"RCPT": "450 mailbox busy"}, 2, "the server answered 450", ("warning", "the server answered 450")),
+        ({"RCPT": "550 no such user"}, 1, "the server responded with 550", ("ok", None)),
+        ({"DATA": "554 spam"}, 1, "the server responded with 554", ("ok", None)),
+        ({"DATA": "451 try later"}, 2, "the server responded with 451", ("warning", "the server responded with 451")),
+        ({"RCPT": "450 busy"}, 2, "the server responded with 450", ("warning", "the server responded with 450")),
     ],
 )
 def test_reply_of_the_mail_server_decides_on_a_retry(

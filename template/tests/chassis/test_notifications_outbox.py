@@ -184,7 +184,7 @@ def test_failed_message_is_retried_when_it_is_due(replica: Open, upstream: Upstr
     clock.advance(seconds=119)
     assert look(sender) == 0
     clock.advance(seconds=2)
-    assert (look(sender), stored("error")) == (1, ["the service answered 404; check the settings of this channel"])
+    assert (look(sender), stored("error")) == (1, ["the channel responded with 404; check its settings"])
     clock.advance(minutes=5)
     assert (look(sender), len(upstream.received), unfinished()) == (1, 3, 0)
     assert [entry["attempts"] for entry in logs("notification_postponed")] == [1, 2]
@@ -198,7 +198,7 @@ def test_message_that_cannot_be_sent_is_given_up(
     sender = replica(started=False)
     sender.in_unit_of_work(DEAL)
     clock.advance(hours=hours)
-    assert (look(sender), unfinished(), stored("error")) == (1, 0, [f"the service answered {code}"])
+    assert (look(sender), unfinished(), stored("error")) == (1, 0, [f"the channel responded with {code}"])
     (entry,) = logs("notification_failed")
     assert (entry["channel"], entry["attempts"]) == ("discord", 1)
 

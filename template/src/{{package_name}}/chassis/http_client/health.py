@@ -30,7 +30,7 @@ class Upstream(Check):
             except httpx.HTTPError:
                 raise CheckFailedError("unreachable") from None
             if status != expected_status:
-                raise CheckFailedError(f"answered {status}, expected {expected_status}")
+                raise CheckFailedError(f"responded with {status}, expected {expected_status}")
             return {"status_code": status}
 
         super().__init__(name, probe, critical, cache_seconds=_CACHE_SECONDS)

@@ -76,9 +76,9 @@ def _delivery_error(error: Exception) -> DeliveryError:
     if isinstance(error, aiosmtplib.SMTPResponseException) and error.code >= 500:
         if isinstance(error, aiosmtplib.SMTPSenderRefused):
             return DeliveryError("misconfigured", f"the server rejects NOTIFICATIONS_FROM with {error.code}")
-        return DeliveryError("rejected", f"the server answered {error.code}")
+        return DeliveryError("rejected", f"the server responded with {error.code}")
     if isinstance(error, aiosmtplib.SMTPResponseException):
-        return DeliveryError("unavailable", f"the server answered {error.code}")
+        return DeliveryError("unavailable", f"the server responded with {error.code}")
     if isinstance(
         error, ValueError | aiosmtplib.SMTPNotSupported
     ):  # an address that needs SMTPUTF8, or a domain that cannot be written in ASCII

@@ -72,10 +72,10 @@ def _check(response: httpx.Response) -> None:
     if 200 <= status < 300:
         return
     if status in _MISCONFIGURED:
-        raise DeliveryError("misconfigured", f"the service answered {status}; check the settings of this channel")
+        raise DeliveryError("misconfigured", f"the channel responded with {status}; check its settings")
     if status in (408, 429) or status >= 500:
-        raise DeliveryError("unavailable", f"the service answered {status}", _retry_after_seconds(response))
-    raise DeliveryError("rejected", f"the service answered {status}")
+        raise DeliveryError("unavailable", f"the channel responded with {status}", _retry_after_seconds(response))
+    raise DeliveryError("rejected", f"the channel responded with {status}")
 
 
 def _retry_after_seconds(response: httpx.Response) -> float:
