@@ -20,7 +20,9 @@ class Settings(BaseChassisSettings):
     """API keys"""
 
     api_keys: SecretStr = Field(
-        SecretStr(""), description="The valid keys, as `api-keys create` prints them, separated by commas."
+        SecretStr(""),
+        description="The valid keys with name, scopes, expiry and hash, as `api-keys create` prints them, separated "
+        "by commas.",
     )
 
     @field_validator("api_keys")

@@ -26,13 +26,13 @@ _REQUEST_FAULTS = (httpx.UnsupportedProtocol, httpx.LocalProtocolError)
 class Settings(BaseChassisSettings):
     """Calls to other services"""
 
-    retry_attempts: int = Field(3, ge=1, description="Tries per call, including the first; 1 disables retries.")
+    retry_attempts: int = Field(3, ge=1, description="Attempts per call, including the first; 1 disables retries.")
     retry_wait_initial_seconds: float = Field(
         1.0, gt=0, description="Maximum pause before the first retry; it doubles with each further retry."
     )
-    retry_wait_max_seconds: float = Field(10.0, gt=0, description="Maximum pause between two tries.")
+    retry_wait_max_seconds: float = Field(10.0, gt=0, description="Maximum pause between two attempts.")
     retry_deadline_seconds: float = Field(
-        20.0, gt=0, description="Time limit for all tries and pauses of a call; set it below REQUEST_TIMEOUT_SECONDS."
+        20.0, gt=0, description="Time limit for all attempts and pauses; set it below REQUEST_TIMEOUT_SECONDS."
     )
     circuit_failure_threshold: int = Field(
         5, ge=1, description="Consecutive failures after which the circuit opens and calls are rejected."
@@ -46,7 +46,7 @@ class Settings(BaseChassisSettings):
     http_client_read_timeout_seconds: float = Field(
         5.0, gt=0, description="Time limit for each read from another service during a call."
     )
-    http_client_timeout_seconds: float = Field(10.0, gt=0, description="Time limit for one whole try of a call.")
+    http_client_timeout_seconds: float = Field(10.0, gt=0, description="Time limit for one attempt of a call.")
     http_client_max_connections: int = Field(50, ge=1, description="Maximum number of open connections per client.")
 
 

@@ -42,7 +42,9 @@ class Settings(BaseChassisSettings):
     )
     jwt_leeway_seconds: int = Field(30, ge=0, le=300, description="Accepted difference between the clocks.")
     jwt_secret: SecretStr | None = Field(
-        None, description="The secret that signs and checks tokens, instead of a key pair; at least 32 characters."
+        None,
+        description="The secret that signs and checks tokens, instead of a key pair: at least 32 bytes, 48 for HS384, "
+        "64 for HS512.",
     )
     jwt_jwks_url: str = Field("", description="Where the identity provider publishes its keys (RFC 7517).")
     jwt_jwks_cache_seconds: float = Field(300.0, ge=1, description="How often the keys are fetched.")

@@ -27,8 +27,8 @@ class Settings(BaseChassisSettings):
     )
     rate_limit_key: Literal["address", "api-key"] = Field(
         "address",
-        description="How clients are identified: by address, or by valid credentials. A proxy must verify `X-API-Key` "
-        "unless the feature `api-keys` does.",
+        description="How clients are identified: by address (IPv6: by /64 network), or by valid credentials. A proxy "
+        "must verify `X-API-Key` unless the feature `api-keys` does.",
     )
 
     @field_validator("rate_limit_default")
