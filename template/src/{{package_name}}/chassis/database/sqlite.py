@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import quote
 
 from pydantic import Field
 from sqlalchemy import BigInteger, Connection, Engine, event, make_url, text
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError, InvalidatePoolError, OperationalError
 from sqlalchemy.ext.compiler import compiles
 
 from . import Settings as DatabaseSettings
@@ -66,10 +67,10 @@ def engine_options(settings: Settings) -> dict[str, Any]:
 def set_up(engine: Engine, _settings: Settings) -> None:
     """Create the folder, and the file if it does not exist, because connections do not create it."""
     file.prepare(engine.url)
-    path = file.path_of(engine.url)
-    if path:
+    if path := file.path_of(engine.url):
         with suppress(OSError):  # the first connection reports the problem instead
             path.touch()
+        _detect_replaced_file(engine, path)
     event.listen(engine, "do_connect", _open_existing_file)
     event.listen(engine, "connect", _configure)
     # The low byte of an extended result code is the primary result code.
@@ -80,6 +81,24 @@ def _open_existing_file(_dialect: Any, _record: Any, arguments: list[Any], _opti
     """Open only an existing file. Otherwise the next connection would replace a lost file by an empty one."""
     if not arguments[0].startswith(":memory:"):
         arguments[0] = f"file:{quote(arguments[0])}?mode=rw"
+
+
+def _detect_replaced_file(engine: Engine, path: Path) -> None:
+    """Replace the connections of the pool if their file was deleted or replaced; SQLite would go on to write to it."""
+
+    def file_id() -> tuple[float, ...] | None:
+        with suppress(OSError):
+            return path.stat()[1:3]  # its inode and its device
+        return None
+
+    @event.listens_for(engine, "connect")
+    def _(_connection: Any, record: Any) -> None:
+        record.info["file"] = file_id()
+
+    @event.listens_for(engine, "checkout")
+    def _(_connection: Any, record: Any, _fairy: Any) -> None:
+        if record.info["file"] != file_id():
+            raise InvalidatePoolError
 
 
 def _configure(connection: Any, _record: Any) -> None:
