@@ -76,6 +76,14 @@ def test_raised_error_has_the_status_and_headers_of_the_table(
     assert headers.items() <= response.headers.items()
 
 
+@pytest.mark.parametrize(("count", "status"), [(1, 404), (2, 500)])
+def test_error_alone_in_a_group_has_its_own_status(start: Start, count: int, status: int) -> None:
+    """`asyncio.TaskGroup` raises a group, even for one failed task, and groups can be nested."""
+    found = [errors.NotFoundError()] * count
+    response = start({"fail": raising(lambda: ExceptionGroup("a", [ExceptionGroup("b", found)]))}).get("/api/here/fail")
+    assert_is_problem(response, status, "NOT_FOUND" if status == 404 else "INTERNAL")
+
+
 @pytest.mark.parametrize(
     "encode", [str.encode, orjson.dumps, TypeAdapter(Any).dump_json], ids=["str", "orjson", "pydantic"]
 )

@@ -136,7 +136,9 @@ class Chassis:
         return None
 
     def to_service_error(self, cause: BaseException) -> errors.ServiceError:
-        """Translate an exception into the error that the caller gets, with the translators of the features."""
+        """Translate an exception, or the only one in a group, into the error that the caller gets."""
+        while isinstance(cause, BaseExceptionGroup) and len(cause.exceptions) == 1:
+            cause = cause.exceptions[0]
         if isinstance(cause, errors.ServiceError):
             return cause
         for translate in self.error_translators:
