@@ -140,6 +140,25 @@ def test_request_that_failed_after_a_commit_does_not_run_again(client: httpx.Cli
     assert counted.runs == 1
 
 
+def test_request_that_failed_after_its_deadline_was_extended_does_not_run_again(start: Start, counted: Counted) -> None:
+    """It was extended because of a commit."""
+
+    def fail_late() -> None:
+        context = request_context.current()
+        context.begin_commit()
+        context.end_commit()
+        until_extended = threading.Event()
+        while context.extension_due:
+            until_extended.wait(0.01)
+        raise RuntimeError
+
+    client = start({"counted": counted}, request_timeout_seconds=0.2)
+    counted.effect = fail_late
+    assert client.post("/api/thread/counted", headers=KEY).status_code in (500, 504)
+    assert_is_problem(client.post("/api/thread/counted", headers=KEY), 409, "CONFLICT")
+    assert counted.runs == 1
+
+
 def test_request_after_its_deadline_runs_again(start: Start, counted: Counted) -> None:
     def wait() -> None:
         until_timed_out = threading.Event()

@@ -69,8 +69,10 @@ class RequestContext:
     timed_out: bool = False
     # How many units of work are being committed right now.
     committing: int = 0
-    # A unit of work has been committed since the request began or its deadline was last extended.
+    # A unit of work has been committed. A request with a safe method (RFC 9110, 9.2.1) may be repeated all the same.
     committed: bool = False
+    # The deadline was not extended since the last commit.
+    extension_due: bool = False
     started: float = field(default_factory=time.perf_counter)
     duration_seconds: float = 0.0
     ended: bool = False
@@ -105,11 +107,8 @@ class RequestContext:
             raise DeadlineExceededError
 
     def end_commit(self) -> None:
-        """Tell the deadline that the commit has ended.
-
-        A request with a safe method (RFC 9110, 9.2.1) may be repeated, so its deadline stays the same.
-        """
-        self.committed = self.method not in _SAFE_METHODS
+        """Tell the deadline that the commit has ended."""
+        self.committed = self.extension_due = self.method not in _SAFE_METHODS
         self.committing -= 1
 
     def expire(self) -> bool:
@@ -117,9 +116,9 @@ class RequestContext:
 
         During or after a commit it is not possible: a 504 would make the client repeat a request that was saved.
         """
-        if not self.committing and not self.committed:
+        if not self.committing and not self.extension_due:
             self.timed_out = True
-            if self.committing or self.committed:  # a thread has begun a commit meanwhile
+            if self.committing or self.extension_due:  # a thread has begun a commit meanwhile
                 self.timed_out = False
         return self.timed_out
 
@@ -160,14 +159,13 @@ def new_context(
 ) -> RequestContext:
     """Return the context of a request. The last four arguments are raw headers. Malformed ids are replaced."""
     correlation = _accepted_id(correlation_id)
-    # An id is not a secret, so `random` suffices, at a tenth of the cost of `uuid4`.
-    accepted = _accepted_id(request_id) or correlation or f"{random.getrandbits(128):032x}"
+    drawn = random.randbytes(40).hex()  # ids are no secrets, so `random` suffices, at a tenth of the cost of `uuid4`
+    accepted = _accepted_id(request_id) or correlation or drawn[:32]
     if correlation_id is not None:
         correlation = correlation or accepted
     parent = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
     if parent is None:
-        drawn = f"{random.getrandbits(192) | 1:048x}"  # one number for both ids; neither is all zero (3.2.2.4)
-        return RequestContext(accepted, drawn[:32], drawn[32:], method, path, client_address, scheme, correlation)
+        return RequestContext(accepted, drawn[32:64], drawn[64:], method, path, client_address, scheme, correlation)
     trace_id, span_id, flags = parent[1].decode(), parent[2].decode(), parent[3].decode()
     state = tracestate.decode() if tracestate and _TRACESTATE.fullmatch(tracestate) else None
     return RequestContext(

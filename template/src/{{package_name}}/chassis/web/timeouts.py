@@ -108,8 +108,8 @@ class TimeoutSweeper:
                 del self.running[handle]
                 handle.task.cancel()
                 loop.call_later(_GRACE_SECONDS, handle.respond_for_task)
-            elif handle.context.committed:  # the request gets as much time again for its response
-                handle.context.committed = False
+            elif handle.context.extension_due:  # the request gets as much time again for its response
+                handle.context.extension_due = False
                 handle.expires_at = now + self._timeout_seconds
                 self.running[handle] = self.running.pop(handle)
         if self.running:
