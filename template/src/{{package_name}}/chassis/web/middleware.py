@@ -74,7 +74,7 @@ class ChassisMiddleware:
 
     @cached_property
     def _response_headers(self) -> ResponseHeaders:
-        """The headers of every response, encoded with the first response, after `main.py` has added its own headers."""
+        """The headers of every response, encoded at the start, after `main.py` has added its own headers."""
         return ResponseHeaders(self.chassis)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -211,6 +211,7 @@ class ChassisMiddleware:
     async def lifespan(self) -> AsyncIterator[None]:
         """Open the service's resources and the application's own, and close them in reverse order."""
         lifecycle = self.chassis.lifecycle
+        _ = self._response_headers  # an invalid header fails the start instead of every response
         async with self.chassis.open_lifespans(), self._app_lifespan() as state:
             self._state.update(state or {})
             lifecycle.mark_started()
