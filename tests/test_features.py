@@ -23,7 +23,7 @@ MOST_LINES: list[tuple[int, dict[str, Any]]] = [
     (4725, {"framework": "flask", "database": "none", "features": [], "monitoring": []}),
     (5950, {"framework": "flask", "features": [], "monitoring": []}),
     (7975, {"framework": "flask", "monitoring": []}),
-    (8300, {"framework": "flask"}),
+    (8325, {"framework": "flask"}),
 ]
 FEATURES = values()["features"]
 DEFAULT = ["rate-limit", "backup", "deploy-check", "http-client"]

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cached_property
 
 from opentelemetry import trace
 from opentelemetry.context import Context, attach
@@ -46,13 +47,25 @@ def new_provider(settings: Settings, service: ServiceSettings, sampler: Sampler)
     attributes |= pairs(settings.otel_resource_attributes)
     if settings.otel_service_name:
         attributes["service.name"] = settings.otel_service_name
+    created = Resource.create(attributes)
     return TracerProvider(
         sampler=sampler,
-        resource=Resource.create(attributes),
+        resource=_Resource(created.attributes, created.schema_url),
         shutdown_on_exit=False,  # the lifespan shuts it down
         id_generator=_Ids(),
         span_limits=SpanLimits(max_attribute_length=_MAX_ATTRIBUTE_CHARACTERS),
     )
+
+
+class _Resource(Resource):
+    """A resource that computes its hash once. The exporter uses it for each span, and it takes 6 microseconds."""
+
+    @cached_property
+    def _hash(self) -> int:
+        return super().__hash__()
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 class _Ids(RandomIdGenerator):

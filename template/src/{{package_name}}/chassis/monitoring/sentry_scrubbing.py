@@ -17,6 +17,8 @@ _MAX_TEXT_CHARACTERS = 8_192
 # The first line of an exception's message says what failed. Libraries append parts of bodies and statements below it.
 _MAX_MESSAGE_CHARACTERS = 500
 
+# All patterns below need one of these characters. Most texts of an event are names and ids, without any of them.
+_SEPARATOR = re.compile(r"[:=\s]")
 _USER_OF_URL = re.compile(r"://[^\s/@]+@")
 _QUERY_OF_URL = re.compile(r"(://[^\s?#'\"<>]*)\?[^\s'\"<>]*")
 _CREDENTIALS = re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]+", re.IGNORECASE)
@@ -48,6 +50,8 @@ class Scrubber:
     def text(self, text: str) -> str:
         """Return a text without the service's secrets, credentials, queries of URLs and values as in `password=...`."""
         text = self._values.sub(REDACTED, text[:_MAX_TEXT_CHARACTERS])
+        if not _SEPARATOR.search(text):
+            return text
         text = _USER_OF_URL.sub(f"://{REDACTED}@", text)
         text = _QUERY_OF_URL.sub(rf"\1?{REDACTED}", text)
         text = _HEADER.sub(rf"\1\2{REDACTED}", text)

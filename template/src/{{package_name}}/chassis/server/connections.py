@@ -1,8 +1,8 @@
 """Limits on connections: their number, the size and duration of a request head, and clients that stop reading.
 
 This is the one file that builds on uvicorn's HTTP protocol class, which is not documented API. This is why
-pyproject.toml has an upper bound for uvicorn. The names it relies on: `HttpToolsProtocol` with `parser`, `scope`,
-`headers`, `url`, `cycle` and its `transport`, `on_response_complete` and `_should_upgrade`. Everything else is
+pyproject.toml has an upper bound for uvicorn. The names it relies on: `HttpToolsProtocol` with `loop`, `parser`,
+`scope`, `headers`, `url`, `cycle` and its `transport`, `on_response_complete` and `_should_upgrade`. Everything else is
 asyncio's protocol interface and httptools' callbacks.
 """
 
@@ -245,7 +245,7 @@ class LimitedConnection(HttpToolsProtocol):
         previous = self.cycle
         super().on_headers_complete()
         if self.cycle is not previous:  # None after a WebSocket handshake
-            output = _ResponseTransport(self.transport)
+            output = _ResponseTransport(self.transport, self.loop)
             self.cycle.transport = cast(Any, output)
             cast(Scope, self.scope)[HEADER_LINES] = output.lines
 
@@ -325,8 +325,9 @@ class LimitedConnection(HttpToolsProtocol):
 class _ResponseTransport:
     """The transport for one response. It sends the head and the first part of the body together, to save a packet."""
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
+        self._loop = loop
         self._head: bytes | None = None
         # The middleware adds header lines here, just before uvicorn writes the head.
         self.lines: list[bytes] = []
@@ -338,7 +339,7 @@ class _ResponseTransport:
             data = data[:-2] + self.lines.pop() + b"\r\n"  # before the empty line that ends the head
         if self._head is None:
             self._head = data
-            asyncio.get_running_loop().call_soon(self._flush)  # the body may come later
+            self._loop.call_soon(self._flush)  # the body may come later
         elif len(data) > _MAX_JOINED_BYTES:
             self._flush()
             self._transport.write(data)
