@@ -159,7 +159,7 @@ def new_context(
 ) -> RequestContext:
     """Return the context of a request. The last four arguments are raw headers. Malformed ids are replaced."""
     correlation = _accepted_id(correlation_id)
-    drawn = random.randbytes(40).hex()  # ids are no secrets, so `random` suffices, at a tenth of the cost of `uuid4`
+    drawn = random.randbytes(40).hex()  # ids are not secret; `uuid4` would cost ten times as much
     accepted = _accepted_id(request_id) or correlation or drawn[:32]
     if correlation_id is not None:
         correlation = correlation or accepted
