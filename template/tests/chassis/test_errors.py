@@ -84,6 +84,14 @@ def test_error_alone_in_a_group_has_its_own_status(start: Start, count: int, sta
     assert_is_problem(response, status, "NOT_FOUND" if status == 404 else "INTERNAL")
 
 
+def test_translator_of_a_group_has_precedence_over_the_error_in_it(start: Start) -> None:
+    def install(chassis: Any) -> None:
+        chassis.error_translators.append(lambda e: errors.ConflictError() if isinstance(e, ExceptionGroup) else None)
+
+    fail = raising(lambda: ExceptionGroup("a", [errors.NotFoundError()]))
+    assert_is_problem(start({"fail": fail}, install=install).get("/api/here/fail"), 409, "CONFLICT")
+
+
 @pytest.mark.parametrize(
     "encode", [str.encode, orjson.dumps, TypeAdapter(Any).dump_json], ids=["str", "orjson", "pydantic"]
 )

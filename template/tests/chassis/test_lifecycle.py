@@ -204,9 +204,10 @@ def test_invalid_settings_end_another_asgi_server_with_one_sentence(folder: Path
     assert re.fullmatch(r"The settings have 1 problem:\n  PORT: [^\n]+\n", process.stderr)
 
 
+@pytest.mark.parametrize("is_grouped", [False, True], ids=["alone", "in a group"])
 @pytest.mark.parametrize("error", ["SettingsError", "UnavailableError"])
 def test_failed_start_under_another_asgi_server_is_one_entry_without_traceback(
-    start: Start, logs: Logs, error: str
+    start: Start, logs: Logs, error: str, is_grouped: bool
 ) -> None:
     """The dependency rejects its settings, or remains unavailable."""
     fault = {
@@ -216,7 +217,7 @@ def test_failed_start_under_another_asgi_server_is_one_entry_without_traceback(
 
     @contextmanager
     def fail() -> Iterator[None]:
-        raise fault
+        raise ExceptionGroup("tasks", [fault]) if is_grouped else fault
         yield
 
     def install(chassis: Any) -> None:

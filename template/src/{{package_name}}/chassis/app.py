@@ -137,14 +137,14 @@ class Chassis:
 
     def to_service_error(self, cause: BaseException) -> errors.ServiceError:
         """Translate an exception, or the only one in a group, into the error that the caller gets."""
-        while isinstance(cause, BaseExceptionGroup) and len(cause.exceptions) == 1:
-            cause = cause.exceptions[0]
         if isinstance(cause, errors.ServiceError):
             return cause
         for translate in self.error_translators:
             error = translate(cause)
             if error is not None:
                 return error
+        if isinstance(cause, BaseExceptionGroup) and len(cause.exceptions) == 1:
+            return self.to_service_error(cause.exceptions[0])
         encoding_errors = (UnicodeEncodeError, TypeError, PydanticSerializationError)  # orjson raises TypeError
         if type(cause) in encoding_errors and str(cause).endswith("surrogates not allowed"):
             # JSON can contain a lone surrogate, which UTF-8 cannot encode.

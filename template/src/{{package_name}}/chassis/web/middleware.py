@@ -220,6 +220,8 @@ class ChassisMiddleware:
 
     def log_failed_start(self, error: Exception) -> int:
         """Log why the start failed, with a traceback only for an unexpected error, and return the exit code."""
+        while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
         if isinstance(error, SettingsError):
             log.error("startup_failed", cause=str(error))
             return EX_CONFIG
