@@ -140,15 +140,13 @@ class Chassis:
         if isinstance(cause, errors.ServiceError):
             return cause
         for translate in self.error_translators:
-            error = translate(cause)
-            if error is not None:
+            if (error := translate(cause)) is not None:
                 return error
         if isinstance(cause, BaseExceptionGroup) and len(cause.exceptions) == 1:
             return self.to_service_error(cause.exceptions[0])
         encoding_errors = (UnicodeEncodeError, TypeError, PydanticSerializationError)  # orjson raises TypeError
         if type(cause) in encoding_errors and str(cause).endswith("surrogates not allowed"):
-            # JSON can contain a lone surrogate, which UTF-8 cannot encode.
-            return errors.ValidationError("A text has a character that cannot be encoded.")
+            return errors.ValidationError("A text has a character that cannot be encoded.")  # JSON can contain it
         return errors.InternalError()
 
     @asynccontextmanager
