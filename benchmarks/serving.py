@@ -122,7 +122,7 @@ def measure(framework: str, service: Path, monitored: Mapping[str, Path], effort
             if start == 0:
                 servers["rendered"].post("/api/v1/notes", NOTE)
             _compare(servers, measured)
-            measure_in_turns(servers, measured, Effort(-(-effort.rounds // starts), effort.quick))
+            measure_in_turns(servers, measured, Effort(effort.rounds // starts, effort.quick))
     return measured
 
 

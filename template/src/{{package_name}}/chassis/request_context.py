@@ -69,9 +69,9 @@ class RequestContext:
     timed_out: bool = False
     # How many units of work are being committed right now.
     committing: int = 0
-    # A unit of work has been committed. A request with a safe method (RFC 9110, 9.2.1) may be repeated all the same.
+    # A unit of work has been committed. Always false for safe methods (RFC 9110, 9.2.1), which may be repeated.
     committed: bool = False
-    # The deadline was not extended since the last commit.
+    # The deadline will be extended once, because of a commit.
     extension_due: bool = False
     started: float = field(default_factory=time.perf_counter)
     duration_seconds: float = 0.0
@@ -159,7 +159,7 @@ def new_context(
 ) -> RequestContext:
     """Return the context of a request. The last four arguments are raw headers. Malformed ids are replaced."""
     correlation = _accepted_id(correlation_id)
-    drawn = random.randbytes(40).hex()  # ids are not secret; `uuid4` would cost ten times as much
+    drawn = (random.getrandbits(320) | 1).to_bytes(40).hex()  # not secret, and the span id is not zero (3.2.2.4)
     accepted = _accepted_id(request_id) or correlation or drawn[:32]
     if correlation_id is not None:
         correlation = correlation or accepted
