@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event
 
-from ..package import module
+from ..package import CHASSIS, module
 from .conftest import Start, measured
 from .process import until
-from .sql import run
+from .sql import rows, run
 from .test_errors import assert_is_problem
 from .unit_of_work import in_request
 
@@ -162,6 +162,28 @@ def test_file_with_its_maximum_of_pages_makes_the_service_unready_until_rows_are
         assert client.get("/health").json()["checks"]["database"]["error"] == "the database has reached max_page_count"
         assert client.get("/api/here/delete").status_code == 200
         until(lambda: client.get("/health/ready").status_code == 200)
+
+
+@pytest.mark.skipif(not (CHASSIS / "database/asyncio.py").is_file(), reason="handlers run in threads")
+def test_unit_of_work_commits_only_changes(start: Start, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each commit waits for the thread of the connection."""
+    from aiosqlite import Connection  # FastAPI only
+
+    commits: list[Connection] = []
+    commit = Connection.commit
+    monkeypatch.setattr(Connection, "commit", lambda connection: commits.append(connection) or commit(connection))
+    run("CREATE TABLE things (name TEXT)")()
+    chassis: list[Any] = []
+    behaviours = {
+        "read": lambda: in_request(chassis[0], "SELECT name FROM things"),
+        "write": lambda: in_request(chassis[0], "INSERT INTO things (name) VALUES ('one')"),
+    }
+    client = start(behaviours, install=chassis.append)
+    assert client.get("/api/here/read").status_code == 200
+    assert len(commits) == 0
+    assert client.get("/api/here/write").status_code == 200
+    assert len(commits) == 1
+    assert rows("SELECT name FROM things") == ["one"]
 
 
 @contextmanager

@@ -73,6 +73,9 @@ def set_up(engine: Engine, _settings: Settings) -> None:
         _detect_replaced_file(engine, path)
     event.listen(engine, "do_connect", _open_existing_file)
     event.listen(engine, "connect", _configure)
+    if engine.dialect.is_async:  # aiosqlite waits for another thread, even if there is nothing to commit
+        commit = engine.dialect.do_commit
+        vars(engine.dialect)["do_commit"] = lambda one: one.driver_connection.in_transaction and commit(one)
     # The low byte of an extended result code is the primary result code.
     reconnect_after(engine, lambda error: getattr(error, "sqlite_errorcode", 0) & 0xFF in _LASTING)
 
@@ -91,13 +94,10 @@ def _detect_replaced_file(engine: Engine, path: Path) -> None:
             return path.stat()[1:3]  # its inode and its device
         return None
 
-    @event.listens_for(engine, "connect")
-    def _(_connection: Any, record: Any) -> None:
-        record.info["file"] = file_id()
-
     @event.listens_for(engine, "checkout")
     def _(_connection: Any, record: Any, _fairy: Any) -> None:
-        if record.info["file"] != file_id():
+        current = file_id()
+        if record.info.setdefault("file", current) != current:
             raise InvalidatePoolError
 
 
