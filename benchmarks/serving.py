@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cpu import cpu_ns, family
@@ -14,7 +14,7 @@ from servers import Server, running_all, sink
 
 LOAD = Path(__file__).with_name("load.py")
 # How many times a full run starts each server.
-STARTS = 5
+STARTS = 12
 NOTE_PATH = "/api/v1/notes/1"
 NOTE = {"title": "A row", "body": "The text that a request reads.", "tag": "benchmark"}
 # The features of the rendered services that are compared with bare applications.
@@ -91,7 +91,7 @@ def references(measured: Sequence[Case], path: str, variant: str) -> list[Case]:
 
 def cases(framework: str, monitored: Iterable[str], effort: Effort) -> list[Case]:
     """Return the cases to measure. The distance between `bare` and `bare again` is the noise of the run."""
-    # A measurement takes about a second, because the service sends at most ten traces per second to Sentry. In a
+    # A measurement takes about a second, because the service sends at most five traces per second to Sentry. In a
     # shorter measurement, these would be a larger part of the CPU time.
     hello, row = effort.requests(6000), effort.requests(1000)
     bare = ["bare", "bare again", *list(REFERENCES[framework])[1:]]
@@ -137,7 +137,7 @@ def measure_in_turns(
     `settle` waits until a server has finished the work that follows its responses. This work counts too.
     """
     for case in measured if not effort.quick else ():
-        _sample(servers[case.variant], case, settle)
+        _sample(servers[case.variant], replace(case, requests=case.requests // 4), settle)
     for _ in range(effort.rounds):
         for case in random.sample(measured, len(measured)):
             case.samples_us.append(_sample(servers[case.variant], case, settle))

@@ -23,12 +23,15 @@ from rendering import Renderer  # noqa: E402
 
 COMMAND = "make docs"
 PACKAGE = "src/{{package_name}}"
-# Metadata that has its own column already, or that only templates use.
-HIDDEN = {"label", "summary", "disabled", "services", "development_services", "environment", "paths", "secrets"}
+# The metadata that helps to choose, and the heading of its column. Only templates use the rest.
+SHOWN = {
+    "replicas": "replicas", "adds": "adds", "requirements": "Python packages", "packages": "programs",
+    "tested": "tested with", "docs": "documentation",
+}  # fmt: skip
 INTRO = f"""\
 # Options
 
-Every question of `copier copy` in order, with the metadata of its values. `-d name=value` answers a question on the
+Every question of `copier copy` in order, with what each value adds. `-d name=value` answers a question on the
 command line, and `--defaults` takes the default of all others. `{COMMAND}` generates this page from `copier.yml` and
 `options/`.
 
@@ -60,11 +63,10 @@ def cell(value: Any) -> str:
 
 
 def values_table(question: str) -> str:
-    """Return the values of a question as a table with a column per kind of metadata, and why a value is disabled."""
+    """Return the values of a question as a table, and why a value is disabled."""
     rows = metadata(question)
-    columns = [key for key in dict.fromkeys(key for row in rows.values() for key in row) if key not in HIDDEN]
-    columns = [name for name in columns if any(row.get(name) not in (None, [], {}) for row in rows.values())]
-    lines = ["| value | label | summary |" + "".join(f" {name} |" for name in columns)]
+    columns = [name for name in SHOWN if any(row.get(name) not in (None, [], {}) for row in rows.values())]
+    lines = ["| value | label | summary |" + "".join(f" {SHOWN[name]} |" for name in columns)]
     lines.append("|---" * (3 + len(columns)) + "|")
     for value, row in rows.items():
         known = [cell(row[name]) if name in row else "" for name in columns]

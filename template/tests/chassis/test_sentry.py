@@ -50,7 +50,8 @@ def no_client() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module("chassis.monitoring.sentry_client"), "MAX_EVENTS_PER_SECOND", 1000)
+    for limit in ("MAX_ERRORS_PER_SECOND", "MAX_TRACES_PER_SECOND"):
+        monkeypatch.setattr(module("chassis.monitoring.sentry_client"), limit, 1000)
 
 
 def crash(message: str = "it broke") -> None:
@@ -322,14 +323,15 @@ def test_failed_start_is_reported_before_the_process_ends(sentry: Sentry) -> Non
 
 def test_events_are_limited_per_second(start: Start, sentry: Sentry, monkeypatch: pytest.MonkeyPatch) -> None:
     client_module = module("chassis.monitoring.sentry_client")
-    monkeypatch.setattr(client_module, "MAX_EVENTS_PER_SECOND", 3)
+    monkeypatch.setattr(client_module, "MAX_ERRORS_PER_SECOND", 3)
+    monkeypatch.setattr(client_module, "MAX_TRACES_PER_SECOND", 2)
     monkeypatch.setattr(client_module.time, "monotonic", lambda: 1.0)
     client = start({"fail": crash}, sentry_dsn=sentry.dsn, sentry_traces_sample_rate=1)
     for _ in range(5):
         client.get("/api/here/fail")
     monkeypatch.undo()
     sentry_sdk.flush(60)
-    assert sorted(kind for kind, _ in sentry.items) == ["event"] * 3 + ["transaction"] * 3
+    assert sorted(kind for kind, _ in sentry.items) == ["event"] * 3 + ["transaction"] * 2
 
 
 def test_sampled_request_sends_a_trace_with_its_operations(start: Start, sentry: Sentry) -> None:

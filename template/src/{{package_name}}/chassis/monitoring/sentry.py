@@ -26,7 +26,7 @@ class Settings(BaseChassisSettings):
 
     sentry_dsn: SecretStr | None = Field(None, description="DSN of the Sentry project; nothing is sent without it.")
     sentry_traces_sample_rate: float = Field(
-        0.1, ge=0, le=1, description="Share of requests that send a trace, 0 to 1; at most 10 per second and process."
+        0.1, ge=0, le=1, description="Share of requests that send a trace, 0 to 1; at most 5 per second and process."
     )
 
     @field_validator("sentry_dsn")

@@ -27,8 +27,9 @@ from .sentry_scrubbing import Scrubber
 log = structlog.get_logger(__name__)
 
 FLUSH_SECONDS = 2.0
-# One event costs a few milliseconds of CPU time, so the number per second and process is limited.
-MAX_EVENTS_PER_SECOND = 10
+# One event costs about a millisecond of CPU time, so the number per second and process is limited.
+MAX_ERRORS_PER_SECOND = 10
+MAX_TRACES_PER_SECOND = 5
 _MAX_SPANS = 100
 _MAX_BREADCRUMBS = 50
 # The number of log entries that are stored for errors, for all requests together.
@@ -95,14 +96,15 @@ class Delivery(sentry_sdk.HttpTransport):
 class _Limit:
     """Limits the number of events per second."""
 
-    def __init__(self) -> None:
+    def __init__(self, per_second: int) -> None:
+        self._per_second = per_second
         self._second = 0
         self._left = 0
 
     def allows(self) -> bool:
         second = int(time.monotonic())
         if second != self._second:
-            self._second, self._left = second, MAX_EVENTS_PER_SECOND
+            self._second, self._left = second, self._per_second
         self._left -= 1
         return self._left >= 0
 
@@ -113,7 +115,7 @@ class ErrorTracker:
     def __init__(self, chassis: Chassis, dsn: str, sample_rate: float) -> None:
         self._delivery = _connect(chassis, dsn)
         self._is_open = False
-        self._errors, self._traces = _Limit(), _Limit()
+        self._errors, self._traces = _Limit(MAX_ERRORS_PER_SECOND), _Limit(MAX_TRACES_PER_SECOND)
         # The second half of a trace id is random. OpenTelemetry's ratio sampler compares this half too, so both select
         # the same requests.
         self._sampled_below = f"{int(sample_rate * 2**64):016x}" if sample_rate < 1 else "g"
