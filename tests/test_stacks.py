@@ -210,6 +210,17 @@ def test_make_health_asks_where_the_env_file_says(text: str, url: str, stack: Pa
 
 
 @pytest.mark.only_stacks("fastapi-sqlite")
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("", "development console"), ("LOG_FORMAT=json", "development json"), ("ENVIRONMENT=staging", "staging json")],
+)
+def test_make_run_leaves_the_format_of_the_log_to_the_env_file(text: str, expected: str, stack: Path) -> None:
+    with env_file(stack, f"{text}\n"):
+        done = targets.make(stack, "run", "PYTHON=printenv ENVIRONMENT LOG_FORMAT #")
+    assert done.stdout.split()[:2] == expected.split(), done
+
+
+@pytest.mark.only_stacks("fastapi-sqlite")
 @pytest.mark.parametrize("place", ["workspace", "elsewhere"])
 def test_make_setup_installs_in_a_workspace_and_elsewhere(place: str, stack: Path, tmp_path: Path) -> None:
     """In a uv workspace the service has its own `.venv`. UV_PROJECT_ENVIRONMENT names another folder."""
@@ -530,7 +541,7 @@ def test_a_property_based_client_finds_no_fault(
     (tmp_path / "schemathesis.toml").write_text(
         f"[checks]\npositive_data_acceptance.expected-statuses = {accepted}\n", encoding="utf-8"
     )
-    arguments = ["--max-examples", "60", "--seed", "1"]
+    arguments = ["--max-examples", "40", "--seed", "1"]
     # How fast data are made and answers come says something of the machine, and nothing of the service.
     arguments += ["--suppress-health-check", "too_slow", "--request-timeout", str(ANSWER_SECONDS)]
     command = [tool("schemathesis"), "run", str(openapi_document), "--url", live.url, *arguments]

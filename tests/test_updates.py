@@ -37,8 +37,8 @@ STACKS = {path.stem: read_yaml(path) for path in sorted((ROOT / "tests/answers")
 # Both frameworks, a server and a file, every target, both pipelines, everything and nothing.
 DIVERSE = {*WHOLE, "fastapi-postgresql-redis", "flask-postgresql", "flask-none-bare"}
 CHASSIS = "template/src/{{package_name}}/chassis"
-# One example with each framework, a server and a file. `make upgrades` updates all others.
-UPDATED_EXAMPLES = ("insurance", "prices")
+# `make upgrades` updates the other examples.
+UPDATED_EXAMPLES = ("insurance",)
 
 
 @pytest.fixture(scope="session")
@@ -62,14 +62,14 @@ def hardened(releases: Releases, tmp_path_factory: pytest.TempPathFactory) -> Re
 
 
 def stacks_of_releases() -> Iterator[Any]:
-    """The newest release with the answers of five named stacks, and every other one with two of these.
+    """The newest release with the answers of five named stacks, and the others with one of two of these in turn.
 
     A question that came later gets its default.
     """
     newest = f"v{list(recorded())[-1]}"
-    for version, name in starting_points().items():
+    for number, (version, name) in enumerate(starting_points().items()):
         listed = git(ROOT, "ls-tree", "--name-only", name, "tests/answers/").splitlines()
-        stacks = DIVERSE if version == newest else WHOLE
+        stacks = DIVERSE if version == newest else {WHOLE[number % 2]}
         for path in (path for path in listed if Path(path).stem in stacks):
             answers = yaml.safe_load(git(ROOT, "show", f"{name}:{path}"))
             yield pytest.param(version, answers, id=f"{version}-{Path(path).stem}")
@@ -315,7 +315,8 @@ def test_two_edits_of_one_line_are_marked(hardened: Releases, service: Service) 
 def test_the_command_line_needs_no_trust(hardened: Releases, tmp_path: Path) -> None:
     """`copier copy` and `copier update` run without --trust, and the update names no step that would need it."""
     version = f"--vcs-ref={hardened.old[0]}"
-    copied = copier("copy", "--defaults", version, str(hardened.path), "service", cwd=tmp_path)
+    few = [f"--data={question}=[]" for question in ("features", "monitoring", "deployment")]
+    copied = copier("copy", "--defaults", version, *few, str(hardened.path), "service", cwd=tmp_path)
     assert copied.returncode == 0, copied.stderr
     commit(tmp_path / "service", "Rendered")
     updated = copier("update", "--defaults", "service", cwd=tmp_path)

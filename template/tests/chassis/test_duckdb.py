@@ -140,17 +140,27 @@ def test_write_conflict_with_an_earlier_snapshot_is_reported(
 
 
 def test_long_statement_blocks_neither_probes_nor_other_requests(
-    open_client: Callable[..., httpx.Client], in_thread: Callable[..., Future[httpx.Response]], counted: None
+    open_client: Callable[..., httpx.Client],
+    in_thread: Callable[..., Future[httpx.Response]],
+    counted: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    opened: list[Any] = []
+    create = connections.Connection.__init__
+    monkeypatch.setattr(
+        connections.Connection, "__init__", lambda self, *arguments: opened.append(self) or create(self, *arguments)
+    )
     client = open_client(
         {"long": (ENDLESS,), "read": (READ,), "add": ("UPDATE counted SET number = 1",)},
-        database_statement_timeout_seconds=5,  # long enough for the other requests on a busy machine
+        database_statement_timeout_seconds=600,
     )
     long = in_thread(client, "long")
     until(lambda: client.get("/health").json()["checks"]["database"]["details"]["in_use"] == 1)
     for path in ("/health/live", "/api/here/read", "/api/here/add"):
         assert client.get(path).status_code == 200
         assert not long.done()
+    for connection in opened:  # as its timeout would do; until then, it would use all cores
+        connection._native.interrupt()
     assert_is_problem(long.result(60), 503, "UNAVAILABLE")
 
 
