@@ -56,8 +56,8 @@ def without_repeats(patch: pytest.MonkeyPatch, clones: Path) -> None:
     cloned, places = _vcs.clone, dict[tuple[str, str], str]()
 
     def clone_once(url: str, ref: str = "HEAD", location: str | None = None) -> str:
-        if not ref.startswith("v"):  # the working tree, which may change
-            return cloned(url, ref, location)
+        if not Path(url).is_dir() or (not ref.startswith("v") and git(Path(url), "status", "--porcelain")):
+            return cloned(url, ref, location)  # with what is not committed
         key = (url, git(Path(url), "rev-parse", f"{ref}^{{commit}}"))
         if key not in places:
             places[key] = cloned(url, ref, str(clones / str(len(places))))
