@@ -23,15 +23,15 @@ from rendering import Renderer  # noqa: E402
 
 COMMAND = "make docs"
 PACKAGE = "src/{{package_name}}"
-# The metadata that helps to choose, and the heading of its column. Only templates use the rest.
+# The metadata that gets a column after label and summary, and the heading of the column.
 SHOWN = {
-    "replicas": "replicas", "adds": "adds", "requirements": "Python packages", "packages": "programs",
+    "replicas": "replicas", "adds": "adds", "requirements": "Python packages", "packages": "system packages",
     "tested": "tested with", "docs": "documentation",
 }  # fmt: skip
 INTRO = f"""\
 # Options
 
-Every question of `copier copy` in order, with what each value adds. `-d name=value` answers a question on the
+This page lists every question of `copier copy` in order, and describes each value. `-d name=value` answers a question on the
 command line, and `--defaults` takes the default of all others. `{COMMAND}` generates this page from `copier.yml` and
 `options/`.
 

@@ -214,7 +214,7 @@ def test_make_health_asks_where_the_env_file_says(text: str, url: str, stack: Pa
     ("text", "expected"),
     [("", "development console"), ("LOG_FORMAT=json", "development json"), ("ENVIRONMENT=staging", "staging json")],
 )
-def test_make_run_leaves_the_format_of_the_log_to_the_env_file(text: str, expected: str, stack: Path) -> None:
+def test_make_run_uses_environment_and_log_format_of_the_env_file(text: str, expected: str, stack: Path) -> None:
     with env_file(stack, f"{text}\n"):
         done = targets.make(stack, "run", "PYTHON=printenv ENVIRONMENT LOG_FORMAT #")
     assert done.stdout.split()[:2] == expected.split(), done

@@ -62,7 +62,7 @@ def hardened(releases: Releases, tmp_path_factory: pytest.TempPathFactory) -> Re
 
 
 def stacks_of_releases() -> Iterator[Any]:
-    """The newest release with the answers of five named stacks, and the others with one of two of these in turn.
+    """Yield the newest release with the answers of the stacks in `DIVERSE`, and each other one with one of `WHOLE`.
 
     A question that came later gets its default.
     """

@@ -56,8 +56,9 @@ def without_repeats(patch: pytest.MonkeyPatch, clones: Path) -> None:
     cloned, places = _vcs.clone, dict[tuple[str, str], str]()
 
     def clone_once(url: str, ref: str = "HEAD", location: str | None = None) -> str:
+        # The commit of a remote repository is unknown, and a clone of uncommitted changes cannot be reused.
         if not Path(url).is_dir() or (not ref.startswith("v") and git(Path(url), "status", "--porcelain")):
-            return cloned(url, ref, location)  # with what is not committed
+            return cloned(url, ref, location)
         key = (url, git(Path(url), "rev-parse", f"{ref}^{{commit}}"))
         if key not in places:
             places[key] = cloned(url, ref, str(clones / str(len(places))))

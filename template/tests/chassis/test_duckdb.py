@@ -159,7 +159,8 @@ def test_long_statement_blocks_neither_probes_nor_other_requests(
     for path in ("/health/live", "/api/here/read", "/api/here/add"):
         assert client.get(path).status_code == 200
         assert not long.done()
-    for connection in opened:  # as its timeout would do; until then, it would use all cores
+    # Interrupt the statement as its timeout would. Until the timeout, it would use all cores.
+    for connection in opened:
         connection._native.interrupt()
     assert_is_problem(long.result(60), 503, "UNAVAILABLE")
 

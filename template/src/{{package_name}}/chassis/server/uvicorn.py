@@ -132,7 +132,7 @@ def serve(create_app: Callable[[], Any], _settings: BaseChassisSettings) -> int:
     try:
         listener = _listen(service.host, service.port)
     except OSError as error:
-        log.error("listen_failed", host=service.host, port=service.port, cause=f"{error.strerror}; set another PORT")
+        log.error("listen_failed", host=service.host, port=service.port, cause=f"{error.strerror}; change HOST or PORT")
         return EX_UNAVAILABLE
     _log_address(chassis, listener)
     limit, max_connections = getrlimit(RLIMIT_NOFILE)[0], chassis.settings_as(Settings).max_connections
