@@ -199,6 +199,7 @@ def env_file(service: Path, text: str) -> Iterator[None]:
         ("HOST=::1", "http://[::1]:8000/health"),
         ("HOST=::", "http://127.0.0.1:8000/health"),
         ("PORT=1\nPORT=2", "http://127.0.0.1:2/health"),
+        ("PORT= # the default", "http://127.0.0.1:8000/health"),
     ],
 )
 def test_make_health_asks_where_the_env_file_says(text: str, url: str, stack: Path) -> None:
@@ -212,7 +213,12 @@ def test_make_health_asks_where_the_env_file_says(text: str, url: str, stack: Pa
 @pytest.mark.only_stacks("fastapi-sqlite")
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("", "development console"), ("LOG_FORMAT=json", "development json"), ("ENVIRONMENT=staging", "staging json")],
+    [
+        ("", "development console"),
+        ("LOG_FORMAT=json", "development json"),
+        ("ENVIRONMENT=staging", "staging json"),
+        ("LOG_FORMAT= # json or console", "development console"),
+    ],
 )
 def test_make_run_uses_environment_and_log_format_of_the_env_file(text: str, expected: str, stack: Path) -> None:
     with env_file(stack, f"{text}\n"):

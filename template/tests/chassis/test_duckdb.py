@@ -156,12 +156,13 @@ def test_long_statement_blocks_neither_probes_nor_other_requests(
     )
     long = in_thread(client, "long")
     until(lambda: client.get("/health").json()["checks"]["database"]["details"]["in_use"] == 1)
-    for path in ("/health/live", "/api/here/read", "/api/here/add"):
-        assert client.get(path).status_code == 200
-        assert not long.done()
-    # Interrupt the statement as its timeout would. Until the timeout, it would use all cores.
-    for connection in opened:
-        connection._native.interrupt()
+    try:
+        for path in ("/health/live", "/api/here/read", "/api/here/add"):
+            assert client.get(path).status_code == 200
+            assert not long.done()
+    finally:  # interrupt the statement as its timeout would, because it uses all cores
+        for connection in opened:
+            connection._native.interrupt()
     assert_is_problem(long.result(60), 503, "UNAVAILABLE")
 
 

@@ -75,7 +75,7 @@ def set_up(engine: Engine, _settings: Settings) -> None:
     event.listen(engine, "connect", _configure)
     if engine.dialect.is_async:  # aiosqlite waits for another thread, even if there is nothing to commit
         commit = engine.dialect.do_commit
-        vars(engine.dialect)["do_commit"] = lambda one: one.driver_connection.in_transaction and commit(one)
+        vars(engine.dialect)["do_commit"] = lambda one: _is_unchanged(one) or commit(one)
     # The low byte of an extended result code is the primary result code.
     reconnect_after(engine, lambda error: getattr(error, "sqlite_errorcode", 0) & 0xFF in _LASTING)
 
@@ -94,11 +94,21 @@ def _detect_replaced_file(engine: Engine, path: Path) -> None:
             return path.stat()[1:3]  # its inode and its device
         return None
 
+    @event.listens_for(engine, "connect")
+    def _(_connection: Any, record: Any) -> None:
+        record.info["file"] = file_id()
+
     @event.listens_for(engine, "checkout")
     def _(_connection: Any, record: Any, _fairy: Any) -> None:
-        current = file_id()
-        if record.info.setdefault("file", current) != current:
+        if record.info["file"] != file_id():
             raise InvalidatePoolError
+
+
+def _is_unchanged(connection: Any) -> bool:
+    """Return whether there is nothing to commit. The commit itself fails on a closed connection."""
+    with suppress(AttributeError, ValueError):  # the connection was detached from its pool, or closed
+        return not connection.driver_connection.in_transaction
+    return False
 
 
 def _configure(connection: Any, _record: Any) -> None:
