@@ -31,9 +31,9 @@ SHOWN = {
 INTRO = f"""\
 # Options
 
-This page lists every question of `copier copy` in order, and describes each value. `-d name=value` answers a question on the
-command line, and `--defaults` takes the default of all others. `{COMMAND}` generates this page from `copier.yml` and
-`options/`.
+This page lists every question of `copier copy` in order, and describes each value. `-d name=value` answers a question
+on the command line, and `--defaults` takes the default of all others. `{COMMAND}` generates this page from `copier.yml`
+and `options/`.
 
 """
 
