@@ -59,10 +59,7 @@ def without_repeats(patch: pytest.MonkeyPatch, clones: Path) -> None:
         # The commit of a remote repository is unknown, and a clone of uncommitted changes cannot be reused.
         if not Path(url).is_dir() or (not ref.startswith("v") and git(Path(url), "status", "--porcelain")):
             return cloned(url, ref, location)
-        key = (
-            url,
-            git(Path(url), "rev-parse", f"{ref}^{{commit}}") + git(Path(url), "describe", "--tags", "--always", ref),
-        )
+        key = (url, git(Path(url), "describe", "--tags", "--always", "--long", ref))  # the commit and its tag
         if key not in places:
             places[key] = cloned(url, ref, str(clones / str(len(places))))
         return places[key]
