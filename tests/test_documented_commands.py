@@ -355,7 +355,7 @@ class TestInContainers:
         assert walk.run(f"docker volume inspect {NAME}_data")
         walk.run("docker compose -f compose.yaml down --timeout 1")
         variables = [f"--env=MARIADB_{name}" for name in ("DATABASE=service", "USER=service", f"PASSWORD={PASSWORD}")]
-        server = Container(engine("docker", "run", "--detach", f"--name={NAME}-database", *variables, "mariadb:11.8"))
+        server = background("healthcheck.sh --connect", *variables, "mariadb:11.8")
         address = server.inspect()["NetworkSettings"]["IPAddress"]
         deploy(walk, f"mysql://service:{PASSWORD}@{address}:3306/service")
         assert re.search(r"/backups/\S+\.tar\.gz: ", walk.shell(TOOLS))
@@ -413,6 +413,14 @@ def older(walk: Walk, server: str, image: str, folder: str, variables: Mapping[s
     compose.write_text(new, encoding="utf-8")
 
 
+def background(probe: str, *arguments: str) -> Container:
+    """Run a server that the service uses, and wait until a probe in its container succeeds."""
+    health = (f"--health-cmd={probe}", "--health-interval=1s", "--health-retries=600")
+    server = Container(engine("docker", "run", "--detach", f"--name={NAME}-database", *health, *arguments))
+    server.wait_until_healthy()
+    return server
+
+
 @contextmanager
 def offsite(walk: Walk) -> Iterator[Container]:
     """Run another machine that takes files by WebDAV, in the place of a cloud, and set the service up for it."""
@@ -425,7 +433,7 @@ def offsite(walk: Walk) -> Iterator[Container]:
     (walk.service / "secrets/rclone.conf").write_text(remote, encoding="utf-8")
     network = (f"--network={NAME}_edge", "--network-alias=offsite")
     serve = ("serve", "webdav", "/tmp", "--addr", ":8080")  # noqa: S108
-    server = Container(engine("docker", "run", "--detach", f"--name={NAME}-database", *network, rclone, *serve))
+    server = background("rclone lsf --webdav-url http://localhost:8080 :webdav:", *network, rclone, *serve)
     try:
         yield server
     finally:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 import httpx
@@ -23,10 +24,17 @@ def open_client(app: Any, peer: str = "127.0.0.1", *, started: bool = True) -> I
         started: Whether the service's resources are opened.
     """
     asgi = module("chassis.app").asgi_app(app)
-    with start_blocking_portal("asyncio") as portal:
-        lifespan = portal.wrap_async_context_manager(_lifespan(asgi)) if started else nullcontext()
-        with lifespan, httpx.Client(transport=_Transport(asgi, peer, portal), base_url="http://localhost") as client:
-            yield client
+    with ExitStack() as opened:
+        # Coverage does not trace the end of the client's threads: with greenlets, CPython 3.11 can repeat one
+        # instruction forever if two threads end at the same time (python/cpython#118484).
+        opened.callback(sys.settrace, sys.gettrace())
+        portal = opened.enter_context(start_blocking_portal("asyncio"))
+        if started:
+            opened.enter_context(portal.wrap_async_context_manager(_lifespan(asgi)))
+        transport = _Transport(asgi, peer, portal)
+        client = opened.enter_context(httpx.Client(transport=transport, base_url="http://localhost"))
+        opened.callback(sys.settrace, None)
+        yield client
 
 
 class _Transport(httpx.BaseTransport):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from types import SimpleNamespace
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 import httpx
@@ -104,6 +105,26 @@ def test_retry_at_start_is_logged_with_the_resource_and_without_the_text_of_its_
         "retry_scheduled", "open queue", "UnavailableError",
     )  # fmt: skip
     assert "hunter2" not in str(logs())
+
+
+def test_coverage_does_not_trace_the_end_of_the_threads_of_a_client() -> None:
+    """Otherwise, `make test` can hang on CPython 3.11."""
+    called: list[str] = []
+
+    def trace(frame: FrameType, event: str, value: object) -> None:
+        called.append(frame.f_code.co_name)
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        with open_client(create_app(settings_for_tests(), FEATURES, {})) as client:
+            client.get("/")
+        restored = sys.gettrace()
+    finally:
+        sys.settrace(before)
+    assert restored is trace
+    assert "get" in called
+    assert "join" not in called
 
 
 def test_provided_object_is_found_by_its_type(start: Start) -> None:
