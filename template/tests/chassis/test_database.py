@@ -146,6 +146,21 @@ def test_commit_is_announced_to_the_deadline(start: Start, things: None, request
     assert not request_at_hand.committing
 
 
+@pytest.mark.parametrize(
+    ("statements", "counts"),
+    [([], False), (["SELECT name FROM things", "ROLLBACK"], False), ([INSERT_ONE, "COMMIT"], True)],
+    ids=["unused", "rolled back", "committed"],
+)
+def test_unit_of_work_without_a_transaction_is_not_a_commit(
+    start: Start, things: None, request_at_hand: Any, statements: list[str], counts: bool
+) -> None:
+    chassis: list[Any] = []
+    start(install=chassis.append, started=False)
+    with sessions(chassis[0]) as in_session:
+        in_session(statements)
+    assert request_at_hand.committed is counts
+
+
 def test_cached_value_deleted_after_the_commit_is_not_stale(start: Start, things: None) -> None:
     """Until the commit, another request reads the old rows and caches them again."""
     chassis: list[Any] = []

@@ -78,7 +78,8 @@ def _create(store: KeyStore, program: Program, options: argparse.Namespace) -> i
     expires_at = datetime.combine(now.date() + timedelta(days=options.expires_days + 1), time.min, UTC)
     said = store.add(ApiKey(digest_of(key), options.name, options.scopes, expires_at, now))
     print(key)
-    print(f"This key is shown only once. It expires on {expires_at:%Y-%m-%d}.", file=sys.stderr)
+    scopes = ", ".join(sorted(options.scopes)) or "none, so a route that requires one responds with 403"
+    print(f"This key is shown only once. It expires on {expires_at:%Y-%m-%d}. Its scopes: {scopes}.", file=sys.stderr)
     if said:
         print(said, file=sys.stderr)
     return 0

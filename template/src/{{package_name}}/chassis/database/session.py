@@ -29,10 +29,10 @@ class UnitOfWork(Session):
             DeadlineExceededError: The deadline of the current request has passed.
         """
         context = request_context.current()
-        if context is None:
+        self.flush()  # before the commit is announced, because the deadline waits for announced commits
+        if context is None or not self.in_transaction():
             super().commit()
         else:
-            self.flush()  # before the commit is announced, because the deadline waits for announced commits
             context.begin_commit()
             try:
                 super().commit()
