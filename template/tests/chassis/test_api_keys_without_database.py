@@ -30,7 +30,7 @@ def test_create_prints_the_key_alone_on_standard_output(capsys: Captured) -> Non
     assert cli.main(program(), ["api-keys", "create", "coffee-app"]) == 0
     said = capsys.readouterr()
     assert re.fullmatch(r"[\w-]+\n", said.out)
-    assert re.fullmatch(r"This key is shown only once\. .+ Its scopes: none, .+\n.+\nAPI_KEYS=coffee-app/.+\n", said.err)
+    assert re.fullmatch(r"This key .+ once\. .+ Its scopes: none, .+\n.+\nAPI_KEYS=coffee-app/.+\n", said.err)
 
 
 def test_created_key_is_accepted_once_it_is_configured(

@@ -79,7 +79,8 @@ def _create(store: KeyStore, program: Program, options: argparse.Namespace) -> i
     said = store.add(ApiKey(digest_of(key), options.name, options.scopes, expires_at, now))
     print(key)
     scopes = ", ".join(sorted(options.scopes)) or "none, so a route that requires one responds with 403"
-    print(f"This key is shown only once. It expires on {expires_at:%Y-%m-%d}. Its scopes: {scopes}.", file=sys.stderr)
+    note = f"This key is shown only once. It expires on {expires_at:%Y-%m-%d}. Its scopes: {scopes}."
+    print(note, file=sys.stderr)
     if said:
         print(said, file=sys.stderr)
     return 0
