@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -27,6 +28,8 @@ ANSWERS = {
     "monitoring": ["prometheus"],
 }
 STACKS = [(ANSWERS, FAULTS), (ANSWERS | {"database": "sqlite", "cache": "memory"}, OF_SQLITE)]
+# Beside the servers of these services.
+PROGRAMS = ("prometheus", "prometheus-alertmanager", "prometheus-blackbox-exporter")
 HEAD = "| fault | expected alerts | consequences | not sent | resolved after (s) |\n|---|---|---|---|---:|\n"
 # More clients than the pool has connections.
 CLIENTS = 8
@@ -141,6 +144,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("faults", nargs="*", help="names of faults; only all of them write the page")
     names = parser.parse_args().faults
+    if missing := [name for name in PROGRAMS if shutil.which(name) is None]:
+        raise SystemExit(f"Not run, because this machine lacks {', '.join(missing)}.")
     rows, broken = "", []
     answered: set[str] = set()
     with tempfile.TemporaryDirectory() as folder:
