@@ -17,13 +17,13 @@ from updating import QUIETLY, conflicts, differences, files, territory, update
 # The most lines of Python that chassis/ may have. Decision record 5 has the figures and the aims.
 MOST_LINES: list[tuple[int, dict[str, Any]]] = [
     (4550, {"framework": "fastapi", "database": "none", "features": [], "monitoring": []}),
-    (5810, {"framework": "fastapi", "features": [], "monitoring": []}),
-    (7810, {"framework": "fastapi", "monitoring": []}),
-    (8150, {"framework": "fastapi"}),
+    (5825, {"framework": "fastapi", "features": [], "monitoring": []}),
+    (7820, {"framework": "fastapi", "monitoring": []}),
+    (8160, {"framework": "fastapi"}),
     (4725, {"framework": "flask", "database": "none", "features": [], "monitoring": []}),
-    (5960, {"framework": "flask", "features": [], "monitoring": []}),
-    (7985, {"framework": "flask", "monitoring": []}),
-    (8325, {"framework": "flask"}),
+    (5975, {"framework": "flask", "features": [], "monitoring": []}),
+    (8000, {"framework": "flask", "monitoring": []}),
+    (8340, {"framework": "flask"}),
 ]
 FEATURES = values()["features"]
 DEFAULT = ["rate-limit", "backup", "deploy-check", "http-client"]

@@ -204,7 +204,7 @@ class Events:
     """Stands in for Locust, whose events call the listeners of tools/load_test.py."""
 
     def __init__(self) -> None:
-        self.request = self.quitting = self.init = self.init_command_line_parser = self
+        self.request = self.user_error = self.quitting = self.init = self.init_command_line_parser = self
 
     def add_listener(self, listener: Callable[..., None]) -> Callable[..., None]:
         return listener
@@ -255,6 +255,19 @@ def test_load_test_in_which_requests_are_rejected_measures_the_others(
     load_test["evaluate"](environment)
     printed = [re.sub(" +", " ", line.partition(":")[0]) for line in capsys.readouterr().out.splitlines()]
     assert (printed[1:], environment.process_exit_code) == (verdicts, code)
+
+
+@pytest.mark.parametrize(("failed", "code"), [(0, 1), (1, 0)])
+def test_load_test_fails_if_a_task_raises_an_exception_without_a_failed_request(
+    load_test: dict[str, Any], capsys: pytest.CaptureFixture[str], failed: int, code: int
+) -> None:
+    """Such a task measures nothing. After a failed request, it may not find what it looks for."""
+    for _ in range(1000):
+        load_test["record"](response_time=20, exception=None, response=SimpleNamespace(status_code=200))
+    load_test["record_exception"](user_instance=None, exception=KeyError("id"), tb=None)
+    environment = ended(1000, failed)
+    load_test["evaluate"](environment)
+    assert ("MISSED scenario" in capsys.readouterr().out, environment.process_exit_code) == (bool(code), code)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import targets
 from environments import connect
 from live import ANSWER_SECONDS, PATIENT, Live, copy_of, install, run, serve
 from production import FAULTS, Production, edited, faulty, produce
+from releases import git
 from rendering import Renderer
 from suites import STACKS, WHOLE, answers, having, option_tests, repeated_tests
 
@@ -326,6 +327,25 @@ def test_load_profile_read_writes_nothing_and_stays_below_the_rate_limit(
     assert notes.json()["items"] == []
     # A busy machine may be too slow for the objective for latency.
     assert ("MISSED latency: 95 % of these within" in done.stdout) == bool(done.returncode), done
+
+
+@pytest.mark.only_stacks("fastapi-sqlite")
+def test_lint_fails_on_a_conflict_that_an_update_has_left(stack: Path, tmp_path: Path) -> None:
+    """`copier update` reports success, and a conflict in a document fails no other check."""
+    service = copy_of(stack, tmp_path / "copy")
+    conflict = "<<<<<<< before updating\nOurs.\n=======\nTheirs.\n>>>>>>> after updating\n"
+    (service / "README.md").write_text(conflict, encoding="utf-8")
+    git(service, "init", "--quiet")
+    git(service, "add", "README.md")
+    done = targets.make(service, "--old-file=.venv/ready", "lint")
+    assert (done.returncode, done.stdout.splitlines()) == (
+        2,
+        [
+            "README.md:1:<<<<<<< before updating",
+            "README.md:5:>>>>>>> after updating",
+            "Resolve these conflicts of an update.",
+        ],
+    )
 
 
 @pytest.mark.only_stacks("fastapi-sqlite")

@@ -17,6 +17,8 @@ MOST_REJECTED = 0.01
 # How many responses had each status, and the durations of those that succeeded, because errors are often fast.
 statuses: Counter[int] = Counter()
 durations_ms: list[float] = []
+# The exceptions of tasks. After a failed request, a task may raise one too.
+exceptions: list[Exception] = []
 
 
 @events.init_command_line_parser.add_listener
@@ -43,6 +45,12 @@ def record(response_time: float, exception: Exception | None, response: Any = No
     statuses[status] += 1
     if exception is None and status != 429:
         durations_ms.append(response_time)
+
+
+@events.user_error.add_listener
+def record_exception(exception: Exception, **_: Any) -> None:
+    """Record an exception of a task. Locust prints its traceback."""
+    exceptions.append(exception)
 
 
 @events.quitting.add_listener
@@ -79,6 +87,8 @@ def evaluate(environment: Any, **_: Any) -> None:
         results[
             f"rate limit: {100 * share:.2f} % of the requests got 429, objective {100 * MOST_REJECTED:.0f} %. {remedy}"
         ] = share <= MOST_REJECTED
+    if len(exceptions) > total.num_failures:
+        results[f"scenario: its tasks raised {len(exceptions)} exceptions. The first one is {exceptions[0]!r}."] = False
     for line, is_met in results.items():
         print(f"{'met   ' if is_met else 'MISSED'} {line}")
     environment.process_exit_code = 0 if all(results.values()) else 1

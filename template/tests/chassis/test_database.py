@@ -312,6 +312,25 @@ def test_duplicate_is_a_conflict(start: Start, things: None) -> None:
     assert "things" not in response.text
 
 
+def test_rule_across_rows_holds_if_a_shared_row_is_changed_first(folder: Path) -> None:
+    """CONTRIBUTING.md recommends it. Without the lock of the shared row, several transactions would find no name."""
+    run("CREATE TABLE things (name VARCHAR(20))", "CREATE TABLE shared (changes INTEGER)")()
+    run("INSERT INTO shared VALUES (0)")()
+    together = threading.Barrier(5)
+
+    def add_unless_there() -> None:
+        together.wait(PATIENCE_SECONDS)
+        with opened.begin() as connected:
+            connected.execute(text("UPDATE shared SET changes = changes + 1"))
+            if not connected.scalar(text("SELECT count(*) FROM things")):
+                connected.execute(text(INSERT_ONE))
+
+    with engine() as opened, ThreadPoolExecutor(together.parties) as pool:
+        for added in [pool.submit(add_unless_there) for _ in range(together.parties)]:
+            added.result(PATIENCE_SECONDS)
+    assert rows("SELECT name FROM things") == ["one"]
+
+
 def test_row_that_another_transaction_has_changed_is_a_conflict(folder: Path) -> None:
     """The model has a `version_id_col`. Otherwise the second change would undo the first one unnoticed.
 
@@ -578,6 +597,30 @@ def test_migrate_revision_without_differences_says_that_it_is_empty_and_passes_l
     assert b"op." not in source
     lint = [sys.executable, "-m", "ruff", "check", "--quiet", "--stdin-filename", written.relative_to(folder), "-"]
     subprocess.run(lint, cwd=ROOT, input=source, check=True, timeout=PATIENCE_SECONDS)
+
+
+def test_revision_drops_a_table_only_where_it_exists(migrations: Path) -> None:
+    """No revision has created the table of a feature that was removed, so a new database does not have it."""
+    assert cli.main(program(), ["migrate"]) == 0
+    run("CREATE TABLE removed (name VARCHAR(20))", "CREATE INDEX ix_removed ON removed (name)")()
+    assert cli.main(program(), ["migrate", "revision", "less"]) == 0
+    run("DROP TABLE removed")()
+    assert cli.main(program(), ["migrate"]) == 0
+
+
+def test_revision_with_a_column_that_has_no_value_for_old_rows_says_so(
+    migrations: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(program(), ["migrate"]) == 0
+    metadata = module("chassis.database.base").Base.metadata
+    columns = [Column("id", Integer, primary_key=True), Column("label", String(20), nullable=False)]
+    things = Table("things", metadata, *columns)
+    try:
+        assert cli.main(program(), ["migrate", "revision", "label"]) == 0
+    finally:
+        metadata.remove(things)
+    said = capsys.readouterr().err
+    assert said == "things.label needs a `server_default` in the revision if the table has rows.\n"
 
 
 def test_migrate_with_two_newest_revisions_asks_for_a_merge(
