@@ -129,8 +129,8 @@ def test_client_is_found_by_its_unique_name(connect: Connect) -> None:
         clients.http_client(caller.chassis, "mail")
 
 
-def test_relative_base_url_is_rejected_when_the_client_is_added() -> None:
-    with pytest.raises(ValueError, match="not an absolute URL"):
+def test_relative_base_url_is_an_invalid_setting() -> None:
+    with pytest.raises(module("chassis.settings").SettingsError, match=r"^prices: .+ is not an absolute URL"):
         clients.add_http_client(build(), "prices", "prices.example.com")
 
 

@@ -15,6 +15,7 @@ import httpx
 from .. import errors, request_context
 from ..app import Chassis
 from ..instrumentation import Operation, observed
+from ..settings import SettingsError
 from . import TRANSIENT_STATUSES, Settings, circuit_breaker, is_transient, translate
 from .retry import Retry
 
@@ -39,7 +40,8 @@ class BaseHttpClient(ABC, Generic[ResponseT]):
         options: Arguments of `httpx.AsyncClient`, such as `headers`, `auth` and `verify`.
 
     Raises:
-        ValueError: Another client has this name, or the URL is not absolute.
+        ValueError: Another client has this name.
+        SettingsError: The URL, which is usually a setting, is not absolute.
     """
 
     def __init__(self, chassis: Chassis, name: str, base_url: str, **options: Any) -> None:
@@ -52,7 +54,7 @@ class BaseHttpClient(ABC, Generic[ResponseT]):
         if name in clients:
             raise ValueError(f"an HTTP client named {name!r} already exists; choose another name")
         if not self._base_url.is_absolute_url:
-            raise ValueError(f"{base_url!r} is not an absolute URL; use the form https://{name}.example.com")
+            raise SettingsError([f"{name}: {base_url!r} is not an absolute URL; use the form https://{name}.example.com"])
         self.retry = Retry.of(chassis, transient=is_transient)
         self.breaker = circuit_breaker(chassis, name)
         self._client = httpx.AsyncClient(**_defaults(settings, base_url) | options)
