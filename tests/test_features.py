@@ -17,13 +17,13 @@ from updating import QUIETLY, conflicts, differences, files, territory, update
 # The most lines of Python that chassis/ may have. Decision record 5 has the figures and the aims.
 MOST_LINES: list[tuple[int, dict[str, Any]]] = [
     (4550, {"framework": "fastapi", "database": "none", "features": [], "monitoring": []}),
-    (5825, {"framework": "fastapi", "features": [], "monitoring": []}),
-    (7820, {"framework": "fastapi", "monitoring": []}),
-    (8160, {"framework": "fastapi"}),
+    (5870, {"framework": "fastapi", "features": [], "monitoring": []}),
+    (7870, {"framework": "fastapi", "monitoring": []}),
+    (8215, {"framework": "fastapi"}),
     (4725, {"framework": "flask", "database": "none", "features": [], "monitoring": []}),
-    (5975, {"framework": "flask", "features": [], "monitoring": []}),
-    (8000, {"framework": "flask", "monitoring": []}),
-    (8340, {"framework": "flask"}),
+    (6020, {"framework": "flask", "features": [], "monitoring": []}),
+    (8050, {"framework": "flask", "monitoring": []}),
+    (8395, {"framework": "flask"}),
 ]
 FEATURES = values()["features"]
 DEFAULT = ["rate-limit", "backup", "deploy-check", "http-client"]

@@ -214,6 +214,8 @@ class Events:
 def load_test(monitoring: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The functions of tools/load_test.py."""
     monkeypatch.setitem(sys.modules, "locust", SimpleNamespace(events=Events()))
+    monkeypatch.syspath_prepend(monitoring.parent / "tools")
+    monkeypatch.delitem(sys.modules, "slo_rules", raising=False)
     return runpy.run_path(str(monitoring.parent / "tools/load_test.py"))
 
 
@@ -255,6 +257,17 @@ def test_load_test_in_which_requests_are_rejected_measures_the_others(
     load_test["evaluate"](environment)
     printed = [re.sub(" +", " ", line.partition(":")[0]) for line in capsys.readouterr().out.splitlines()]
     assert (printed[1:], environment.process_exit_code) == (verdicts, code)
+
+
+def test_load_test_with_an_invalid_objective_does_not_start(
+    load_test: dict[str, Any], monitoring: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A soak test would otherwise fail after an hour."""
+    document = (monitoring / "slo.yml").read_text(encoding="utf-8").replace("objective: 95", "objective: 105")
+    (tmp_path / "slo.yml").write_text(document, encoding="utf-8")
+    monkeypatch.setattr(sys.modules["slo_rules"], "SOURCE", tmp_path / "slo.yml")
+    with pytest.raises(SystemExit, match=r"^monitoring/slo.yml: latency.objective: invalid value 105"):
+        load_test["prepare"](SimpleNamespace(user_classes=[]))
 
 
 @pytest.mark.parametrize(("failed", "code"), [(0, 1), (1, 0)])

@@ -4,13 +4,11 @@ import math
 import sys
 import time
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
-import yaml
+import slo_rules
 from locust import events
 
-OBJECTIVES = Path(__file__).resolve().parents[1] / "monitoring/slo.yml"
 # The share of requests that may be rejected with 429. With more, the test measures the rate limit and not the service.
 MOST_REJECTED = 0.01
 
@@ -29,7 +27,8 @@ def add_options(parser: Any, **_: Any) -> None:
 
 @events.init.add_listener
 def prepare(environment: Any, **_: Any) -> None:
-    """Reject classes without tasks. With `--most-per-minute`, make each user pause after each request."""
+    """Reject invalid objectives and classes without tasks. With `--most-per-minute`, users pause after each request."""
+    slo_rules.read()
     if empty := [client.__name__ for client in environment.user_classes if not client.tasks]:
         sys.exit(f"load/scenario.py: {', '.join(empty)} has no task. Decorate a method with @task.")
     options = environment.parsed_options
@@ -56,7 +55,7 @@ def record_exception(exception: Exception, **_: Any) -> None:
 @events.quitting.add_listener
 def evaluate(environment: Any, **_: Any) -> None:
     """Print one line per objective and set the exit code."""
-    slo = yaml.safe_load(OBJECTIVES.read_text(encoding="utf-8"))
+    slo, _ = slo_rules.read()
     total = environment.stats.total
     environment.process_exit_code = 1
     if not total.num_requests:

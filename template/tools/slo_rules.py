@@ -155,11 +155,17 @@ def _alerts(slo: str, budget: float, days: float, symptom: str, step: str) -> It
         )
 
 
-def main() -> None:
+def read() -> tuple[Any, str]:
+    """Return the objectives and their rules. Exit with one sentence if an objective is invalid."""
     try:
-        text = rules(yaml.safe_load(SOURCE.read_text(encoding="utf-8")))
+        document = yaml.safe_load(SOURCE.read_text(encoding="utf-8"))
+        return document, rules(document)
     except (InvalidObjectiveError, yaml.YAMLError, OSError, UnicodeError) as error:
         raise SystemExit(f"monitoring/slo.yml: {' '.join(str(error).split())}") from None
+
+
+def main() -> None:
+    _, text = read()
     TARGET.write_text(text, encoding="utf-8")
 
 

@@ -25,16 +25,37 @@ def open_client(app: Any, peer: str = "127.0.0.1", *, started: bool = True) -> I
     """
     asgi = module("chassis.app").asgi_app(app)
     with ExitStack() as opened:
-        # Coverage does not trace the end of the client's threads: with greenlets, CPython 3.11 can repeat one
-        # instruction forever if two threads end at the same time (python/cpython#118484).
-        opened.callback(sys.settrace, sys.gettrace())
+        untraced = _Untraced()
+        opened.callback(untraced.end)
         portal = opened.enter_context(start_blocking_portal("asyncio"))
         if started:
             opened.enter_context(portal.wrap_async_context_manager(_lifespan(asgi)))
         transport = _Transport(asgi, peer, portal)
         client = opened.enter_context(httpx.Client(transport=transport, base_url="http://localhost"))
-        opened.callback(sys.settrace, None)
+        opened.callback(untraced.begin)
         yield client
+
+
+class _Untraced:
+    """Pauses coverage, or a debugger, while the threads of a client end.
+
+    With greenlets, CPython 3.11 can repeat one instruction forever if two threads end at the same time while a third
+    one is traced (python/cpython#118484).
+    """
+
+    def __init__(self) -> None:
+        self._trace = sys.gettrace()
+
+    def begin(self) -> None:
+        self._trace = sys.gettrace()
+        sys.settrace(None)
+
+    def end(self) -> None:
+        sys.settrace(self._trace)
+        self._call()
+
+    def _call(self) -> None:
+        """Do nothing: coverage continues with the next call."""
 
 
 class _Transport(httpx.BaseTransport):

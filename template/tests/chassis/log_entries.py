@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import fastjsonschema
+import orjson
 
 from ..package import ROOT
 
@@ -16,8 +17,8 @@ def parse(line: str | bytes) -> dict[str, Any]:
     """Return the entry of a line.
 
     Raises:
-        JSONDecodeError: The line is not JSON.
+        JSONDecodeError: The line is not JSON for a strict parser, which accepts neither NaN nor lone surrogates.
         JsonSchemaValueException: The entry does not match the schema; the message names the field.
     """
-    entry: dict[str, Any] = _validate(json.loads(line))
+    entry: dict[str, Any] = _validate(orjson.loads(line))
     return entry

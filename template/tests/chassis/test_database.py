@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from secrets import token_hex
@@ -29,7 +30,7 @@ from .. import servers
 from ..package import PACKAGE, ROOT, module, program
 from .conftest import Logs, Start, measured, settings_for_tests
 from .process import PATIENCE_SECONDS, serving, until
-from .sql import backend, connection, engine, rows, run, server, tables
+from .sql import LACKS, backend, connection, engine, rows, run, server, tables
 from .sql_server import TABLE
 from .test_errors import assert_is_problem
 from .unit_of_work import Database, bind, in_request, overrun, sessions
@@ -114,21 +115,27 @@ def test_session_commits_everything_or_nothing(start: Start, things: None, fails
     assert rows("SELECT name FROM things ORDER BY name") == found
 
 
-def test_session_after_the_deadline_is_rolled_back(start: Start, things: None, request_at_hand: Any) -> None:
+@pytest.mark.parametrize("steps", [[INSERT_ONE], ["with begin", INSERT_ONE, "end of begin"]], ids=["commit", "begin"])
+def test_session_after_the_deadline_is_rolled_back(
+    start: Start, things: None, request_at_hand: Any, steps: list[str]
+) -> None:
     """`DeadlineExceededError` is raised, and the connection serves the next unit of work."""
     chassis: list[Any] = []
     start(install=chassis.append, started=False)
     with sessions(chassis[0]) as in_session:
         request_at_hand.timed_out = True
         with pytest.raises(errors.DeadlineExceededError):
-            in_session([INSERT_ONE])
+            in_session(steps)
         assert rows("SELECT name FROM things") == []
         request_at_hand.timed_out = False
-        in_session([INSERT_ONE])
+        in_session(steps)
     assert rows("SELECT name FROM things") == ["one"]
 
 
-def test_commit_is_announced_to_the_deadline(start: Start, things: None, request_at_hand: Any) -> None:
+@pytest.mark.parametrize("steps", [[INSERT_ONE], ["with begin", INSERT_ONE, "end of begin"]], ids=["commit", "begin"])
+def test_commit_is_announced_to_the_deadline(
+    start: Start, things: None, request_at_hand: Any, steps: list[str]
+) -> None:
     """The deadline waits for a COMMIT that is in progress, and for nothing else."""
     chassis: list[Any] = []
     start(install=chassis.append, started=False)
@@ -141,23 +148,29 @@ def test_commit_is_announced_to_the_deadline(start: Start, things: None, request
             lambda *_, name=name: seen.append((name, request_at_hand.committing)),
         )
     with sessions(chassis[0]) as in_session:
-        in_session([INSERT_ONE])
+        in_session(steps)
     assert seen == [("before_cursor_execute", False), ("commit", True)]
     assert not request_at_hand.committing
 
 
 @pytest.mark.parametrize(
-    ("statements", "counts"),
-    [([], False), (["SELECT name FROM things", "ROLLBACK"], False), ([INSERT_ONE, "COMMIT"], True)],
-    ids=["unused", "rolled back", "committed"],
+    ("steps", "counts"),
+    [
+        ([], False),
+        (["SELECT name FROM things", "ROLLBACK"], False),
+        (["with begin", INSERT_ONE, "failure in begin"], False),
+        ([INSERT_ONE, "COMMIT"], True),
+        (["with begin", INSERT_ONE, "end of begin"], True),
+    ],
+    ids=["unused", "rolled back", "begin rolled back", "committed", "begin committed"],
 )
 def test_unit_of_work_without_a_transaction_is_not_a_commit(
-    start: Start, things: None, request_at_hand: Any, statements: list[str], counts: bool
+    start: Start, things: None, request_at_hand: Any, steps: list[str], counts: bool
 ) -> None:
     chassis: list[Any] = []
     start(install=chassis.append, started=False)
     with sessions(chassis[0]) as in_session:
-        in_session(statements)
+        in_session(steps)
     assert request_at_hand.committed is counts
 
 
@@ -172,10 +185,10 @@ def test_cached_value_deleted_after_the_commit_is_not_stale(start: Start, things
 
     with sessions(chassis[0]) as in_session:
         read()
-        in_session([INSERT_ONE], hooks=[lambda: cached.pop("things")])
+        in_session([lambda: cached.pop("things"), INSERT_ONE])
         assert read() == ["one"]
         with pytest.raises(LookupError):
-            in_session([INSERT_ONE.replace("one", "two")], LookupError, hooks=[cached.clear])
+            in_session([cached.clear, INSERT_ONE.replace("one", "two")], LookupError)
         assert cached == {"things": ["one"]}
 
 
@@ -183,13 +196,26 @@ def test_hook_is_called_after_the_commit_of_its_work_whatever_follows(start: Sta
     """The block of a unit of work may commit or roll back explicitly, and raise an exception after that."""
     chassis: list[Any] = []
     start(install=chassis.append, started=False)
-    called: list[int] = []
+    called: list[str] = []
     with sessions(chassis[0]) as in_session:
         with pytest.raises(LookupError):
-            in_session([INSERT_ONE, "COMMIT"], LookupError, hooks=[lambda: called.append(1)])
-        in_session(["DELETE FROM things", "ROLLBACK"], hooks=[lambda: called.append(2)])
+            in_session([partial(called.append, "committed"), INSERT_ONE, "COMMIT"], LookupError)
+        in_session([partial(called.append, "rolled back"), "DELETE FROM things", "ROLLBACK"])
+        in_session(["with begin", partial(called.append, "begin"), "SELECT name FROM things", "end of begin"])
+        in_session(["with begin", partial(called.append, "failed"), "SELECT name FROM things", "failure in begin"])
     assert rows("SELECT name FROM things") == ["one"]
-    assert called == [1]
+    assert called == ["committed", "begin"]
+
+
+@pytest.mark.skipif("savepoints" in LACKS, reason="this database has no savepoints")
+def test_hook_of_a_savepoint_that_is_rolled_back_is_not_called(start: Start, things: None) -> None:
+    chassis: list[Any] = []
+    start(install=chassis.append, started=False)
+    called: list[str] = []
+    outside, inside = partial(called.append, "outside"), partial(called.append, "inside")
+    with sessions(chassis[0]) as in_session:
+        in_session([outside, INSERT_ONE, "with begin_nested", inside, "failure in begin_nested"])
+    assert called == ["outside"]
 
 
 def test_hook_that_fails_after_the_commit_is_logged(start: Start, things: None, logs: Logs) -> None:
@@ -202,7 +228,7 @@ def test_hook_that_fails_after_the_commit_is_logged(start: Start, things: None, 
         raise LookupError("no such key")
 
     with sessions(chassis[0]) as in_session:
-        in_session([INSERT_ONE], hooks=[fail, lambda: called.append(1)])
+        in_session([fail, lambda: called.append(1), INSERT_ONE])
     assert called == [1]
     (entry,) = logs("after_commit_failed")
     assert "LookupError" in entry["exception"]

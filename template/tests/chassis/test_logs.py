@@ -297,7 +297,8 @@ def test_number_of_tokens_is_not_redacted(start: Start, logs: Logs) -> None:
     "value",
     [
         "two\nlines", "\ud800", 2**70, float("nan"), float("inf"), b"\xff", object(), {1: {2, 3}}, Path("/x"), None,
-        ENDLESS, BUSHY, Mock(), Account, {(1, 2): 2**70}, [2**70, "\ud800"], 10**5000, [10**5000], Unreadable(),
+        ENDLESS, BUSHY, Mock(), Account, {(1, 2): 2**70}, [2**70, "\ud800", float("nan"), float("inf")],
+        10**5000, [10**5000], Unreadable(),
         {"one": [Unreadable()]}, {Unreadable(): 1}, UnreadableMapping(), {10**5000: 1}, ValueError(10**5000),
         "x" * 10**6, ["x" * 70_000] * 100, list(range(10**5)), set(range(10**5)), {"x" * 10**6: 1}, b"x" * 10**6,
     ],

@@ -198,6 +198,13 @@ def test_openmetrics_has_exemplars_of_failed_and_sampled_requests(start: Start, 
     assert set(re.findall(r'# \{trace_id="(\w+)"\}', text)) == {failed, sampled}
 
 
+@pytest.mark.parametrize("accept", ["application/openmetrics-text; version=a.b", "text/plain; version=x"])
+def test_scrape_with_a_malformed_accept_gets_the_default_format(start: Start, logs: Logs, accept: str) -> None:
+    start()
+    assert "health_ready 1.0" in scrape(logs("metrics_listening")[-1]["port"], {"accept": accept})
+    assert logs("scrape_failed") == []
+
+
 def test_health_and_readiness_are_metrics(start: Start, metrics: Callable[[str], Series]) -> None:
     checks = module("chassis.health.checks")
 
@@ -366,13 +373,14 @@ def test_owners_counters_are_served(start: Start, metrics: Callable[[str], Serie
     def count() -> None:
         counter.add(kind="good")
         counter.add(2, kind="good")
+        counter.add(kind="\ud800")
         histogram.observe(0.5)
 
     try:
         client = start({"count": count})
         assert metrics("owner_events_total") == {frozenset(): 0}
         client.get("/api/thread/count")
-        assert metrics("owner_events_total") == {frozenset({("kind", "good")}): 3}
+        assert metrics("owner_events_total") == {frozenset({("kind", "good")}): 3, frozenset({("kind", "?")}): 1}
         assert metrics("owner_seconds_count") == {frozenset(): 1}
     finally:
         prometheus_client.REGISTRY.unregister(histogram)

@@ -24,6 +24,17 @@ INVALID = [
 ]
 
 
+# Those of a new service. Tests that expect certain figures use them, because monitoring/slo.yml is yours.
+OBJECTIVES = """\
+window_days: 30
+availability:
+  objective: 99.9
+latency:
+  objective: 95
+  threshold_seconds: 0.3
+"""
+
+
 def slo(folder: Path) -> subprocess.CompletedProcess[str]:
     """Run the tool of `make slo` in a copy of the service."""
     command = [sys.executable, str(folder / "tools" / "slo_rules.py")]
@@ -47,11 +58,7 @@ def test_rules_are_those_of_the_objectives(copy: Path) -> None:
 
 @pytest.mark.parametrize(("old", "new", "sentence"), INVALID)
 def test_invalid_objective_is_rejected_with_one_sentence(copy: Path, old: str, new: str, sentence: str) -> None:
-    source = copy / "monitoring" / "slo.yml"
-    valid = ROOT.joinpath("monitoring/slo.yml").read_text("utf-8")
-    if old not in valid:
-        pytest.skip("the objectives were changed")
-    source.write_text(valid.replace(old, new), "utf-8")
+    (copy / "monitoring" / "slo.yml").write_text(OBJECTIVES.replace(old, new), "utf-8")
     done = slo(copy)
     assert done.returncode == 1
     assert done.stderr.startswith(f"monitoring/slo.yml: {sentence}")
@@ -73,11 +80,11 @@ def test_missing_objectives_are_rejected_with_one_sentence(copy: Path) -> None:
     assert "slo.yml" in done.stderr
 
 
-def run(*command: str) -> Any:
+def run(*command: str, folder: Path = ROOT / "monitoring") -> Any:
     """Run a command of Prometheus in the folder monitoring/. If it is not installed, the test is skipped."""
     if shutil.which(command[0]) is None:
         pytest.skip(f"{command[0]} is not installed: the rules of Prometheus are not checked")
-    done = subprocess.run(command, cwd=ROOT / "monitoring", capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.strip()
 
@@ -86,9 +93,11 @@ def test_promtool_accepts_configuration_and_rules() -> None:
     run("promtool", "check", "config", "prometheus.yml")
 
 
-def test_promtool_passes_the_tests_of_the_rules() -> None:
+def test_promtool_passes_the_tests_of_the_rules(copy: Path) -> None:
     """Every alert fires above its limit, and none below it."""
-    run("promtool", "test", "rules", "chassis/tests.yml", "chassis/long_tests.yml")
+    (copy / "monitoring" / "slo.yml").write_text(OBJECTIVES, "utf-8")
+    assert slo(copy).returncode == 0
+    run("promtool", "test", "rules", "chassis/tests.yml", "chassis/long_tests.yml", folder=copy / "monitoring")
 
 
 def test_amtool_accepts_the_configuration() -> None:

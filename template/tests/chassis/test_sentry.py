@@ -136,7 +136,7 @@ def test_event_has_the_ids_of_the_response_and_the_route(start: Start, sentry: S
 
 def test_event_contains_the_log_entries_of_its_request_only(start: Start, sentry: Sentry) -> None:
     def fail() -> None:
-        log.warning("stock_low", item=7)
+        log.warning("stock_low", item=7, customer="\ud800")
         logging.getLogger("library").warning("standard library entry", extra={"shelf": 3})
         crash()
 
@@ -146,7 +146,7 @@ def test_event_contains_the_log_entries_of_its_request_only(start: Start, sentry
     (event,) = sentry.received("event")
     crumbs = event["breadcrumbs"]["values"]
     assert [(crumb["message"], crumb["category"], crumb["level"], crumb["data"]) for crumb in crumbs] == [
-        ("stock_low", "orders", "warning", {"item": 7}),
+        ("stock_low", "orders", "warning", {"item": 7, "customer": "?"}),
         ("standard library entry", "library", "warning", {"shelf": 3}),
     ]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from . import small_disk
 
 # Features of other databases that this database lacks.
-LACKS = frozenset({"identity", "circles", "computed and stored"})
+LACKS = frozenset({"identity", "circles", "computed and stored", "savepoints"})
 # The program that makes its backups, if there is one.
 DUMP_TOOL = ""
 

@@ -105,7 +105,8 @@ def _family(measurements: Sequence[Measurement]) -> GaugeMetricFamily | CounterM
     spelled = [name.replace(".", "_") for name in (first.name, *labels)]
     family = kind(spelled[0], first.description, labels=spelled[1:], unit=_UNITS[first.unit])
     for measurement in measurements:
-        family.add_metric([str(measurement.attributes.get(name, "")) for name in labels], float(measurement.value))
+        values = [str(measurement.attributes.get(name, "")).encode(errors="replace").decode() for name in labels]
+        family.add_metric(values, float(measurement.value))
     return family
 
 
@@ -206,7 +207,10 @@ def _app(registry: CollectorRegistry) -> WSGIApplication:
     def respond(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
             with one_at_a_time:
-                return serve(environ, start_response)  # type: ignore[no-any-return]
+                try:
+                    return serve(environ, start_response)  # type: ignore[no-any-return]
+                except (TypeError, ValueError):  # the library cannot parse some values of `Accept`
+                    return serve({**environ, "HTTP_ACCEPT": ""}, start_response)  # type: ignore[no-any-return]
         except Exception:
             log.exception("scrape_failed")
             start_response("500 Internal Server Error", [("Content-Type", "text/plain")])

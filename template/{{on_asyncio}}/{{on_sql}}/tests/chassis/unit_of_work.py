@@ -42,28 +42,35 @@ async def overrun(chassis: Any, statement: str) -> None:
 
 @contextmanager
 def sessions(chassis: Any) -> Iterator[Callable[..., None]]:
-    """Yield a function that runs statements in one session, and raises `error` before the session ends.
+    """Yield a function that runs steps in one session, and raises `error` before the session ends.
 
-    `hooks` are called after the commit.
+    A step is a statement, a method of the session, or a function to call after the commit.
     """
     database = chassis.get(Database)
 
-    async def run(
-        statements: Sequence[str], error: type[Exception] | None, hooks: Sequence[Callable[[], object]]
-    ) -> None:
+    async def run(steps: Sequence[str | Callable[[], object]], error: type[Exception] | None) -> None:
         async with database.session() as session:
-            for hook in hooks:
-                after_commit(session, partial(asyncio.to_thread, hook))
-            for statement in statements:
-                own = {"COMMIT": session.commit, "ROLLBACK": session.rollback}.get(statement)
-                await (own() if own else session.execute(text(statement)))
+            methods = {
+                "COMMIT": session.commit,
+                "ROLLBACK": session.rollback,
+                "with begin": session.begin,
+                "end of begin": lambda: session.get_transaction().commit(),
+                "failure in begin": lambda: session.get_transaction().rollback(),
+                "with begin_nested": session.begin_nested,
+                "failure in begin_nested": lambda: session.get_nested_transaction().rollback(),
+            }
+            for step in steps:
+                if callable(step):
+                    after_commit(session, partial(asyncio.to_thread, step))
+                elif step in methods:
+                    await methods[step]()
+                else:
+                    await session.execute(text(step))
             if error:
                 raise error
 
     with asyncio.Runner() as runner:
         try:
-            yield lambda statements, error=None, hooks=(): runner.run(
-                run(statements, error, hooks), context=copy_context()
-            )
+            yield lambda steps, error=None: runner.run(run(steps, error), context=copy_context())
         finally:
             runner.run(database.engine.dispose())

@@ -39,23 +39,30 @@ def overrun(chassis: Any, statement: str) -> None:
 
 @contextmanager
 def sessions(chassis: Any) -> Iterator[Callable[..., None]]:
-    """Yield a function that runs statements in one session, and raises `error` before the session ends.
+    """Yield a function that runs steps in one session, and raises `error` before the session ends.
 
-    `hooks` are called after the commit.
+    A step is a statement, a method of the session, or a function to call after the commit.
     """
     database = chassis.get(Database)
 
-    def run(
-        statements: Sequence[str],
-        error: type[Exception] | None = None,
-        hooks: Sequence[Callable[[], object]] = (),
-    ) -> None:
+    def run(steps: Sequence[str | Callable[[], object]], error: type[Exception] | None = None) -> None:
         with database.session() as session:
-            for hook in hooks:
-                after_commit(session, hook)
-            for statement in statements:
-                own = {"COMMIT": session.commit, "ROLLBACK": session.rollback}.get(statement)
-                (own() if own else session.execute(text(statement)))
+            methods = {
+                "COMMIT": session.commit,
+                "ROLLBACK": session.rollback,
+                "with begin": session.begin,
+                "end of begin": lambda: session.get_transaction().commit(),
+                "failure in begin": lambda: session.get_transaction().rollback(),
+                "with begin_nested": session.begin_nested,
+                "failure in begin_nested": lambda: session.get_nested_transaction().rollback(),
+            }
+            for step in steps:
+                if callable(step):
+                    after_commit(session, step)
+                elif step in methods:
+                    methods[step]()
+                else:
+                    session.execute(text(step))
             if error:
                 raise error
 
