@@ -54,7 +54,8 @@ class BaseHttpClient(ABC, Generic[ResponseT]):
         if name in clients:
             raise ValueError(f"an HTTP client named {name!r} already exists; choose another name")
         if not self._base_url.is_absolute_url:
-            raise SettingsError([f"{name}: {base_url!r} is not an absolute URL; use the form https://{name}.example.com"])
+            problem = f"{base_url!r} is not an absolute URL; use the form https://{name}.example.com"
+            raise SettingsError([f"{name}: {problem}"])
         self.retry = Retry.of(chassis, transient=is_transient)
         self.breaker = circuit_breaker(chassis, name)
         self._client = httpx.AsyncClient(**_defaults(settings, base_url) | options)
