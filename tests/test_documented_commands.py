@@ -355,7 +355,7 @@ class TestInContainers:
         assert walk.run(f"docker volume inspect {NAME}_data")
         walk.run("docker compose -f compose.yaml down --timeout 1")
         variables = [f"--env=MARIADB_{name}" for name in ("DATABASE=service", "USER=service", f"PASSWORD={PASSWORD}")]
-        server = background("healthcheck.sh --connect", *variables, "mariadb:11.8")
+        server = start_healthy_container("healthcheck.sh --connect", *variables, "mariadb:11.8")
         address = server.inspect()["NetworkSettings"]["IPAddress"]
         deploy(walk, f"mysql://service:{PASSWORD}@{address}:3306/service")
         assert re.search(r"/backups/\S+\.tar\.gz: ", walk.shell(TOOLS))
@@ -413,8 +413,8 @@ def older(walk: Walk, server: str, image: str, folder: str, variables: Mapping[s
     compose.write_text(new, encoding="utf-8")
 
 
-def background(probe: str, *arguments: str) -> Container:
-    """Run a server that the service uses, and wait until a probe in its container succeeds."""
+def start_healthy_container(probe: str, *arguments: str) -> Container:
+    """Start a server in a container, and wait until its health check succeeds."""
     health = (f"--health-cmd={probe}", "--health-interval=1s", "--health-retries=600")
     server = Container(engine("docker", "run", "--detach", f"--name={NAME}-database", *health, *arguments))
     server.wait_until_healthy()
@@ -433,7 +433,7 @@ def offsite(walk: Walk) -> Iterator[Container]:
     (walk.service / "secrets/rclone.conf").write_text(remote, encoding="utf-8")
     network = (f"--network={NAME}_edge", "--network-alias=offsite")
     serve = ("serve", "webdav", "/tmp", "--addr", ":8080")  # noqa: S108
-    server = background("rclone lsf --webdav-url http://localhost:8080 :webdav:", *network, rclone, *serve)
+    server = start_healthy_container("rclone lsf --webdav-url http://localhost:8080 :webdav:", *network, rclone, *serve)
     try:
         yield server
     finally:

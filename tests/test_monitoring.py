@@ -274,7 +274,7 @@ def test_load_test_with_an_invalid_objective_does_not_start(
 def test_load_test_fails_if_a_task_raises_an_exception_without_a_failed_request(
     load_test: dict[str, Any], capsys: pytest.CaptureFixture[str], failed: int, code: int
 ) -> None:
-    """Such a task measures nothing. After a failed request, it may not find what it looks for."""
+    """A failed request can also cause an exception, for example because its response lacks an id."""
     for _ in range(1000):
         load_test["record"](response_time=20, exception=None, response=SimpleNamespace(status_code=200))
     load_test["record_exception"](user_instance=None, exception=KeyError("id"), tb=None)

@@ -330,7 +330,7 @@ def test_load_profile_read_writes_nothing_and_stays_below_the_rate_limit(
 
 
 @pytest.mark.only_stacks("fastapi-sqlite")
-def test_lint_fails_on_a_conflict_that_an_update_has_left(stack: Path, tmp_path: Path) -> None:
+def test_lint_fails_if_a_file_has_conflict_markers(stack: Path, tmp_path: Path) -> None:
     """`copier update` reports success, and a conflict in a document fails no other check."""
     service = copy_of(stack, tmp_path / "copy")
     conflict = "<<<<<<< before updating\nOurs.\n=======\nTheirs.\n>>>>>>> after updating\n"
@@ -343,7 +343,7 @@ def test_lint_fails_on_a_conflict_that_an_update_has_left(stack: Path, tmp_path:
         [
             "README.md:1:<<<<<<< before updating",
             "README.md:5:>>>>>>> after updating",
-            "Resolve these conflicts of an update.",
+            "These are conflict markers. Keep the right lines, delete the markers, and run git add.",
         ],
     )
 

@@ -28,7 +28,7 @@ def add_options(parser: Any, **_: Any) -> None:
 @events.init.add_listener
 def prepare(environment: Any, **_: Any) -> None:
     """Reject invalid objectives and classes without tasks. With `--most-per-minute`, users pause after each request."""
-    slo_rules.read()
+    slo_rules.load_objectives_and_rules()
     if empty := [client.__name__ for client in environment.user_classes if not client.tasks]:
         sys.exit(f"load/scenario.py: {', '.join(empty)} has no task. Decorate a method with @task.")
     options = environment.parsed_options
@@ -55,7 +55,7 @@ def record_exception(exception: Exception, **_: Any) -> None:
 @events.quitting.add_listener
 def evaluate(environment: Any, **_: Any) -> None:
     """Print one line per objective and set the exit code."""
-    slo, _ = slo_rules.read()
+    slo, _ = slo_rules.load_objectives_and_rules()
     total = environment.stats.total
     environment.process_exit_code = 1
     if not total.num_requests:
@@ -87,7 +87,8 @@ def evaluate(environment: Any, **_: Any) -> None:
             f"rate limit: {100 * share:.2f} % of the requests got 429, objective {100 * MOST_REJECTED:.0f} %. {remedy}"
         ] = share <= MOST_REJECTED
     if len(exceptions) > total.num_failures:
-        results[f"scenario: its tasks raised {len(exceptions)} exceptions. The first one is {exceptions[0]!r}."] = False
+        found = f"exceptions in tasks: {len(exceptions)}, failed requests: {total.num_failures}"
+        results[f"scenario: {found}. Fix load/scenario.py. The first exception is {exceptions[0]!r}."] = False
     for line, is_met in results.items():
         print(f"{'met   ' if is_met else 'MISSED'} {line}")
     environment.process_exit_code = 0 if all(results.values()) else 1

@@ -155,7 +155,7 @@ def _alerts(slo: str, budget: float, days: float, symptom: str, step: str) -> It
         )
 
 
-def read() -> tuple[Any, str]:
+def load_objectives_and_rules() -> tuple[Any, str]:
     """Return the objectives and their rules. Exit with one sentence if an objective is invalid."""
     try:
         document = yaml.safe_load(SOURCE.read_text(encoding="utf-8"))
@@ -165,7 +165,7 @@ def read() -> tuple[Any, str]:
 
 
 def main() -> None:
-    _, text = read()
+    _, text = load_objectives_and_rules()
     TARGET.write_text(text, encoding="utf-8")
 
 

@@ -28,7 +28,7 @@ ANSWERS = {
     "monitoring": ["prometheus"],
 }
 STACKS = [(ANSWERS, FAULTS), (ANSWERS | {"database": "sqlite", "cache": "memory"}, OF_SQLITE)]
-# Beside the servers of these services.
+# Needed in addition to the databases and caches.
 PROGRAMS = ("prometheus", "prometheus-alertmanager", "prometheus-blackbox-exporter")
 HEAD = "| fault | expected alerts | consequences | not sent | resolved after (s) |\n|---|---|---|---|---:|\n"
 # More clients than the pool has connections.
@@ -145,7 +145,7 @@ def main() -> None:
     parser.add_argument("faults", nargs="*", help="names of faults; only all of them write the page")
     names = parser.parse_args().faults
     if missing := [name for name in PROGRAMS if shutil.which(name) is None]:
-        raise SystemExit(f"Not run, because this machine lacks {', '.join(missing)}.")
+        raise SystemExit(f"Not found on PATH: {', '.join(missing)}. Install them, then run this again.")
     rows, broken = "", []
     answered: set[str] = set()
     with tempfile.TemporaryDirectory() as folder:

@@ -25,18 +25,18 @@ def open_client(app: Any, peer: str = "127.0.0.1", *, started: bool = True) -> I
     """
     asgi = module("chassis.app").asgi_app(app)
     with ExitStack() as opened:
-        untraced = _Untraced()
-        opened.callback(untraced.end)
+        pause = _TracingPause()
+        opened.callback(pause.end)
         portal = opened.enter_context(start_blocking_portal("asyncio"))
         if started:
             opened.enter_context(portal.wrap_async_context_manager(_lifespan(asgi)))
         transport = _Transport(asgi, peer, portal)
         client = opened.enter_context(httpx.Client(transport=transport, base_url="http://localhost"))
-        opened.callback(untraced.begin)
+        opened.callback(pause.begin)
         yield client
 
 
-class _Untraced:
+class _TracingPause:
     """Pauses coverage, or a debugger, while the threads of a client end.
 
     With greenlets, CPython 3.11 can repeat one instruction forever if two threads end at the same time while a third
@@ -52,10 +52,10 @@ class _Untraced:
 
     def end(self) -> None:
         sys.settrace(self._trace)
-        self._call()
+        self._enter_frame()
 
-    def _call(self) -> None:
-        """Do nothing: coverage continues with the next call."""
+    def _enter_frame(self) -> None:
+        """Enter a frame, because `sys.settrace` takes effect at the next call."""
 
 
 class _Transport(httpx.BaseTransport):

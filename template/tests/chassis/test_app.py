@@ -108,7 +108,7 @@ def test_retry_at_start_is_logged_with_the_resource_and_without_the_text_of_its_
     assert "hunter2" not in str(logs())
 
 
-def test_coverage_does_not_trace_the_end_of_the_threads_of_a_client() -> None:
+def test_threads_of_a_client_end_without_tracing() -> None:
     """Otherwise, `make test` can hang on CPython 3.11."""
     called: list[CodeType] = []
 

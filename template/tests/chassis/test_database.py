@@ -115,7 +115,7 @@ def test_session_commits_everything_or_nothing(start: Start, things: None, fails
     assert rows("SELECT name FROM things ORDER BY name") == found
 
 
-@pytest.mark.parametrize("steps", [[INSERT_ONE], ["with begin", INSERT_ONE, "end of begin"]], ids=["commit", "begin"])
+@pytest.mark.parametrize("steps", [[INSERT_ONE], ["begin", INSERT_ONE, "commit begin"]], ids=["commit", "begin"])
 def test_session_after_the_deadline_is_rolled_back(
     start: Start, things: None, request_at_hand: Any, steps: list[str]
 ) -> None:
@@ -132,7 +132,7 @@ def test_session_after_the_deadline_is_rolled_back(
     assert rows("SELECT name FROM things") == ["one"]
 
 
-@pytest.mark.parametrize("steps", [[INSERT_ONE], ["with begin", INSERT_ONE, "end of begin"]], ids=["commit", "begin"])
+@pytest.mark.parametrize("steps", [[INSERT_ONE], ["begin", INSERT_ONE, "commit begin"]], ids=["commit", "begin"])
 def test_commit_is_announced_to_the_deadline(
     start: Start, things: None, request_at_hand: Any, steps: list[str]
 ) -> None:
@@ -158,13 +158,13 @@ def test_commit_is_announced_to_the_deadline(
     [
         ([], False),
         (["SELECT name FROM things", "ROLLBACK"], False),
-        (["with begin", INSERT_ONE, "failure in begin"], False),
+        (["begin", INSERT_ONE, "roll back begin"], False),
         ([INSERT_ONE, "COMMIT"], True),
-        (["with begin", INSERT_ONE, "end of begin"], True),
+        (["begin", INSERT_ONE, "commit begin"], True),
     ],
     ids=["unused", "rolled back", "begin rolled back", "committed", "begin committed"],
 )
-def test_unit_of_work_without_a_transaction_is_not_a_commit(
+def test_unit_of_work_counts_as_a_commit_only_if_a_transaction_commits(
     start: Start, things: None, request_at_hand: Any, steps: list[str], counts: bool
 ) -> None:
     chassis: list[Any] = []
@@ -201,8 +201,8 @@ def test_hook_is_called_after_the_commit_of_its_work_whatever_follows(start: Sta
         with pytest.raises(LookupError):
             in_session([partial(called.append, "committed"), INSERT_ONE, "COMMIT"], LookupError)
         in_session([partial(called.append, "rolled back"), "DELETE FROM things", "ROLLBACK"])
-        in_session(["with begin", partial(called.append, "begin"), "SELECT name FROM things", "end of begin"])
-        in_session(["with begin", partial(called.append, "failed"), "SELECT name FROM things", "failure in begin"])
+        in_session(["begin", partial(called.append, "begin"), "SELECT name FROM things", "commit begin"])
+        in_session(["begin", partial(called.append, "failed"), "SELECT name FROM things", "roll back begin"])
     assert rows("SELECT name FROM things") == ["one"]
     assert called == ["committed", "begin"]
 
@@ -214,7 +214,7 @@ def test_hook_of_a_savepoint_that_is_rolled_back_is_not_called(start: Start, thi
     called: list[str] = []
     outside, inside = partial(called.append, "outside"), partial(called.append, "inside")
     with sessions(chassis[0]) as in_session:
-        in_session([outside, INSERT_ONE, "with begin_nested", inside, "failure in begin_nested"])
+        in_session([outside, INSERT_ONE, "begin_nested", inside, "roll back begin_nested"])
     assert called == ["outside"]
 
 
@@ -338,21 +338,21 @@ def test_duplicate_is_a_conflict(start: Start, things: None) -> None:
     assert "things" not in response.text
 
 
-def test_rule_across_rows_holds_if_a_shared_row_is_changed_first(folder: Path) -> None:
-    """CONTRIBUTING.md recommends it. Without the lock of the shared row, several transactions would find no name."""
+def test_concurrent_inserts_that_first_lock_a_shared_row_follow_a_rule(folder: Path) -> None:
+    """CONTRIBUTING.md recommends this lock. Without it, several transactions would find the table empty."""
     run("CREATE TABLE things (name VARCHAR(20))", "CREATE TABLE shared (changes INTEGER)")()
     run("INSERT INTO shared VALUES (0)")()
-    together = threading.Barrier(5)
+    barrier = threading.Barrier(5)
 
-    def add_unless_there() -> None:
-        together.wait(PATIENCE_SECONDS)
+    def insert_if_empty() -> None:
+        barrier.wait(PATIENCE_SECONDS)
         with opened.begin() as connected:
             connected.execute(text("UPDATE shared SET changes = changes + 1"))
             if not connected.scalar(text("SELECT count(*) FROM things")):
                 connected.execute(text(INSERT_ONE))
 
-    with engine() as opened, ThreadPoolExecutor(together.parties) as pool:
-        for added in [pool.submit(add_unless_there) for _ in range(together.parties)]:
+    with engine() as opened, ThreadPoolExecutor(barrier.parties) as pool:
+        for added in [pool.submit(insert_if_empty) for _ in range(barrier.parties)]:
             added.result(PATIENCE_SECONDS)
     assert rows("SELECT name FROM things") == ["one"]
 
@@ -625,7 +625,7 @@ def test_migrate_revision_without_differences_says_that_it_is_empty_and_passes_l
     subprocess.run(lint, cwd=ROOT, input=source, check=True, timeout=PATIENCE_SECONDS)
 
 
-def test_revision_drops_a_table_only_where_it_exists(migrations: Path) -> None:
+def test_migrate_revision_drops_a_table_only_where_it_exists(migrations: Path) -> None:
     """No revision has created the table of a feature that was removed, so a new database does not have it."""
     assert cli.main(program(), ["migrate"]) == 0
     run("CREATE TABLE removed (name VARCHAR(20))", "CREATE INDEX ix_removed ON removed (name)")()
@@ -634,7 +634,7 @@ def test_revision_drops_a_table_only_where_it_exists(migrations: Path) -> None:
     assert cli.main(program(), ["migrate"]) == 0
 
 
-def test_revision_with_a_column_that_has_no_value_for_old_rows_says_so(
+def test_migrate_revision_warns_about_a_column_without_a_value_for_old_rows(
     migrations: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(program(), ["migrate"]) == 0
@@ -646,7 +646,7 @@ def test_revision_with_a_column_that_has_no_value_for_old_rows_says_so(
     finally:
         metadata.remove(things)
     said = capsys.readouterr().err
-    assert said == "things.label needs a `server_default` in the revision if the table has rows.\n"
+    assert said == "things.label is not nullable: add a `server_default` if the table may have rows.\n"
 
 
 def test_migrate_with_two_newest_revisions_asks_for_a_merge(

@@ -130,7 +130,7 @@ def test_client_is_found_by_its_unique_name(connect: Connect) -> None:
 
 
 def test_relative_base_url_is_an_invalid_setting() -> None:
-    with pytest.raises(module("chassis.settings").SettingsError, match=r"^prices: .+ is not an absolute URL"):
+    with pytest.raises(module("chassis.settings").SettingsError, match=r"^HTTP client 'prices': .+ not an absolute"):
         clients.add_http_client(build(), "prices", "prices.example.com")
 
 

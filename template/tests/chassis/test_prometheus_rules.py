@@ -24,7 +24,7 @@ INVALID = [
 ]
 
 
-# Those of a new service. Tests that expect certain figures use them, because monitoring/slo.yml is yours.
+# The objectives of a new service, for tests that expect certain values. monitoring/slo.yml may have others.
 OBJECTIVES = """\
 window_days: 30
 availability:

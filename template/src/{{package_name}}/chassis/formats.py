@@ -37,7 +37,7 @@ def to_json(value: Any, default: Callable[[Any], str] = repr) -> bytes:
     try:
         return orjson.dumps(value, default=default, option=orjson.OPT_NON_STR_KEYS)
     except TypeError:  # a lone surrogate, an integer over 64 bits, an unusual type of key
-        # Strict parsers accept neither NaN, which becomes null as above, nor a lone surrogate.
+        # Write NaN as null, as orjson does, and a lone surrogate as `?`, because strict parsers reject both.
         plain = json.loads(json.dumps(value, default=default, skipkeys=True), parse_constant=lambda _: None)
         return json.dumps(plain, ensure_ascii=False).encode(errors="replace")
 

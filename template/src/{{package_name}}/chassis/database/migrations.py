@@ -137,11 +137,11 @@ def _print_revision(config: Config) -> None:
 
 def _revision(command: Any, config: Config, options: argparse.Namespace) -> None:
     _Revisions(config).require_newest()
-    command.revision(config, options.message, autogenerate=True, process_revision_directives=_review)
+    command.revision(config, options.message, autogenerate=True, process_revision_directives=_adjust)
 
 
-def _review(_context: Any, _revision: Any, directives: Sequence[Any]) -> None:
-    """Change what Alembic would write, and print what a person has to know about it."""
+def _adjust(_context: Any, _revision: Any, directives: Sequence[Any]) -> None:
+    """Adjust the migration that Alembic writes, and print warnings about it."""
     from alembic.operations.ops import AddColumnOp, DropTableOp
 
     changes = directives[0].upgrade_ops
@@ -150,13 +150,13 @@ def _review(_context: Any, _revision: Any, directives: Sequence[Any]) -> None:
         print(f"The models and the database do not differ, so the revision is empty. {hint}.", file=sys.stderr)
     dropped = {change.table_name: change for change in changes.ops if isinstance(change, DropTableOp)}
     for change in dropped.values():
-        change.if_exists = True  # only some databases have the table of a removed feature: no revision created it
-    # A table takes its indexes with it.
+        change.if_exists = True  # no migration created the table of a removed feature, so new databases lack it
+    # `DROP TABLE` also drops the indexes. A separate `drop_index` would fail if the table does not exist.
     changes.ops = [change for change in changes.ops if change in dropped.values() or change.table_name not in dropped]
     for change in (one for table in changes.ops for one in getattr(table, "ops", ())):
         if isinstance(change, AddColumnOp) and not change.column.nullable and change.column.server_default is None:
             name = f"{change.table_name}.{change.column.name}"
-            print(f"{name} needs a `server_default` in the revision if the table has rows.", file=sys.stderr)
+            print(f"{name} is not nullable: add a `server_default` if the table may have rows.", file=sys.stderr)
 
 
 def _check(command: Any, config: Config, _options: argparse.Namespace) -> None:

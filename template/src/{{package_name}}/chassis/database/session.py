@@ -13,9 +13,9 @@ from .. import request_context
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
-# Keys of `Session.info`: functions to call after the next commit, each with the transaction in which it was added,
-# functions whose commit has happened, and the request whose deadline waits for a commit.
-_PENDING, _DUE, _WAITING = "after_commit", "committed", "committing"
+# Keys of `Session.info`: hooks with the transaction in which each was added, hooks whose transaction has committed,
+# and the request of a commit in progress.
+_PENDING, _DUE, _COMMITTING = "after_commit", "committed", "committing"
 
 
 class UnitOfWork(Session):
@@ -45,8 +45,7 @@ class UnitOfWork(Session):
         super().rollback()
 
 
-# SQLAlchemy also calls the following functions at the end of a block `with session.begin()`, which calls no method of
-# the session.
+# The following functions are listeners, because a block `with session.begin()` commits without `UnitOfWork.commit`.
 
 
 @event.listens_for(UnitOfWork, "before_commit")
@@ -54,9 +53,9 @@ def _begin_commit(session: Session) -> None:
     context = request_context.current()
     if context is None or session.in_nested_transaction():
         return
-    session.flush()  # before the commit is announced, because the deadline waits for announced commits
+    session.flush()  # before `begin_commit`, or the deadline would also wait for these statements
     context.begin_commit()
-    session.info[_WAITING] = context
+    session.info[_COMMITTING] = context
 
 
 @event.listens_for(UnitOfWork, "after_commit")
@@ -66,10 +65,10 @@ def _release_hooks(session: Session) -> None:
 
 
 @event.listens_for(UnitOfWork, "after_soft_rollback")
-def _forget_hooks(session: Session, rolled_back: SessionTransaction) -> None:
-    """Forget the functions that were added within a transaction that was rolled back, which may be a savepoint."""
-    kept = [hook for hook in session.info.pop(_PENDING, ()) if rolled_back.nested and not _within(hook[1], rolled_back)]
-    session.info[_PENDING] = kept
+def _discard_hooks(session: Session, rolled_back: SessionTransaction) -> None:
+    """Discard the hooks that were added in a transaction or savepoint that was rolled back."""
+    pending = session.info.pop(_PENDING, ()) if rolled_back.nested else ()
+    session.info[_PENDING] = [hook for hook in pending if not _is_within(hook[1], rolled_back)]
 
 
 @event.listens_for(UnitOfWork, "after_transaction_end")
@@ -79,11 +78,11 @@ def _end_transaction(session: Session, transaction: SessionTransaction) -> None:
 
 
 def _end_commit(session: Session) -> None:
-    if context := session.info.pop(_WAITING, None):
+    if context := session.info.pop(_COMMITTING, None):
         context.end_commit()
 
 
-def _within(transaction: SessionTransaction | None, outer: SessionTransaction) -> bool:
+def _is_within(transaction: SessionTransaction | None, outer: SessionTransaction) -> bool:
     while transaction not in (None, outer):
         transaction = transaction.parent
     return transaction is outer
@@ -96,8 +95,8 @@ def after_commit(session: Session | AsyncSession, hook: Callable[[], Any]) -> No
     a rollback the function is not called. If the block commits explicitly and raises an exception later, the function
     is still called. Exceptions of the function are logged, because the work is already committed.
     """
-    unit: Session = session if isinstance(session, Session) else session.sync_session
-    transaction = unit.get_nested_transaction() or unit.get_transaction()
+    sync_session: Session = session if isinstance(session, Session) else session.sync_session
+    transaction = sync_session.get_nested_transaction() or sync_session.get_transaction()
     session.info.setdefault(_PENDING, []).append((hook, transaction))
 
 

@@ -41,7 +41,7 @@ class BaseHttpClient(ABC, Generic[ResponseT]):
 
     Raises:
         ValueError: Another client has this name.
-        SettingsError: The URL, which is usually a setting, is not absolute.
+        SettingsError: The URL, which usually comes from a setting, is not absolute.
     """
 
     def __init__(self, chassis: Chassis, name: str, base_url: str, **options: Any) -> None:
@@ -54,8 +54,9 @@ class BaseHttpClient(ABC, Generic[ResponseT]):
         if name in clients:
             raise ValueError(f"an HTTP client named {name!r} already exists; choose another name")
         if not self._base_url.is_absolute_url:
-            problem = f"{base_url!r} is not an absolute URL; use the form https://{name}.example.com"
-            raise SettingsError([f"{name}: {problem}"])
+            shown = base_url.rpartition("@")[2]  # without credentials
+            form = f"use the form https://{name}.example.com"
+            raise SettingsError([f"HTTP client {name!r}: {shown!r} is not an absolute URL; {form}"])
         self.retry = Retry.of(chassis, transient=is_transient)
         self.breaker = circuit_breaker(chassis, name)
         self._client = httpx.AsyncClient(**_defaults(settings, base_url) | options)

@@ -41,7 +41,7 @@ def overrun(chassis: Any, statement: str) -> None:
 def sessions(chassis: Any) -> Iterator[Callable[..., None]]:
     """Yield a function that runs steps in one session, and raises `error` before the session ends.
 
-    A step is a statement, a method of the session, or a function to call after the commit.
+    A step is an SQL statement, a key of `methods`, or a function that is passed to `after_commit`.
     """
     database = chassis.get(Database)
 
@@ -50,11 +50,11 @@ def sessions(chassis: Any) -> Iterator[Callable[..., None]]:
             methods = {
                 "COMMIT": session.commit,
                 "ROLLBACK": session.rollback,
-                "with begin": session.begin,
-                "end of begin": lambda: session.get_transaction().commit(),
-                "failure in begin": lambda: session.get_transaction().rollback(),
-                "with begin_nested": session.begin_nested,
-                "failure in begin_nested": lambda: session.get_nested_transaction().rollback(),
+                "begin": session.begin,
+                "commit begin": lambda: session.get_transaction().commit(),
+                "roll back begin": lambda: session.get_transaction().rollback(),
+                "begin_nested": session.begin_nested,
+                "roll back begin_nested": lambda: session.get_nested_transaction().rollback(),
             }
             for step in steps:
                 if callable(step):
