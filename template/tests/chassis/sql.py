@@ -51,3 +51,16 @@ def tables() -> set[str]:
     """Return the names of all tables."""
     with engine() as opened:
         return set(inspect(opened).get_table_names())
+
+
+def methods_of(session: Any) -> dict[str, Callable[[], Any]]:
+    """Return methods of a session by the names that tests use for them; those of an asynchronous one are awaited."""
+    return {
+        "COMMIT": session.commit,
+        "ROLLBACK": session.rollback,
+        "begin": session.begin,
+        "commit begin": lambda: session.get_transaction().commit(),
+        "roll back begin": lambda: session.get_transaction().rollback(),
+        "begin_nested": session.begin_nested,
+        "roll back begin_nested": lambda: session.get_nested_transaction().rollback(),
+    }

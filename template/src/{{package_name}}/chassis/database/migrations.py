@@ -142,20 +142,21 @@ def _revision(command: Any, config: Config, options: argparse.Namespace) -> None
 
 def _adjust(_context: Any, _revision: Any, directives: Sequence[Any]) -> None:
     """Adjust the migration that Alembic writes, and print warnings about it."""
-    from alembic.operations.ops import AddColumnOp, DropTableOp
+    from alembic.operations.ops import AddColumnOp, DropTableOp, ModifyTableOps
 
     changes = directives[0].upgrade_ops
     if changes.is_empty():
         hint = "If you expected a change, check that `main.py` lists your domain"
         print(f"The models and the database do not differ, so the revision is empty. {hint}.", file=sys.stderr)
-    dropped = {change.table_name: change for change in changes.ops if isinstance(change, DropTableOp)}
-    for change in dropped.values():
-        change.if_exists = True  # no migration created the table of a removed feature, so new databases lack it
+    dropped = {(table.schema, table.table_name): table for table in changes.ops if isinstance(table, DropTableOp)}
+    for table in dropped.values():
+        table.if_exists = True  # no migration created the table of a removed feature, so new databases lack it
+    altered = [one for one in changes.ops if isinstance(one, ModifyTableOps)]
     # `DROP TABLE` also drops the indexes. A separate `drop_index` would fail if the table does not exist.
-    changes.ops = [change for change in changes.ops if change in dropped.values() or change.table_name not in dropped]
-    for change in (one for table in changes.ops for one in getattr(table, "ops", ())):
-        if isinstance(change, AddColumnOp) and not change.column.nullable and change.column.server_default is None:
-            name = f"{change.table_name}.{change.column.name}"
+    changes.ops = [one for one in changes.ops if one not in altered or (one.schema, one.table_name) not in dropped]
+    for added in (change for one in altered for change in one.ops if isinstance(change, AddColumnOp)):
+        if not added.column.nullable and added.column.server_default is None:
+            name = f"{added.table_name}.{added.column.name}"
             print(f"{name} is not nullable: add a `server_default` if the table may have rows.", file=sys.stderr)
 
 

@@ -51,11 +51,10 @@ class UnitOfWork(Session):
 @event.listens_for(UnitOfWork, "before_commit")
 def _begin_commit(session: Session) -> None:
     context = request_context.current()
-    if context is None or session.in_nested_transaction():
-        return
-    session.flush()  # before `begin_commit`, or the deadline would also wait for these statements
-    context.begin_commit()
-    session.info[_COMMITTING] = context
+    if context is not None and not session.in_nested_transaction():
+        session.flush()  # before `begin_commit`, or the deadline would also wait for these statements
+        context.begin_commit()
+        session.info[_COMMITTING] = context
 
 
 @event.listens_for(UnitOfWork, "after_commit")

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import text
 
 from ..package import module
+from .sql import methods_of
 
 Database = module("chassis.database.asyncio").Database
 after_commit = module("chassis.database.session").after_commit
@@ -44,21 +45,13 @@ async def overrun(chassis: Any, statement: str) -> None:
 def sessions(chassis: Any) -> Iterator[Callable[..., None]]:
     """Yield a function that runs steps in one session, and raises `error` before the session ends.
 
-    A step is an SQL statement, a key of `methods`, or a function that is passed to `after_commit`.
+    A step is an SQL statement, a key of `methods_of`, or a function that is passed to `after_commit`.
     """
     database = chassis.get(Database)
 
     async def run(steps: Sequence[str | Callable[[], object]], error: type[Exception] | None) -> None:
         async with database.session() as session:
-            methods = {
-                "COMMIT": session.commit,
-                "ROLLBACK": session.rollback,
-                "begin": session.begin,
-                "commit begin": lambda: session.get_transaction().commit(),
-                "roll back begin": lambda: session.get_transaction().rollback(),
-                "begin_nested": session.begin_nested,
-                "roll back begin_nested": lambda: session.get_nested_transaction().rollback(),
-            }
+            methods = methods_of(session)
             for step in steps:
                 if callable(step):
                     after_commit(session, partial(asyncio.to_thread, step))
